@@ -1,0 +1,1 @@
+"""The DuckDB index over the store: queries, mixtures, recipes."""

@@ -1,0 +1,51 @@
+"""The data contract: what a step means, field by field. This file is the only place that says it.
+
+Alignment of one episode with T actions and T+1 observations::
+
+    o_0 --a_0--> o_1 --a_1--> o_2  …  o_{T-1} --a_{T-1}--> o_T
+         r_0          r_1                          r_{T-1}
+
+* ``reward[t]`` is judged on ``o_{t+1}``, the state that ``action[t]`` led to.
+* ``terminated[t]``: ``o_{t+1}`` is absorbing, its value is 0 beyond the reward. No world of ours ends this way.
+* ``truncated[t]``: the clock stopped the episode at ``o_{t+1}``; a learner bootstraps from it.
+* a predicate (``grasped``, ``placed`` …) is judged on every observation, so it has T+1 entries; it is null
+  in ``steps`` where the scene has no such thing.
+
+One row of the ``steps`` table is one *observation*, t = 0 … T. Its ``action``, ``reward``, ``terminated``,
+``truncated`` and ``phase`` describe the action taken *from* it and are null on the last row.
+
+=========== ======== ============= ==================================================================
+field       dtype    shape         meaning, unit, frame
+=========== ======== ============= ==================================================================
+image       uint8    (T+1,H,W,3)   RGB camera picture
+robot       float32  (T+1,10)      end-effector position m (3, world), quaternion xyzw (4), finger
+                                   positions m (2: left, right), gripper flag (1 open, 0 closed)
+scene       float32  (T+1,S)       poses of the movable things, privileged; names in ``scene_fields``
+action      float32  (T,8)         x y z (0.2 m each), alpha beta gamma (20° each), gripper, neutral;
+                                   in [-1, 1]
+reward      float32  (T,)          1 where o_{t+1} satisfies the task, else 0
+terminated  bool     (T,)          see above
+truncated   bool     (T,)          see above
+=========== ======== ============= ==================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+
+ACTION_NAMES: Final = ("x", "y", "z", "alpha", "beta", "gamma", "gripper", "neutral")
+ACTION_DIM: Final = len(ACTION_NAMES)
+ROBOT_NAMES: Final = (
+    "ee_x_m", "ee_y_m", "ee_z_m", "ee_qx", "ee_qy", "ee_qz", "ee_qw",
+    "finger_left_m", "finger_right_m", "gripper_open",
+)  # fmt: skip
+ROBOT_DIM: Final = len(ROBOT_NAMES)
+
+PREDICATES: Final = ("grasped", "placed", "drawer_open", "top_drawer_closed", "blocker_moved")
+"""Every success predicate that a world of ours can judge, each a nullable boolean column of ``steps``."""
+
+NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""Collections, mixtures and runs: lower case, safe as a folder and as part of a WebDataset key."""

@@ -1,0 +1,1 @@
+"""Worlds and scripted policies that produce episodes."""

@@ -1,0 +1,1 @@
+"""Algorithms that consume streams of transitions, and their judges."""
