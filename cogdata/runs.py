@@ -1,0 +1,128 @@
+"""A training run and its evaluations as files, so that any index over them can be rebuilt.
+
+``runs/<run>/`` holds ``run.json`` (:class:`RunInfo`, written once), ``state.json`` (:class:`RunState`,
+rewritten at each checkpoint), ``metrics.jsonl``, ``checkpoints/``, ``tensorboard/`` and
+``evaluations/<evaluation>.parquet`` (one row per judged episode, :data:`EVALUATIONS`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cogdata.errors import unknown
+from cogdata.schema import PREDICATES
+from cogdata.store import Store
+
+EVALUATIONS: Final = pa.schema(
+    [
+        ("run", pa.string()),
+        ("evaluation", pa.string()),  # one call of the judge: run, update, env, settings
+        ("env", pa.string()),
+        ("update", pa.int64()),  # gradient steps behind the judged checkpoint
+        ("checkpoint_digest", pa.string()),  # sha256 of its weights
+        ("seed", pa.int64()),  # given to env.reset; pairs runs
+        ("success", pa.bool_()),  # the task holds on the last observation
+        ("solved", pa.bool_()),  # the task was rewarded at any step
+        ("first_reward_t", pa.int32()),  # null: never
+        ("steps", pa.int32()),
+        ("total_reward", pa.float32()),
+        ("stochastic", pa.bool_()),  # whether actions were sampled
+        ("created_at", pa.timestamp("us")),  # UTC
+        *((name, pa.bool_()) for name in PREDICATES),  # on the last observation; null: not in this scene
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is: data, algorithm, settings, seed. Written once, before the first update.
+
+    Attributes:
+        run: Id and folder name.
+        mixture: Mixture name.
+        mixture_version: Its version.
+        mixture_digest: Its digest.
+        algo: Algorithm name.
+        preset: Named configuration it started from.
+        obs: "image", "image+robot" or "state".
+        seed: Root seed of weights, batches and noise.
+        updates: Gradient steps asked for.
+        batch_size: Transitions per update.
+        config: The whole resolved configuration of the algorithm.
+        device: torch device.
+        created_at: ISO time, UTC.
+        cogdata_version: Version that trains.
+    """
+
+    run: str
+    mixture: str
+    mixture_version: int
+    mixture_digest: str
+    algo: str
+    preset: str
+    obs: str
+    seed: int
+    updates: int
+    batch_size: int
+    config: dict[str, Any]
+    device: str
+    created_at: str
+    cogdata_version: str
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is.
+
+    Attributes:
+        status: "running", "stopped", "finished" or "diverged".
+        updates_done: Gradient steps behind the last checkpoint.
+        seconds: Wall time spent in updates so far.
+        updated_at: ISO time, UTC.
+    """
+
+    status: str
+    updates_done: int
+    seconds: float
+    updated_at: str
+
+
+def list_runs(store: Store) -> list[str]:
+    """Return the ids of all runs in the store, sorted."""
+    return sorted(run for run in store.list_folders("runs") if store.exists(f"runs/{run}/run.json"))
+
+
+def read_run(store: Store, run: str) -> RunInfo:
+    """Read ``run.json``.
+
+    Args:
+        store: Where from.
+        run: Run id.
+
+    Raises:
+        CogError: No such run.
+    """
+    path = f"runs/{run}/run.json"
+    if not store.exists(path):
+        raise unknown("run", run, list_runs(store))
+    return RunInfo(**json.loads(store.read_text(path)))
+
+
+def write_run(store: Store, info: RunInfo) -> None:
+    """Write ``run.json``."""
+    store.write_text(f"runs/{info.run}/run.json", json.dumps(asdict(info), indent=2, sort_keys=True))
+
+
+def read_state(store: Store, run: str) -> RunState | None:
+    """Read ``state.json``; None before the first checkpoint."""
+    path = f"runs/{run}/state.json"
+    return RunState(**json.loads(store.read_text(path))) if store.exists(path) else None
+
+
+def write_state(store: Store, run: str, state: RunState) -> None:
+    """Rewrite ``state.json``."""
+    store.write_text(f"runs/{run}/state.json", json.dumps(asdict(state), indent=2, sort_keys=True))
