@@ -164,7 +164,15 @@ class Episode:
         """Return the sha256 (hex) of everything in the episode, independent of how it is stored."""
         sha = hashlib.sha256(self.meta.to_json().encode())
         sha.update("\x1f".join((*self.scene_fields, "|", *self.phase)).encode())
-        arrays = [self.image, self.robot, self.scene, self.action, self.reward, self.terminated, self.truncated]
+        arrays = [
+            self.image,
+            self.robot,
+            self.scene,
+            self.action,
+            self.reward,
+            self.terminated,
+            self.truncated,
+        ]
         arrays += [self.predicates[name] for name in sorted(self.predicates)]
         for values in arrays:
             sha.update(f"{values.dtype.str}{values.shape}".encode())

@@ -33,6 +33,8 @@ EPISODES: Final = pa.schema(
         ("frames_size", pa.int64()),
         ("steps_offset", pa.int64()),
         ("steps_size", pa.int64()),
+        ("frames_crc32", pa.int64()),  # of the members' bytes, so that a reader refuses a damaged shard
+        ("steps_crc32", pa.int64()),
     ]
 )
 REWARDS: Final = pa.schema(
@@ -260,6 +262,8 @@ def read_manifest(store: Store, ref: str) -> Manifest:
     path = f"{folder}/rewards.parquet"
     rewards = store.read_table(path) if store.exists(path) else None
     if mixture_digest(episodes, rewards, info.weights) != info.digest:
-        raise CogError(f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again")
+        raise CogError(
+            f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again"
+        )
     stats = Stats(**json.loads(store.read_text(f"{folder}/stats.json")))
     return Manifest(info, episodes, rewards, stats)

@@ -1,1 +1,529 @@
-"""A part: a committed range of a collection's episodes. Encoding, the commit protocol, decoding."""
+"""A part: a committed range of a collection's episodes. Encoding, the commit protocol, decoding.
+
+``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode:
+``<episode_id>.frames.zst``, ``<episode_id>.steps.arrow.zst``), ``steps.parquet``, ``episodes.parquet`` and,
+written last, ``COMMIT.json``. Without it the folder does not exist for any reader. The same range of the
+same collection has the same name and the same bytes, so two writers cannot harm each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cogdata.episode import Episode, EpisodeMeta, Float32
+from cogdata.errors import CogError, unknown
+from cogdata.frames import DEFAULT_CODEC, frame_codec
+from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM, SCHEMA_VERSION
+from cogdata.store import Store
+
+PART_SIZE: Final = 50
+"""Episodes in a whole part. Fixed for ever: it is what makes ranges, names and bytes repeatable."""
+
+FRAMES: Final = "frames.tar"
+STEPS: Final = "steps.parquet"
+EPISODES: Final = "episodes.parquet"
+COMMIT: Final = "COMMIT.json"
+
+_STEPS_MEMBER: Final = "steps.arrow.zst"
+_FRAMES_MEMBER: Final = f"frames.{DEFAULT_CODEC}"
+
+PART_EPISODES: Final = pa.schema(
+    [
+        ("episode_id", pa.string()),
+        ("collection", pa.string()),
+        ("part", pa.string()),
+        ("episode_index", pa.int32()),
+        ("env", pa.string()),
+        ("policy", pa.string()),
+        ("policy_params", pa.string()),  # JSON: what the policy drew for this episode
+        ("noise", pa.float64()),
+        ("seed", pa.int64()),
+        ("task", pa.string()),
+        ("goal", pa.string()),
+        ("image_height", pa.int32()),
+        ("image_width", pa.int32()),
+        ("scene_fields", pa.list_(pa.string())),
+        ("steps", pa.int32()),
+        ("total_reward", pa.float32()),
+        ("success", pa.bool_()),
+        ("solved", pa.bool_()),
+        ("terminated", pa.bool_()),
+        ("truncated", pa.bool_()),
+        ("digest", pa.string()),
+        ("shard", pa.string()),
+        ("frames_offset", pa.int64()),
+        ("frames_size", pa.int64()),
+        ("frames_crc32", pa.int64()),
+        ("steps_offset", pa.int64()),
+        ("steps_size", pa.int64()),
+        ("steps_crc32", pa.int64()),
+    ]
+)
+
+
+def _step_fields(scene_dim: int) -> list[pa.Field]:
+    return [
+        pa.field("robot", pa.list_(pa.float32(), ROBOT_DIM)),
+        pa.field("scene", pa.list_(pa.float32(), scene_dim)),
+        pa.field("action", pa.list_(pa.float32(), ACTION_DIM)),
+        pa.field("reward", pa.float32()),
+        pa.field("terminated", pa.bool_()),
+        pa.field("truncated", pa.bool_()),
+        pa.field("phase", pa.dictionary(pa.int8(), pa.string())),
+        *(pa.field(name, pa.bool_()) for name in PREDICATES),
+    ]
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """The head of a collection (``collection.json``), written once by its first command.
+
+    Attributes:
+        name: Folder name; derived from everything that decides the episodes' bytes.
+        command: What was typed.
+        policy: Policy name.
+        env: Gymnasium id.
+        noise: Action noise, standard deviation.
+        root_seed: Episode i is a function of (root_seed, i).
+        image_size: px, square.
+        horizon: Actions per episode.
+        success_range: Success rate that the policy documents at its documented noise, (low, high).
+        part_size: Episodes per whole part.
+        created_at: ISO time, UTC.
+        cogdata_version: Version that collected.
+        code: Git revision of the code, or "".
+        libraries: Versions of the libraries that decide bytes.
+        host: Machine that started it.
+    """
+
+    name: str
+    command: str
+    policy: str
+    env: str
+    noise: float
+    root_seed: int
+    image_size: int
+    horizon: int
+    success_range: tuple[float, float]
+    part_size: int
+    created_at: str
+    cogdata_version: str
+    code: str
+    libraries: dict[str, str]
+    host: str
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Commit:
+    """``COMMIT.json``: the part exists, and these are its files.
+
+    Attributes:
+        collection: Collection name.
+        part: Folder name.
+        start: First episode index.
+        stop: One past the last.
+        episodes: stop - start.
+        steps: Actions in all.
+        frames: Observations in all.
+        bytes: Size of the three files together.
+        files: name → {"size", "sha256"}.
+    """
+
+    collection: str
+    part: str
+    start: int
+    stop: int
+    episodes: int
+    steps: int
+    frames: int
+    bytes: int
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where the bytes of one episode lie: byte ranges of two members of a shard.
+
+    Attributes:
+        shard: Path within the store.
+        frames: (offset, size, crc32) of the frames.
+        steps: (offset, size, crc32) of the step arrays.
+    """
+
+    shard: str
+    frames: tuple[int, int, int]
+    steps: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Sample:
+        """Read it from a row of :data:`PART_EPISODES` or of a manifest."""
+        frames, steps = (
+            (row[f"{member}_offset"], row[f"{member}_size"], row[f"{member}_crc32"])
+            for member in ("frames", "steps")
+        )
+        return cls(row["shard"], frames, steps)
+
+
+def part_name(start: int, stop: int) -> str:
+    """Name the folder of a range of episodes; a whole part by its number, a shorter one by its range too.
+
+    Args:
+        start: First index.
+        stop: One past the last, within the same whole part.
+    """
+    number, first = divmod(start, PART_SIZE)
+    if not start < stop <= (number + 1) * PART_SIZE:
+        raise ValueError(f"range [{start}, {stop}) does not lie within one part of {PART_SIZE} episodes")
+    whole = first == 0 and stop - start == PART_SIZE
+    return f"part-{number:05d}" if whole else f"part-{number:05d}-{first:02d}-{first + stop - start - 1:02d}"
+
+
+def part_folder(collection: str, part: str) -> str:
+    """Return the path of a part within the store."""
+    return f"collections/{collection}/{part}"
+
+
+# --- encoding ------------------------------------------------------------------------------------------
+
+
+def _fixed(values: Float32, rows: int) -> pa.Array:
+    """(n, D) float32 → fixed-size lists; rows beyond n are null."""
+    dim = values.shape[1]
+    padded = np.zeros((rows, dim), np.float32)
+    padded[: len(values)] = values
+    mask = pa.array(np.arange(rows) >= len(values)) if len(values) < rows else None
+    return pa.FixedSizeListArray.from_arrays(pa.array(padded.reshape(-1)), dim, mask=mask)
+
+
+def _last_null(values: np.ndarray[Any, Any]) -> pa.Array:
+    """T values and a null for the last observation, from which nothing was done."""
+    return pa.array(np.append(values, values[-1:]), mask=np.arange(len(values) + 1) == len(values))
+
+
+def steps_batch(episode: Episode) -> pa.RecordBatch:
+    """Return the step arrays of an episode, one row per observation.
+
+    Args:
+        episode: T actions, T+1 observations.
+    """
+    rows = episode.steps + 1
+    names = list(dict.fromkeys(episode.phase))
+    phase = pa.DictionaryArray.from_arrays(
+        pa.array([names.index(name) for name in episode.phase] + [None], pa.int8()),
+        pa.array(names, pa.string()),
+    )
+    predicates = [
+        pa.array(episode.predicates[name]) if name in episode.predicates else pa.nulls(rows, pa.bool_())
+        for name in PREDICATES
+    ]
+    arrays = [
+        _fixed(episode.robot, rows),
+        _fixed(episode.scene, rows),
+        _fixed(episode.action, rows),
+        _last_null(episode.reward),
+        _last_null(episode.terminated),
+        _last_null(episode.truncated),
+        phase,
+        *predicates,
+    ]
+    meta = {
+        "meta": episode.meta.to_json(),
+        "scene_fields": json.dumps(episode.scene_fields),
+        "frames_shape": json.dumps(episode.image.shape),
+    }
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(_step_fields(episode.scene.shape[1]), meta))
+
+
+def _ipc(batch: pa.RecordBatch) -> bytes:
+    """An IPC stream, compressed whole: a third smaller and ten times faster to open than buffer by buffer."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    encoded: bytes = pa.Codec("zstd", compression_level=6).compress(sink.getvalue(), asbytes=True)
+    return encoded
+
+
+class PartWriter:
+    """Builds one part in memory, an episode at a time, and commits it in one go.
+
+    Args:
+        store: Where to.
+        collection: Collection name.
+        start: Index of the first episode.
+        stop: One past the last.
+    """
+
+    def __init__(self, store: Store, collection: str, start: int, stop: int) -> None:
+        from webdataset.writer import TarWriter
+
+        self._store = store
+        self._collection = collection
+        self._range = (start, stop)
+        self._name = part_name(start, stop)
+        self._buffer = io.BytesIO()
+        self._tar = TarWriter(self._buffer, user="", group="", mtime=0, encoder=False)
+        self._steps: list[pa.RecordBatch] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, episode: Episode) -> None:
+        """Encode the next episode.
+
+        Args:
+            episode: Must have the next index of the range.
+        """
+        expected = self._range[0] + len(self._rows)
+        if episode.meta.index != expected or episode.meta.collection != self._collection:
+            raise ValueError(
+                f"episode {episode.meta.episode_id} added, {self._collection}/{expected} expected"
+            )
+        frames = frame_codec(DEFAULT_CODEC).encode(episode.image)
+        steps = steps_batch(episode)
+        encoded = _ipc(steps)
+        key = episode.meta.episode_id
+        self._tar.write({"__key__": key, _FRAMES_MEMBER: frames, _STEPS_MEMBER: encoded})
+        self._steps.append(steps)
+        self._rows.append(self._row(episode) | {"frames_crc32": zlib.crc32(frames),
+                                                "steps_crc32": zlib.crc32(encoded)})  # fmt: skip
+
+    def _row(self, episode: Episode) -> dict[str, Any]:
+        meta = episode.meta
+        return {
+            "episode_id": meta.episode_id,
+            "collection": meta.collection,
+            "part": self._name,
+            "episode_index": meta.index,
+            "env": meta.env,
+            "policy": meta.policy,
+            "policy_params": json.dumps(dict(meta.policy_params), sort_keys=True),
+            "noise": meta.noise,
+            "seed": meta.seed,
+            "task": meta.task,
+            "goal": meta.goal,
+            "image_height": episode.image.shape[1],
+            "image_width": episode.image.shape[2],
+            "scene_fields": list(episode.scene_fields),
+            "steps": episode.steps,
+            "total_reward": float(episode.reward.sum()),
+            "success": episode.success,
+            "solved": episode.solved,
+            "terminated": bool(episode.terminated[-1]),
+            "truncated": bool(episode.truncated[-1]),
+            "digest": episode.digest(),
+            "shard": f"{part_folder(self._collection, self._name)}/{FRAMES}",
+        }
+
+    def commit(self) -> tuple[Commit, pa.Table]:
+        """Write the three files, then ``COMMIT.json``.
+
+        Returns:
+            The commit and the part's rows (:data:`PART_EPISODES`).
+
+        Raises:
+            CogError: A write failed; the part does not exist then.
+        """
+        start, stop = self._range
+        if len(self._rows) != stop - start:
+            raise ValueError(f"part [{start}, {stop}) holds {len(self._rows)} episodes")
+        self._tar.close()
+        shard = self._buffer.getvalue()
+        self._locate(shard)
+        episodes = pa.Table.from_pylist(self._rows, schema=PART_EPISODES)
+        files = {FRAMES: shard, STEPS: self._steps_parquet(), EPISODES: _parquet(episodes)}
+        folder = part_folder(self._collection, self._name)
+        for name, data in files.items():
+            self._store.write_bytes(f"{folder}/{name}", data)
+        steps = sum(row["steps"] for row in self._rows)
+        commit = Commit(
+            collection=self._collection,
+            part=self._name,
+            start=start,
+            stop=stop,
+            episodes=stop - start,
+            steps=steps,
+            frames=steps + stop - start,
+            bytes=sum(len(data) for data in files.values()),
+            files={
+                name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                for name, data in files.items()
+            },
+        )
+        self._store.write_text(f"{folder}/{COMMIT}", json.dumps(asdict(commit), indent=1, sort_keys=True))
+        return commit, episodes
+
+    def _locate(self, shard: bytes) -> None:
+        members = {}
+        with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
+            members = {member.name: (member.offset_data, member.size) for member in tar}
+        for row in self._rows:
+            for field, extension in (("frames", _FRAMES_MEMBER), ("steps", _STEPS_MEMBER)):
+                row[f"{field}_offset"], row[f"{field}_size"] = members[f"{row['episode_id']}.{extension}"]
+
+    def _steps_parquet(self) -> bytes:
+        tables = []
+        for row, batch in zip(self._rows, self._steps, strict=True):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            ids = pa.array([row["episode_id"]] * len(table), pa.string())
+            t = pa.array(np.arange(len(table), dtype=np.int32))
+            tables.append(table.add_column(0, "t", t).add_column(0, "episode_id", ids))
+        joined = pa.concat_tables(tables)
+        phase = joined.column("phase").cast(pa.string())
+        return _parquet(joined.set_column(joined.schema.get_field_index("phase"), "phase", phase))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    """Floats split by byte and zstd: physics noise compresses no better than that."""
+    floats = [
+        field.name + (".list.element" if pa.types.is_fixed_size_list(field.type) else "")
+        for field in table.schema
+        if pa.types.is_fixed_size_list(field.type)
+    ]
+    encoding = {"use_byte_stream_split": floats, "use_dictionary": [
+        field.name for field in table.schema if pa.types.is_string(field.type)
+    ]}  # fmt: skip
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=6, store_schema=False,
+                   write_statistics=False, **encoding)  # fmt: skip
+    return bytes(sink.getvalue())
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+def list_collections(store: Store) -> list[str]:
+    """Return the names of all collections, sorted."""
+    return [
+        name
+        for name in store.list_folders("collections")
+        if store.exists(f"collections/{name}/collection.json")
+    ]
+
+
+def list_parts(store: Store, collection: str) -> list[str]:
+    """Return the names of a collection's committed parts, sorted."""
+    folder = f"collections/{collection}"
+    parts = [name for name in store.list_folders(folder) if name.startswith("part-")]
+    return [part for part in parts if store.exists(f"{folder}/{part}/{COMMIT}")]
+
+
+def read_commit(store: Store, collection: str, part: str) -> Commit:
+    """Read a part's ``COMMIT.json``.
+
+    Raises:
+        CogError: It is missing or not a commit.
+    """
+    path = f"{part_folder(collection, part)}/{COMMIT}"
+    try:
+        return Commit(**json.loads(store.read_text(path)))
+    except (TypeError, json.JSONDecodeError):
+        raise CogError(f"{store.path(path)} is damaged: remove the folder and collect again") from None
+
+
+def read_collection(store: Store, name: str) -> CollectionInfo:
+    """Read a collection's head.
+
+    Raises:
+        CogError: No such collection, or its head is damaged.
+    """
+    path = f"collections/{name}/collection.json"
+    if not store.exists(path):
+        raise unknown("collection", name, list_collections(store))
+    try:
+        data = json.loads(store.read_text(path))
+        return CollectionInfo(**(data | {"success_range": tuple(data["success_range"])}))
+    except (TypeError, KeyError, json.JSONDecodeError):
+        raise CogError(f"{store.path(path)} is damaged: run the same `cog collect` again") from None
+
+
+def write_collection(store: Store, info: CollectionInfo) -> None:
+    """Write a collection's head."""
+    store.write_text(
+        f"collections/{info.name}/collection.json", json.dumps(asdict(info), indent=2, sort_keys=True)
+    )
+
+
+def _checked(store: Store, sample: Sample, member: tuple[int, int, int]) -> bytes:
+    offset, size, crc32 = member
+    data = store.read_bytes(sample.shard, offset, size)
+    if zlib.crc32(data) != crc32:
+        raise CogError(f"{store.path(sample.shard)} is damaged at byte {offset}: run `cog data verify`")
+    return data
+
+
+def read_steps(store: Store, sample: Sample) -> pa.RecordBatch:
+    """Read the step arrays of one episode from its shard.
+
+    Raises:
+        CogError: The shard is missing, truncated or damaged.
+    """
+    data = _checked(store, sample, sample.steps)
+    with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+        return pa.ipc.open_stream(stream.read_buffer()).read_next_batch()
+
+
+def read_frames(store: Store, sample: Sample, out: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    """Decode the frames of one episode into a contiguous uint8 (T+1, H, W, 3) array.
+
+    Raises:
+        CogError: The shard is missing, truncated or damaged.
+    """
+    frame_codec(DEFAULT_CODEC).decode(_checked(store, sample, sample.frames), out)
+
+
+def floats(batch: pa.RecordBatch, column: str) -> Float32:
+    """Return a fixed-size-list column of a steps batch as float32 (rows, D), without a copy.
+
+    Args:
+        batch: From :func:`read_steps`.
+        column: "robot", "scene" or "action" (whose last row is meaningless).
+    """
+    array = batch.column(column)
+    values: Float32 = array.values.to_numpy(zero_copy_only=True)
+    return values.reshape(len(array), -1)
+
+
+def _column(batch: pa.RecordBatch, name: str, steps: int) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = batch.column(name).slice(0, steps).to_numpy(zero_copy_only=False)
+    return values
+
+
+def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
+    """Read one episode back, whole.
+
+    Args:
+        store: Where from.
+        row: Row of :data:`PART_EPISODES` or of the catalog's ``episodes``.
+
+    Raises:
+        CogError: The shard is missing, truncated or damaged.
+    """
+    sample = Sample.of(row)
+    batch = read_steps(store, sample)
+    steps = batch.num_rows - 1
+    image = np.empty((steps + 1, row["image_height"], row["image_width"], 3), np.uint8)
+    read_frames(store, sample, image)
+    present: Sequence[str] = [name for name in PREDICATES if batch.column(name).null_count == 0]
+    return Episode(
+        meta=EpisodeMeta(**json.loads(batch.schema.metadata[b"meta"])),
+        image=image,
+        robot=floats(batch, "robot"),
+        scene=floats(batch, "scene"),
+        action=floats(batch, "action")[:steps],
+        reward=_column(batch, "reward", steps).astype(np.float32),
+        terminated=_column(batch, "terminated", steps).astype(bool),
+        truncated=_column(batch, "truncated", steps).astype(bool),
+        predicates={name: _column(batch, name, steps + 1).astype(bool) for name in present},
+        phase=tuple(batch.column("phase").slice(0, steps).to_pylist()),
+        scene_fields=tuple(json.loads(batch.schema.metadata[b"scene_fields"])),
+    )

@@ -100,7 +100,9 @@ class Store:
         except FileNotFoundError:
             raise CogError(f"{self.path(name)} is missing: run `cog data verify`") from None
         if size is not None and len(data) != size:
-            raise CogError(f"{self.path(name)} is truncated: {size} bytes at {offset} wanted, {len(data)} found")
+            raise CogError(
+                f"{self.path(name)} is truncated: {size} bytes at {offset} wanted, {len(data)} found"
+            )
         return data
 
     def read_text(self, name: str) -> str:
