@@ -1,0 +1,191 @@
+"""Scripts for picking and placing: the algorithms 1 and 2 of the paper's appendix A.1, as phases.
+
+Numbers come from spec §3. Each `…_policy` draws its episode's thresholds and targets first, then lists its phases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cogdata.schema import ACTION_DIM
+from collectors.policies.script import (
+    CLOSE,
+    GO_NEUTRAL,
+    LIMIT,
+    OPEN,
+    Phase,
+    ScriptedPolicy,
+    command,
+    never,
+)
+from collectors.policies.view import Point, SceneView
+
+Goal = Callable[[SceneView], Point]
+Draw = Callable[[str, float], float]
+
+THRESHOLD_M: Final = (0.04, 0.01)
+"""Mean and spread of "near enough" [spec §3, paper Alg. 1-2]."""
+THRESHOLD_MIN_M: Final = 0.015
+OVERHEAD_M: Final = 0.03
+"""Come down only when the horizontal error is smaller than this [spec §3]."""
+GRASP_DEPTH_M: Final = 0.030
+"""The end effector stands this far above the centre of a block that it grasps."""
+LIFTED_M: Final = -0.23
+"""An object is lifted when it is above this [spec §3]."""
+HOLD_HEIGHT_M: Final = -0.185
+"""Where the end effector stops when it lifted nothing."""
+DROP_HEIGHT_M: Final = -0.25
+"""End-effector height of the drop point."""
+CLEAR_OF_TRAY_M: Final = 0.13
+REGION_LOW_M: Final = (0.49, 0.16)
+REGION_HIGH_M: Final = (0.76, 0.29)
+"""The part of the workspace where objects are grasped and dropped, a little wider than where they start."""
+GRASP_HEIGHT_M: Final = -0.319
+"""End-effector height for grasping at a random point of the table."""
+TRAY_XY_M: Final = (0.5, 0.25)
+
+
+def grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Grasp the object and hold it up."""
+    threshold = _threshold(rng)
+    return ScriptedPolicy(
+        _grasping(_above_object, threshold), {"grasp_threshold_m": threshold}, noise=noise, rng=rng
+    )
+
+
+def weak_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Grasp the object, or with probability 1/2 at a random point of the table."""
+    threshold = _threshold(rng)
+    drawn = {"grasp_threshold_m": threshold, "at_random": float(rng.random() < 0.5)}
+    goal: Goal = _above_object
+    if drawn["at_random"]:
+        x, y = _point_clear_of_tray(rng)
+        drawn |= {"grasp_x_m": x, "grasp_y_m": y}
+        goal = _fixed((x, y, GRASP_HEIGHT_M))
+    return ScriptedPolicy(_grasping(goal, threshold), drawn, noise=noise, rng=rng)
+
+
+def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Carry the object that is already held over the tray and let go."""
+    threshold = _threshold(rng)
+    phases = [*_dropping(_over_tray, threshold), Phase("rest", lambda view, start: command(), never)]
+    return ScriptedPolicy(phases, {"drop_threshold_m": threshold}, noise=noise, rng=rng)
+
+
+def pick_place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Grasp the object, drop it into the tray or, with probability 1/2, elsewhere; go to the neutral pose."""
+    drawn = {"grasp_threshold_m": _threshold(rng), "drop_threshold_m": _threshold(rng)}
+    drawn["in_tray"] = float(rng.random() < 0.5)
+    goal: Goal = _over_tray
+    if not drawn["in_tray"]:
+        x, y = _point_clear_of_tray(rng)
+        drawn |= {"drop_x_m": x, "drop_y_m": y}
+        goal = _fixed((x, y, DROP_HEIGHT_M))
+    phases = [
+        *_grasping(_above_object, drawn["grasp_threshold_m"])[:-1],
+        *_dropping(goal, drawn["drop_threshold_m"]),
+        Phase("neutral", lambda view, start: command(neutral=GO_NEUTRAL), lambda view, start: view is not start),
+        Phase("rest", lambda view, start: command(), never),
+    ]
+    return ScriptedPolicy(phases, drawn, noise=noise, rng=rng)
+
+
+def random_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Draw every action uniformly: the floor that any policy must beat."""
+
+    def anything(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        return rng.uniform(-LIMIT, LIMIT, ACTION_DIM)
+
+    return ScriptedPolicy([Phase("random", anything, never)], {}, noise=0.0, rng=rng)
+
+
+# phases -----------------------------------------------------------------------------------------------
+
+
+def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
+    """Approach from above, close, lift, hold."""
+
+    def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        way = goal(view) - view.ee_m
+        if math.hypot(way[0], way[1]) > OVERHEAD_M:
+            way[2] = 0.0
+        return command(way, gripper=OPEN)
+
+    def near(view: SceneView, _start: SceneView) -> bool:
+        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
+
+    def close(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        return command(gripper=CLOSE)
+
+    def closed(view: SceneView, _start: SceneView) -> bool:
+        return not view.gripper_open
+
+    def lift(view: SceneView, start: SceneView) -> NDArray[np.float64]:
+        way = start.ee_m - view.ee_m
+        way[2] = 0.1
+        return command(way, gripper=CLOSE)
+
+    def lifted(view: SceneView, _start: SceneView) -> bool:
+        return bool(view.object_m[2] > LIFTED_M or view.ee_m[2] > HOLD_HEIGHT_M)
+
+    def hold(view: SceneView, start: SceneView) -> NDArray[np.float64]:
+        return command(start.ee_m - view.ee_m, gripper=CLOSE)
+
+    return [
+        Phase("approach", approach, near),
+        Phase("close", close, closed),
+        Phase("lift", lift, lifted),
+        Phase("hold", hold, never),
+    ]
+
+
+def _dropping(goal: Goal, threshold_m: float) -> list[Phase]:
+    """Carry what is held to a point, let go."""
+
+    def carry(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        return command(goal(view) - view.ee_m, gripper=CLOSE)
+
+    def there(view: SceneView, _start: SceneView) -> bool:
+        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
+
+    def let_go(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        return command(gripper=OPEN)
+
+    def is_open(view: SceneView, _start: SceneView) -> bool:
+        return view.gripper_open
+
+    return [Phase("carry", carry, there), Phase("open", let_go, is_open)]
+
+
+# goals and draws --------------------------------------------------------------------------------------
+
+
+def _above_object(view: SceneView) -> Point:
+    return view.object_m + np.array([0.0, 0.0, GRASP_DEPTH_M])
+
+
+def _over_tray(view: SceneView) -> Point:
+    return np.array([view.tray_m[0], view.tray_m[1], DROP_HEIGHT_M])
+
+
+def _fixed(point: tuple[float, float, float]) -> Goal:
+    place = np.array(point)
+    return lambda _view: place
+
+
+def _threshold(rng: np.random.Generator) -> float:
+    """Draw a "near enough" in m, never so small that noise keeps the arm from it for ever."""
+    return max(THRESHOLD_MIN_M, float(rng.normal(*THRESHOLD_M)))
+
+
+def _point_clear_of_tray(rng: np.random.Generator) -> tuple[float, float]:
+    while True:
+        x, y = rng.uniform(REGION_LOW_M, REGION_HIGH_M).tolist()
+        if math.dist((x, y), TRAY_XY_M) >= CLEAR_OF_TRAY_M:
+            return x, y

@@ -1,0 +1,301 @@
+"""The simulator: one private PyBullet client, bodies by name, everything made of primitives.
+
+Nothing here knows a robot or a task. A body is a tuple of `Link`s; the first one is its base. A world is thrown
+away and rebuilt for every episode (`Simulation.clear`), because that, unlike PyBullet's saved states, is
+deterministic: the same calls after `clear` give the same bytes whatever happened before, in any process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Send the C-level stdout and stderr of this process nowhere: PyBullet prints there, bypassing Python."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = (os.dup(1), os.dup(2))
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, null):
+            os.close(descriptor)
+
+
+with silenced():  # the import prints a build line
+    import pybullet as p
+    from pybullet_utils.bullet_client import BulletClient
+
+Vec3 = tuple[float, float, float]
+Quat = tuple[float, float, float, float]
+Rgb = tuple[float, float, float]
+
+TIME_STEP_S: Final = 1 / 240
+GRAVITY_M_S2: Final = -10.0
+SOLVER_ITERATIONS: Final = 150  # spec §2.2, like the two above
+
+_JOINT_TYPES: Final = {"fixed": p.JOINT_FIXED, "revolute": p.JOINT_REVOLUTE, "prismatic": p.JOINT_PRISMATIC}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box, full edge lengths, placed in its link's frame."""
+
+    size_m: Vec3
+    color: Rgb
+    at_m: Vec3 = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Cylinder:
+    """A cylinder along z of its own frame, which `quat` turns within the link's frame."""
+
+    radius_m: float
+    length_m: float
+    color: Rgb
+    at_m: Vec3 = (0.0, 0.0, 0.0)
+    quat: Quat = (0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """A ball, placed in its link's frame."""
+
+    radius_m: float
+    color: Rgb
+    at_m: Vec3 = (0.0, 0.0, 0.0)
+
+
+Shape = Box | Cylinder | Sphere
+
+
+@dataclass(frozen=True)
+class Link:
+    """One rigid piece of a body and the joint that carries it. The first link of a body is its base.
+
+    Attributes:
+        name: Unique within the body.
+        shapes: What it is made of; used for collisions and for pictures.
+        mass_kg: 0 makes a base immovable.
+        parent: Index of the parent link within the body; meaningless for the base.
+        joint: How it moves relative to the parent; the joint's frame is the link's frame.
+        at_m: Origin in the parent's frame.
+        quat: Orientation in the parent's frame.
+        axis: Joint axis in the link's frame.
+        friction: Coulomb coefficient, multiplied with the other body's.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    mass_kg: float = 0.0
+    parent: int = 0
+    joint: Literal["fixed", "revolute", "prismatic"] = "fixed"
+    at_m: Vec3 = (0.0, 0.0, 0.0)
+    quat: Quat = (0.0, 0.0, 0.0, 1.0)
+    axis: Vec3 = (0.0, 0.0, 1.0)
+    friction: float = 0.5
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the picture is taken from, in PyBullet's terms, and the light."""
+
+    target_m: Vec3
+    distance_m: float
+    yaw_deg: float
+    pitch_deg: float
+    field_of_view_deg: float
+    near_m: float
+    far_m: float
+    light: Vec3
+
+
+class Simulation:
+    """Own one PyBullet world without a window; close it, or use it in a `with` block."""
+
+    def __init__(self) -> None:
+        with silenced():
+            self._client: Any = BulletClient(p.DIRECT)
+        self._ids: dict[str, int] = {}
+        self._views: dict[Camera, tuple[Sequence[float], Sequence[float]]] = {}
+        # BulletClient wraps a function anew at each attribute access; the ones called all the time are kept.
+        self._step = self._client.stepSimulation
+        self.clear()
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def clear(self) -> None:
+        """Empty the world and set the physics; all bodies are gone."""
+        self._client.resetSimulation()
+        self._client.setPhysicsEngineParameter(
+            fixedTimeStep=TIME_STEP_S,
+            numSolverIterations=SOLVER_ITERATIONS,
+            deterministicOverlappingPairs=1,
+        )
+        self._client.setGravity(0, 0, GRAVITY_M_S2)
+        self._ids.clear()
+
+    def close(self) -> None:
+        """Give the world's memory back. Closing twice is fine."""
+        if self._client is not None:
+            with silenced():
+                self._client.disconnect()
+            self._client = None
+
+    # bodies -------------------------------------------------------------------------------------------
+
+    def add(self, name: str, links: Sequence[Link], at_m: Vec3, quat: Quat = (0.0, 0.0, 0.0, 1.0)) -> None:
+        """Put a body into the world.
+
+        Args:
+            name: How all other methods call it.
+            links: The base, then the moving links; a link's parent comes before it.
+            at_m: Where its base stands.
+            quat: How its base is turned.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        if name in self._ids:
+            raise ValueError(f"a body called {name!r} exists already")
+        base, rest = links[0], links[1:]
+        made = [self._make_shapes(link.shapes) for link in links]
+        body = self._client.createMultiBody(
+            baseMass=base.mass_kg,
+            baseCollisionShapeIndex=made[0][0],
+            baseVisualShapeIndex=made[0][1],
+            basePosition=at_m,
+            baseOrientation=quat,
+            linkMasses=[link.mass_kg for link in rest],
+            linkCollisionShapeIndices=[shapes[0] for shapes in made[1:]],
+            linkVisualShapeIndices=[shapes[1] for shapes in made[1:]],
+            linkPositions=[link.at_m for link in rest],
+            linkOrientations=[link.quat for link in rest],
+            linkInertialFramePositions=[_center(link.shapes) for link in rest],
+            linkInertialFrameOrientations=[(0, 0, 0, 1)] * len(rest),
+            linkParentIndices=[link.parent for link in rest],
+            linkJointTypes=[_JOINT_TYPES[link.joint] for link in rest],
+            linkJointAxis=[link.axis for link in rest],
+        )
+        for index, link in enumerate(links, start=-1):
+            self._client.changeDynamics(body, index, lateralFriction=link.friction)
+        self._ids[name] = body
+
+    def _make_shapes(self, shapes: Sequence[Shape]) -> tuple[int, int]:
+        """Create one compound collision shape and one compound visual shape: their ids."""
+        kinds, halves, radii, lengths, places, turns, colors = [], [], [], [], [], [], []
+        for shape in shapes:
+            kinds.append(_GEOMETRY[type(shape)])
+            halves.append([edge / 2 for edge in shape.size_m] if isinstance(shape, Box) else [0, 0, 0])
+            radii.append(0 if isinstance(shape, Box) else shape.radius_m)
+            lengths.append(shape.length_m if isinstance(shape, Cylinder) else 0)
+            places.append(shape.at_m)
+            turns.append(shape.quat if isinstance(shape, Cylinder) else (0, 0, 0, 1))
+            colors.append((*shape.color, 1))
+        collision = self._client.createCollisionShapeArray(
+            shapeTypes=kinds, halfExtents=halves, radii=radii, lengths=lengths,
+            collisionFramePositions=places, collisionFrameOrientations=turns,
+        )  # fmt: skip
+        visual = self._client.createVisualShapeArray(
+            shapeTypes=kinds, halfExtents=halves, radii=radii, lengths=lengths, rgbaColors=colors,
+            visualFramePositions=places, visualFrameOrientations=turns,
+        )  # fmt: skip
+        return collision, visual
+
+    def pose(self, name: str) -> tuple[Vec3, Quat]:
+        """Position in m and quaternion xyzw of a body's base."""
+        position, quat = self._client.getBasePositionAndOrientation(self._ids[name])
+        return position, quat
+
+    def link_pose(self, name: str, link: int) -> tuple[Vec3, Quat]:
+        """Position in m and quaternion xyzw of a link's frame; links count from 1, the base is 0."""
+        state = self._client.getLinkState(self._ids[name], link - 1, computeForwardKinematics=1)
+        return state[4], state[5]
+
+    # joints -------------------------------------------------------------------------------------------
+
+    def joint_positions(self, name: str, links: Sequence[int]) -> tuple[float, ...]:
+        """Joint positions (rad or m) of the given links."""
+        states = self._client.getJointStates(self._ids[name], [link - 1 for link in links])
+        return tuple(state[0] for state in states)
+
+    def place_joints(self, name: str, links: Sequence[int], positions: Sequence[float]) -> None:
+        """Set joint positions (rad or m) at once, at rest, whatever is in the way."""
+        for link, position in zip(links, positions, strict=True):
+            self._client.resetJointState(self._ids[name], link - 1, position, 0.0)
+
+    def drive_joints(
+        self, name: str, links: Sequence[int], targets: Sequence[float], force: float, gain: float
+    ) -> None:
+        """Let motors pull joints towards targets (rad or m) from now on.
+
+        Args:
+            name: The body.
+            links: The links whose joints to drive.
+            targets: Where to.
+            force: Largest torque (N m) or force (N) per joint.
+            gain: Part of the error to remove in one simulation step.
+        """
+        n = len(links)
+        self._client.setJointMotorControlArray(
+            self._ids[name], [link - 1 for link in links], p.POSITION_CONTROL,
+            targetPositions=targets, forces=[force] * n, positionGains=[gain] * n,
+        )  # fmt: skip
+
+    def step(self, count: int = 1) -> None:
+        """Advance the world by `count` time steps."""
+        for _ in range(count):
+            self._step()
+
+    # pictures -----------------------------------------------------------------------------------------
+
+    def render(self, camera: Camera, height_px: int, width_px: int) -> NDArray[np.uint8]:
+        """Take a picture.  # (H, W, 3)."""
+        key = camera
+        if key not in self._views:
+            self._views[key] = _matrices(camera, width_px / height_px)
+        view, projection = self._views[key]
+        picture = self._client.getCameraImage(
+            width_px, height_px, view, projection,
+            lightDirection=camera.light, shadow=0, lightSpecularCoeff=0.0,
+            renderer=p.ER_TINY_RENDERER, flags=p.ER_NO_SEGMENTATION_MASK,
+        )[2]  # fmt: skip
+        pixels = np.asarray(picture, dtype=np.uint8).reshape(height_px, width_px, 4)
+        return np.ascontiguousarray(pixels[:, :, :3])
+
+
+_GEOMETRY: Final[dict[type, int]] = {Box: p.GEOM_BOX, Cylinder: p.GEOM_CYLINDER, Sphere: p.GEOM_SPHERE}
+
+
+def _center(shapes: Sequence[Shape]) -> Vec3:
+    """Mean of the shapes' places: the centre of mass of a link made of a few pieces."""
+    x, y, z = np.mean([shape.at_m for shape in shapes], axis=0).tolist()
+    return x, y, z
+
+
+def _matrices(camera: Camera, aspect: float) -> tuple[Sequence[float], Sequence[float]]:
+    view = p.computeViewMatrixFromYawPitchRoll(
+        camera.target_m, camera.distance_m, camera.yaw_deg, camera.pitch_deg, 0.0, 2
+    )
+    projection = p.computeProjectionMatrixFOV(
+        camera.field_of_view_deg, aspect, camera.near_m, camera.far_m
+    )
+    return view, projection

@@ -1,0 +1,53 @@
+"""Tasks: what stands in the world, how an episode starts, and what counts as success."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.robots.widowx import WidowX
+from collectors.sim import Simulation, Vec3
+
+
+class Task(Protocol):
+    """A scene and its rules, around one robot in one simulation.
+
+    To add a task: a file here with a class of this shape, a line per environment in `collectors.envs.ENVS`, a test.
+    """
+
+    @property
+    def scene_fields(self) -> tuple[str, ...]:
+        """Names of the numbers that `scene` gives, units in the names."""
+        ...
+
+    @property
+    def predicates(self) -> tuple[str, ...]:
+        """Which of `cogdata.schema.PREDICATES` this scene can judge."""
+        ...
+
+    @property
+    def task_predicate(self) -> str:
+        """The one that is rewarded."""
+        ...
+
+    def build(self, rng: np.random.Generator) -> None:
+        """Fill the empty simulation, robot included, with an initial state drawn from `rng`."""
+        ...
+
+    def scene(self) -> NDArray[np.float32]:
+        """Poses and sizes of the movable things.  # (S,)."""
+        ...
+
+    def judge(self, ee_m: Vec3) -> dict[str, bool]:
+        """Say for every predicate whether the present state satisfies it."""
+        ...
+
+    def landmarks(self) -> dict[str, NDArray[np.float64]]:
+        """The places a scripted policy may ask for, by name.  # (3,) each."""
+        ...
+
+
+TaskFactory = Callable[[Simulation, WidowX], Task]

@@ -1,0 +1,162 @@
+"""The tray scene: one block, one tray on a table; the block is to end up in the tray.
+
+Places and sizes are those of spec §2.4 (measured in the published world), success tests those of its table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.robots import widowx
+from collectors.robots.widowx import WidowX
+from collectors.sim import Box, Link, Rgb, Simulation, Vec3
+
+InitialCondition = Literal["object_on_table", "object_in_gripper"]
+
+TABLE_TOP_M: Final = -0.374
+TABLE_SIZE_M: Final[Vec3] = (1.0, 1.5, 0.05)
+TABLE_M: Final[Vec3] = (0.75, -0.2, TABLE_TOP_M - TABLE_SIZE_M[2] / 2)
+TRAY_M: Final[Vec3] = (0.5, 0.25, TABLE_TOP_M)
+"""The middle of the tray's underside."""
+TRAY_SIZE_M: Final[Vec3] = (0.117, 0.112, 0.031)
+TRAY_WALL_M: Final = 0.004
+OBJECT_SIZE_M: Final[Vec3] = (0.028, 0.056, 0.050)
+OBJECT_KG: Final = 0.05
+OBJECT_LOW_M: Final = (0.49, 0.18)
+OBJECT_HIGH_M: Final = (0.75, 0.27)
+OBJECT_FROM_TRAY_M: Final = 0.11
+HELD_M: Final[Vec3] = (0.600, 0.155, -0.22)
+"""Where the object is when an episode starts with it in the gripper."""
+
+GRASPED_ABOVE_M: Final = -0.25
+GRASPED_WITHIN_M: Final = 0.1
+PLACED_BELOW_M: Final = -0.32
+PLACED_WITHIN_M: Final = 0.04
+
+# Our own choices: how much blocks differ, and how the gripper may hold one at the start.
+SIZE_SPREAD: Final = 0.1
+COLOR_SPREAD: Final = 0.1
+HELD_DEPTH_M: Final = (0.034, 0.046)
+HELD_OFF_CENTRE_M: Final = 0.01
+FINGER_GAP_M: Final = 0.0002
+SETTLE_STEPS: Final = 12
+
+_TABLE: Final[Rgb] = (0.80, 0.72, 0.58)
+_TRAY: Final[Rgb] = (0.20, 0.42, 0.78)
+_OBJECT: Final[Rgb] = (0.85, 0.25, 0.12)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The object of one episode."""
+
+    size_m: Vec3
+    color: Rgb
+
+
+class TrayTask:
+    """Put the block into the tray.
+
+    Args:
+        sim: The world to build in.
+        robot: The arm in it.
+        initial: How an episode starts.
+    """
+
+    scene_fields = (
+        "object_x_m", "object_y_m", "object_z_m", "object_qx", "object_qy", "object_qz", "object_qw",
+        "object_width_m", "object_depth_m", "object_height_m",
+    )  # fmt: skip
+    predicates = ("grasped", "placed")
+    task_predicate = "placed"
+
+    def __init__(self, sim: Simulation, robot: WidowX, *, initial: InitialCondition) -> None:
+        self._sim = sim
+        self._robot = robot
+        self._initial: InitialCondition = initial
+        self._block = Block(OBJECT_SIZE_M, _OBJECT)
+
+    def build(self, rng: np.random.Generator) -> None:
+        """Build table, tray, robot and block, and let them come to rest."""
+        self._block = draw_block(rng)
+        self._sim.add("table", (Link("table", (Box(TABLE_SIZE_M, _TABLE),)),), TABLE_M)
+        self._sim.add("tray", (tray_link(),), TRAY_M)
+        if self._initial == "object_in_gripper":
+            self._build_held(rng)
+        else:
+            self._robot.build()
+            x, y = draw_place(rng)
+            self._add_block((x, y, TABLE_TOP_M + self._block.size_m[2] / 2))
+        self._sim.step(SETTLE_STEPS)
+
+    def _build_held(self, rng: np.random.Generator) -> None:
+        """Stand the arm around the block, fingers a hair away from it and closing."""
+        depth = rng.uniform(*HELD_DEPTH_M)
+        off_centre = rng.uniform(-HELD_OFF_CENTRE_M, HELD_OFF_CENTRE_M)
+        x, y, z = HELD_M
+        joints = widowx.inverse((x, y + off_centre, z + depth), widowx.POINTING_DOWN)
+        grip = (self._block.size_m[0] + widowx.FINGER_THICKNESS_M) / 2
+        self._robot.build(joints=joints, finger_m=grip + FINGER_GAP_M)
+        self._add_block(HELD_M)
+
+    def _add_block(self, at_m: Vec3) -> None:
+        block = self._block
+        link = Link("object", (Box(block.size_m, block.color),), mass_kg=OBJECT_KG, friction=1.0)
+        self._sim.add("object", (link,), at_m)
+
+    def scene(self) -> NDArray[np.float32]:
+        """Pose and size of the block.  # (10,)."""
+        position, quat = self._sim.pose("object")
+        return np.array([*position, *quat, *self._block.size_m], np.float32)
+
+    def judge(self, ee_m: Vec3) -> dict[str, bool]:
+        """Judge `grasped` and `placed` (spec §2.4)."""
+        at = self._sim.pose("object")[0]
+        lifted = at[2] > GRASPED_ABOVE_M
+        low = at[2] < PLACED_BELOW_M
+        return {
+            "grasped": lifted and math.dist(at, ee_m) < GRASPED_WITHIN_M,
+            "placed": low and math.dist(at[:2], TRAY_M[:2]) < PLACED_WITHIN_M,
+        }
+
+    def landmarks(self) -> dict[str, NDArray[np.float64]]:
+        """Where object and tray are.  # (3,) each."""
+        return {"object": np.array(self._sim.pose("object")[0]), "tray": np.array(TRAY_M)}
+
+
+def draw_block(rng: np.random.Generator) -> Block:
+    """Draw size and colour of a block, each number by itself."""
+    sizes = np.array(OBJECT_SIZE_M) * rng.uniform(1 - SIZE_SPREAD, 1 + SIZE_SPREAD, 3)
+    colors = np.clip(np.array(_OBJECT) + rng.uniform(-COLOR_SPREAD, COLOR_SPREAD, 3), 0, 1)
+    (width, depth, height), (red, green, blue) = sizes.tolist(), colors.tolist()
+    return Block((width, depth, height), (red, green, blue))
+
+
+def draw_place(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw a place on the table, uniform over the region, clear of the tray.  # (2,)."""
+    while True:
+        x, y = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M).tolist()
+        if math.dist((x, y), TRAY_M[:2]) >= OBJECT_FROM_TRAY_M:
+            return x, y
+
+
+def tray_link() -> Link:
+    """Make the tray, open at the top: a floor and four walls."""
+    length, depth, height = TRAY_SIZE_M
+    wall, middle = TRAY_WALL_M, height / 2
+    across, along = (length - wall) / 2, (depth - wall) / 2
+    return Link(
+        "tray",
+        (
+            Box((length, depth, wall), _TRAY, at_m=(0.0, 0.0, wall / 2)),
+            Box((wall, depth, height), _TRAY, at_m=(-across, 0.0, middle)),
+            Box((wall, depth, height), _TRAY, at_m=(across, 0.0, middle)),
+            Box((length, wall, height), _TRAY, at_m=(0.0, -along, middle)),
+            Box((length, wall, height), _TRAY, at_m=(0.0, along, middle)),
+        ),
+    )
