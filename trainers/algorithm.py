@@ -1,0 +1,306 @@
+"""What a learner is: the tensors it sees, the configuration it obeys, the four things it can do.
+
+An algorithm is a torch module whose state is the whole of its memory: networks, averages, optimisers and
+the number of updates done. It draws no random number of its own: ``update`` is handed a generator and
+``act`` its noise, so that a run is a function of (data, configuration, seed).
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Final, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from cogdata.errors import CogError, unknown
+from cogdata.schema import ACTION_DIM, ROBOT_DIM
+
+OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = types.MappingProxyType(
+    {"image": ("image",), "image+robot": ("image", "robot"), "state": ("robot", "scene")}
+)
+"""What a learner may look at → the parts of an observation that this needs."""
+
+Success = Literal["absorbing", "continuing"]
+
+
+@dataclass(frozen=True)
+class ObsSpec:
+    """What a policy looks at, with everything needed to read it the same way for ever.
+
+    Attributes:
+        kind: Key of :data:`OBS_KINDS`.
+        image_size: (H, W) px of the frames.
+        scene_fields: Names of the scene vector (S).
+        mean: One number per dimension of the vector part (robot, then scene; V numbers, 0 for "image").
+        std: As mean.
+    """
+
+    kind: str
+    image_size: tuple[int, int]
+    scene_fields: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown kind and statistics that do not fit it."""
+        if self.kind not in OBS_KINDS:
+            raise unknown("observation", self.kind, OBS_KINDS)
+        if len(self.mean) != self.vector_dim or len(self.std) != self.vector_dim:
+            raise ValueError(f"mean and std have {len(self.mean)} and {len(self.std)} numbers, must be {self.vector_dim}")
+        if min(self.image_size) < 8 and self.has_image:
+            raise CogError(f"frames are {self.image_size} px, a convolutional encoder needs at least 8×8")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts of an observation that a stream or a world must deliver."""
+        return OBS_KINDS[self.kind]
+
+    @property
+    def has_image(self) -> bool:
+        """Whether frames are part of it."""
+        return "image" in self.parts
+
+    @property
+    def vector_dim(self) -> int:
+        """V, the length of the vector part."""
+        return ROBOT_DIM * ("robot" in self.parts) + len(self.scene_fields) * ("scene" in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ObsSpec:
+        """Read what :meth:`to_dict` wrote, after JSON turned tuples into lists."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+
+@dataclass(frozen=True)
+class TensorObs:
+    """B observations on the learner's device; a part that was not asked for is None.
+
+    Attributes:
+        image: uint8 (B, H, W, 3).
+        robot: float32 (B, 10).
+        scene: float32 (B, S).
+    """
+
+    image: Tensor | None
+    robot: Tensor | None
+    scene: Tensor | None
+
+    def __len__(self) -> int:
+        """B."""
+        return len(next(part for part in (self.image, self.robot, self.scene) if part is not None))
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """B transitions on the learner's device.
+
+    Attributes:
+        obs: s.
+        action: float32 (B, 8).
+        reward: float32 (B,).
+        next_obs: s'.
+        terminated: bool (B,); time limits are not terminations.
+        source: int64 (B,).
+    """
+
+    obs: TensorObs
+    action: Tensor
+    reward: Tensor
+    next_obs: TensorObs
+    terminated: Tensor
+    source: Tensor
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.action)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every algorithm's configuration has; each algorithm's file gives the defaults.
+
+    Attributes:
+        updates: Gradient steps of a whole run.
+        batch_size: Transitions per update.
+        encoder: Key of :data:`trainers.networks.ENCODERS`; unused for "state".
+        crop_px: Zero padding of the random crop, in training only; 0: none.
+    """
+
+    updates: int
+    batch_size: int
+    encoder: str
+    crop_px: int
+
+    def __post_init__(self) -> None:
+        """Check ranges; subclasses add theirs with :meth:`require`."""
+        self.require("updates", 1, float("inf"))
+        self.require("batch_size", 1, float("inf"))
+        self.require("crop_px", 0, 64)
+
+    def require(self, name: str, low: float, high: float) -> None:
+        """Raise unless ``low <= value <= high``."""
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise CogError(f"{name} is {value}, must be within [{low:g}, {high:g}]")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote, after JSON turned tuples into lists."""
+        known = {field.name for field in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise unknown("key", name, known)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+    def override(self, pairs: Sequence[str]) -> Self:
+        """Apply ``key=value`` texts, each parsed by the type of its field.
+
+        Args:
+            pairs: As typed by the user: ("discount=0.97", "widths=256,256").
+
+        Raises:
+            CogError: A text without "=", an unknown key, or a value that its field cannot hold.
+        """
+        hints = typing.get_type_hints(type(self))
+        changes: dict[str, Any] = {}
+        for pair in pairs:
+            name, equals, text = pair.partition("=")
+            if not equals:
+                raise CogError(f"setting {pair!r} must be key=value; keys: {', '.join(sorted(hints))}")
+            if name.strip() not in hints:
+                raise unknown("key", name.strip(), hints)
+            changes[name.strip()] = _parse(name.strip(), text.strip(), hints[name.strip()])
+        return replace(self, **changes)
+
+
+def _parse(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
+    """Read a value of the given type; say what was expected if it is none."""
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if text not in choices:
+            raise unknown(f"value of {name}", text, choices)
+        return text
+    if typing.get_origin(hint) is tuple:
+        return tuple(_parse(name, item.strip(), int) for item in text.split(","))
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise CogError(f"{name} must be true or false, found {text!r}")
+        return text.lower() == "true"
+    if hint is str:
+        return text
+    try:
+        value = hint(text)
+    except ValueError:
+        kind = "a whole number" if hint is int else "a number"
+        raise CogError(f"{name} must be {kind}, found {text!r}") from None
+    if value != value:
+        raise CogError(f"{name} must be a number, found {text!r}")
+    return typing.cast(object, value)
+
+
+class Algorithm(nn.Module, ABC):
+    """A learner: all of its state is in its modules, its optimisers and ``updates_done``.
+
+    Attributes:
+        name: Key in ``ALGORITHMS``.
+        presets: Named configurations; each has "fast" and "paper".
+        acting: Names of the submodules that ``act`` needs: the weights worth keeping after training.
+        config: Resolved configuration.
+        spec: What it looks at.
+        optimisers: Name → optimiser; only ``update`` steps them.
+        updates_done: Gradient steps so far.
+    """
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Config]]
+    acting: ClassVar[tuple[str, ...]]
+    config: Config
+    spec: ObsSpec
+    optimisers: dict[str, torch.optim.Adam]
+    updates_done: int
+
+    def __init__(self, spec: ObsSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.optimisers = {}
+        self.updates_done = 0
+
+    @property
+    @abstractmethod
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal noise that one action takes; (0,) for a deterministic policy."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether ``act`` depends on its noise."""
+        return 0 not in self.noise_shape
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Smallest and largest value a policy can have under the rewards 0 and 1; None: learns no value."""
+        return None
+
+    @abstractmethod
+    def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Take one gradient step.
+
+        Args:
+            batch: B transitions.
+            generator: Source of every random number of the step, on the learner's device.
+
+        Returns:
+            Metric name → scalar, detached; learners of values report "q_mean", "q_max" and "q_min".
+        """
+
+    @abstractmethod
+    def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Choose actions.
+
+        Args:
+            obs: B observations.
+            noise: Standard normal (B, *noise_shape); the action of each row depends on its noise alone.
+
+        Returns:
+            Actions (B, 8) in [-1, 1].
+        """
+
+
+def init_seeded(seed: int) -> _Seeded:
+    """Open a block in which new layers draw their weights from ``seed``, the global state left as it was."""
+    return _Seeded(seed)
+
+
+class _Seeded:
+    """Context manager behind :func:`init_seeded`; torch layers know no generator argument."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.state = torch.random.get_rng_state()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *error: object) -> None:
+        torch.random.set_rng_state(self.state)
+
+
+ACTION_LIMIT: Final = 1.0
+"""Actions live in [-1, 1]^8 (:mod:`cogdata.schema`)."""
+
+__all__ = [
+    "ACTION_DIM", "ACTION_LIMIT", "OBS_KINDS", "Algorithm", "Config", "ObsSpec", "Success", "TensorBatch",
+    "TensorObs", "init_seeded",
+]  # fmt: skip

@@ -1,0 +1,171 @@
+"""Best-of-N over a flow model of behaviour: in-sample Q-learning that proposes only what data would do.
+
+A flow-matching model β(a|s) clones everything in the mixture; two critics learn the value of acting by "the
+best of N proposals of β"; the policy is that rule itself, so no actor is trained and no action outside the
+data is ever valued. The idea is EMaQ's (Ghasemipour et al., arXiv 2007.11091) and, with a diffusion model,
+IDQL's (Hansen-Estruch et al., arXiv 2304.10573); flow matching after Lipman et al. (arXiv 2210.02747).
+Starting numbers: this project's feasibility study (spec §6).
+
+Deviations from EMaQ:
+
+1. β is a flow model in equal Euler steps, not autoregressive.
+2. Acting averages the critics, the backup takes their minimum.
+3. Everything that acts or is a target is the same exponential average of the weights: policies read off at
+   neighbouring checkpoints then differ little.
+4. A success (reward > 0) is absorbing by default: its target is its reward and nothing is bootstrapped.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from trainers.augment import augment
+from trainers.networks import Critics, Flow, Inputs, follow
+
+
+@dataclass(frozen=True)
+class BfnConfig(Config):
+    """Settings of best-of-N learning."""
+
+    updates: int = 10_000  # gradient steps (spec §6)
+    batch_size: int = 256  # transitions per update (spec §6)
+    encoder: str = "fast"  # of images: "fast" or "paper"
+    crop_px: int = 4  # padding of the random crop in training (published code, spec §4)
+    discount: float = 0.95  # γ; what drives learning is the contrast it makes (spec §6)
+    target_rate: float = 0.02  # τ of the average that is target and policy (spec §6)
+    learning_rate: float = 3e-4  # of Adam, all networks (spec §6)
+    backup_samples: int = 4  # N: proposals at s' whose best is the target (spec §6)
+    acting_samples: int = 16  # N': proposals of which the best is taken (spec §6)
+    flow_steps: int = 5  # Euler steps from noise to action (spec §6)
+    flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (spec §6)
+    critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (spec §6)
+    critics: int = 2  # E (spec §6)
+    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        self.require("discount", 0, 1 - 1e-6)
+        self.require("target_rate", 1e-6, 1)
+        self.require("learning_rate", 0, 1)
+        for name in ("backup_samples", "acting_samples", "flow_steps", "critics"):
+            self.require(name, 1, 1024)
+
+
+class BfnModel(nn.Module):
+    """Encoder, behaviour model and critics: learned together and averaged together."""
+
+    def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec, config.encoder)
+        self.flow = Flow(self.inputs.dim, config.flow_widths)
+        self.critics = Critics(config.critics, self.inputs.dim, config.critic_widths, norm=True)
+
+
+def absorbing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
+    """Target r + γ (1 - end) V(s'), where a reward or a termination is the end (B,)."""
+    end = terminated | (reward > 0)
+    return torch.where(end, reward, reward + discount * next_value)
+
+
+def continuing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
+    """Target r + γ (1 - terminated) V(s'); a success goes on and is rewarded again (B,)."""
+    return torch.where(terminated, reward, reward + discount * next_value)
+
+
+TARGETS = {"absorbing": absorbing_target, "continuing": continuing_target}
+"""What ``success`` of a configuration may be → the target it means."""
+
+
+class Bfn(Algorithm):
+    """Best-of-N over a flow model of behaviour."""
+
+    name: ClassVar[str] = "bfn"
+    presets: ClassVar[Mapping[str, Config]] = MappingProxyType(
+        {
+            "fast": BfnConfig(),
+            "paper": BfnConfig(
+                updates=300_000,
+                encoder="paper",
+                flow_widths=(1024, 512, 512),
+                critic_widths=(1024, 512, 256),
+                flow_steps=10,
+            ),
+        }
+    )
+    acting: ClassVar[tuple[str, ...]] = ("average",)
+
+    def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
+        super().__init__(spec)
+        self.config: BfnConfig = config
+        self.model = BfnModel(config, spec)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimisers = {"model": torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)}
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """One start of the flow per proposal."""
+        return (self.config.acting_samples, ACTION_DIM)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """[0, 1] if success is absorbing, else [0, 1/(1-γ)]."""
+        return (0.0, 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount))
+
+    def flow_loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the velocity on straight lines from noise x0 to action: (v(x_t, t) - (a - x0))²."""
+        noise = torch.randn(action.shape, generator=generator, device=action.device)
+        time = torch.rand((len(action), 1), generator=generator, device=action.device)
+        velocity = self.model.flow(features, torch.lerp(noise, action, time), time)
+        return F.mse_loss(velocity, action - noise)
+
+    @torch.no_grad()
+    def next_value(self, obs: TensorObs, generator: torch.Generator) -> Tensor:
+        """Value (B,) of the best of N proposals, by the smallest of the averaged critics."""
+        features = self.average.inputs(obs)
+        shape = (self.config.backup_samples, len(obs), ACTION_DIM)
+        noise = torch.randn(shape, generator=generator, device=features.device)
+        actions = self.average.flow.sample(features, noise, self.config.flow_steps)
+        values: Tensor = self.average.critics(features, actions)  # (E, N, B)
+        return values.amin(0).amax(0)
+
+    def critic_loss(self, features: Tensor, batch: TensorBatch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over critics of the mean squared error to the common target (B,)."""
+        values = self.model.critics(features, batch.action.unsqueeze(0)).squeeze(1)  # (E, B)
+        loss = (values - target).square().mean(1).sum()
+        seen = values.detach()
+        metrics = {"q_mean": seen.mean(), "q_max": seen.max(), "q_min": seen.min(), "target_mean": target.mean()}
+        return loss, metrics
+
+    def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Take one gradient step on flow and critics, then move the average."""
+        batch = augment(batch, self.config.crop_px, generator)
+        features = self.model.inputs(batch.obs)
+        flow_loss = self.flow_loss(features, batch.action, generator)
+        next_value = self.next_value(batch.next_obs, generator)
+        target = TARGETS[self.config.success](batch.reward, batch.terminated, next_value, self.config.discount)
+        critic_loss, metrics = self.critic_loss(features, batch, target)
+        optimiser = self.optimisers["model"]
+        optimiser.zero_grad(set_to_none=True)
+        (flow_loss + critic_loss).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        follow(self.average, self.model, self.config.target_rate)
+        self.updates_done += 1
+        return {"flow_loss": flow_loss.detach(), "critic_loss": critic_loss.detach(), **metrics}
+
+    @torch.no_grad()
+    def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Take the best of N' proposals by the mean of the averaged critics."""
+        features = self.average.inputs(obs)
+        actions = self.average.flow.sample(features, noise.transpose(0, 1), self.config.flow_steps)  # (N', B, A)
+        best = self.average.critics(features, actions).mean(0).argmax(0)  # (B,)
+        return actions[best, torch.arange(len(best), device=best.device)]

@@ -1,0 +1,42 @@
+"""Random crops of images, in training only: a shift of the camera by up to a few pixels (published code, spec §4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from trainers.algorithm import TensorBatch, TensorObs
+
+
+def random_crop(image: Tensor, pad_px: int, generator: torch.Generator) -> Tensor:
+    """Pad each image with zeros and cut a random window of the original size.
+
+    Args:
+        image: uint8 (B, H, W, 3).
+        pad_px: Zeros on each side; offsets are uniform in [0, 2·pad_px].
+        generator: Source of the offsets, on the image's device.
+
+    Returns:
+        uint8 (B, H, W, 3), each image shifted on its own.
+    """
+    b, h, w, _ = image.shape
+    padded = F.pad(image, (0, 0, pad_px, pad_px, pad_px, pad_px))
+    offsets = torch.randint(2 * pad_px + 1, (2, b), generator=generator, device=image.device)
+    windows = padded.unfold(1, h, 1).unfold(2, w, 1)  # a view (B, 2p+1, 2p+1, 3, H, W)
+    rows = torch.arange(b, device=image.device)
+    return windows.permute(0, 1, 2, 4, 5, 3)[rows, offsets[0], offsets[1]].contiguous()
+
+
+def _cropped(obs: TensorObs, pad_px: int, generator: torch.Generator) -> TensorObs:
+    return obs if obs.image is None else replace(obs, image=random_crop(obs.image, pad_px, generator))
+
+
+def augment(batch: TensorBatch, pad_px: int, generator: torch.Generator) -> TensorBatch:
+    """Crop s and s' independently; a batch without images, or a padding of 0, passes unchanged."""
+    if pad_px == 0:
+        return batch
+    obs = _cropped(batch.obs, pad_px, generator)
+    return replace(batch, obs=obs, next_obs=_cropped(batch.next_obs, pad_px, generator))
