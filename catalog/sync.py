@@ -1,0 +1,508 @@
+"""Bringing the catalog up to date with the files of the store. Idempotent; cheap when nothing changed.
+
+The listing of the store (path → fingerprint) is compared with the files that the catalog has read. What is
+gone or changed takes its rows with it, what is new or changed is read. Nothing else decides what is indexed,
+so it does not matter who wrote a file, when, or whether the writer lived to tell.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import fsspec
+import pyarrow as pa
+
+from catalog.db import (
+    LOCK_WAIT_S,
+    CatalogBusyError,
+    CatalogDamagedError,
+    CatalogMissingError,
+    catalog_path,
+    connect,
+    is_writable,
+    open_catalog,
+    private_copy,
+    require_store,
+)
+from cogdata import manifest, parts, runs
+from cogdata.errors import CogError
+from cogdata.store import Store
+
+PATTERNS: Final = {
+    "collection": "collections/*/collection.json",
+    "part": "collections/*/part-*/COMMIT.json",
+    "mixture": "mixtures/*/v*/mixture.json",
+    "run": "runs/*/run.json",
+    "state": "runs/*/state.json",
+    "evaluation": "runs/*/evaluations/*.parquet",
+}
+"""Kind of file → where it lies. A part without its COMMIT.json does not exist."""
+
+TABLES: Final = {
+    "collection": ("collections",),
+    "part": ("parts", "episodes"),
+    "mixture": ("mixtures", "mixture_episodes"),
+    "run": ("runs",),
+    "state": ("run_states",),
+    "evaluation": ("evaluations",),
+}
+"""Kind of file → the tables of schema ``base`` that hold its rows."""
+
+_QUERY_WAIT_S: Final = 2.0
+_Listing = dict[str, tuple[str, str]]  # path → (kind, fingerprint)
+_Con = duckdb.DuckDBPyConnection
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        added: Kind of file → files read, because they are new or have changed.
+        removed: Kind of file → files that have gone.
+        problems: One line for each file that could not be read, also if an earlier sync found it.
+    """
+
+    added: Mapping[str, int]
+    removed: Mapping[str, int]
+    problems: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the catalog was written."""
+        return bool(self.added or self.removed)
+
+
+def scan(store: Store) -> _Listing:
+    """List the files that the catalog is made from.
+
+    Args:
+        store: Where to look.
+
+    Returns:
+        Path within the store → (kind, fingerprint); the fingerprint changes when the file is written again.
+    """
+    return _scan_local(Path(store.url)) if store.is_local else _scan_remote(store)
+
+
+def _scan_local(root: Path) -> _Listing:
+    listing: _Listing = {}
+    for kind, pattern in PATTERNS.items():
+        *folders, leaf = pattern.split("/")
+        found = [""]
+        for folder in folders:
+            found = [f"{base}{name}/" for base in found for name in _matches(root, base, folder)]
+        for base in found:
+            for name in _matches(root, base, leaf):
+                try:
+                    status = os.stat(f"{root}/{base}{name}")  # noqa: PTH116  (200,000 parts: Path is slow)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                listing[base + name] = (kind, f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}")
+    return listing
+
+
+def _matches(root: Path, base: str, pattern: str) -> list[str]:
+    if "*" not in pattern:
+        return [pattern]
+    try:
+        names = sorted(os.listdir(f"{root}/{base}"))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in fnmatch.filter(names, pattern) if not name.startswith(".")]
+
+
+def _scan_remote(store: Store) -> _Listing:
+    fs, base = fsspec.core.url_to_fs(store.url)
+    fs.invalidate_cache()
+    kinds = {kind: re.compile(pattern.replace(".", r"\.").replace("*", "[^/]+"))
+             for kind, pattern in PATTERNS.items()}  # fmt: skip
+    listing: _Listing = {}
+    prefix = base.rstrip("/") + "/"
+    for name, info in sorted(fs.find(base, detail=True).items()):
+        path = name.removeprefix(prefix)
+        for kind, expression in kinds.items():
+            if expression.fullmatch(path):
+                stamp = next((str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime",
+                                                         "updated", "created") if info.get(key)), "")  # fmt: skip
+                listing[path] = (kind, f"{info.get('size')}-{stamp}")
+    return listing
+
+
+def sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
+    """Bring the catalog up to date. Running it twice, or in several processes at once, does no harm.
+
+    Args:
+        store: Whose catalog.
+        timeout_s: How long to wait while another process writes the catalog.
+
+    Returns:
+        What was done. Files that cannot be read are reported, not raised: the rest is indexed.
+
+    Raises:
+        CatalogBusyError: Another process kept writing; the files are in place and the next sync reads them.
+        CogError: There is no store, or its catalog cannot be written.
+    """
+    require_store(store)
+    listing = scan(store)
+    try:
+        with connect(store, timeout_s=timeout_s) as con:
+            if _known(con) == listing:
+                return SyncReport({}, {}, _problems(con))
+    except (CatalogMissingError, CatalogDamagedError):
+        pass
+    try:
+        with connect(store, write=True, timeout_s=timeout_s) as con:
+            return apply(con, store, scan(store))
+    except duckdb.Error:  # damaged deeper than its head: it is only an index
+        return rebuild(store, timeout_s=timeout_s)
+
+
+def rebuild(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
+    """Make a new catalog from the files and put it in place of the old one in one step.
+
+    Args:
+        store: Whose catalog.
+        timeout_s: As :func:`sync`.
+    """
+    with connect(store, write=True, fresh=True, timeout_s=timeout_s) as con:
+        return apply(con, store, scan(store))
+
+
+@contextmanager
+def open_indexed(store: Store) -> Iterator[_Con]:
+    """Open the catalog read-only, up to date with the files wherever that is possible.
+
+    A store that cannot be written is indexed in a temporary copy. If another process is writing the catalog
+    for longer than a moment, what it has indexed before is used.
+
+    Args:
+        store: Whose catalog.
+
+    Yields:
+        A connection, closed at the end of the block.
+    """
+    require_store(store)
+    listing = scan(store)
+    with ExitStack() as stack:
+        con = _enter_if_current(stack, store, listing)
+        if con is None and is_writable(store):
+            try:
+                sync(store, timeout_s=_QUERY_WAIT_S)
+                con = stack.enter_context(connect(store))
+            except (CatalogBusyError, CatalogMissingError):
+                con = _enter_if_there(stack, store)
+        if con is None:
+            con = stack.enter_context(_temporary(store, listing))
+        yield con
+
+
+def _enter_if_current(stack: ExitStack, store: Store, listing: _Listing) -> _Con | None:
+    con = _enter_if_there(stack, store)
+    if con is not None and _known(con) != listing:
+        stack.pop_all().close()
+        return None
+    return con
+
+
+def _enter_if_there(stack: ExitStack, store: Store) -> _Con | None:
+    try:
+        return stack.enter_context(connect(store))
+    except (CatalogMissingError, CatalogDamagedError):
+        return None
+
+
+@contextmanager
+def _temporary(store: Store, listing: _Listing) -> Iterator[_Con]:
+    """Index the store in a file that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cogdata-") as folder:
+        copy = Path(folder) / "catalog.duckdb"
+        with private_copy(catalog_path(store), copy) as con:
+            apply(con, store, listing)
+        with open_catalog(copy) as con:
+            yield con
+
+
+def _known(con: _Con) -> _Listing:
+    rows = con.execute("SELECT path, kind, fingerprint FROM base.files").fetchall()
+    return {path: (kind, fingerprint) for path, kind, fingerprint in rows}
+
+
+def _problems(con: _Con) -> tuple[str, ...]:
+    sql = "SELECT problem FROM base.files WHERE problem IS NOT NULL ORDER BY path"
+    return tuple(problem for (problem,) in con.execute(sql).fetchall())
+
+
+def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
+    """Make a writable catalog agree with a listing.
+
+    Args:
+        con: Connection to a private copy of the catalog.
+        store: Where the files lie.
+        listing: From :func:`scan`.
+    """
+    known = _known(con)
+    gone = {path: kind for path, (kind, _) in known.items() if path not in listing}
+    stale = {path: kind for path, (kind, print_) in known.items() if path in listing
+             and listing[path] != (kind, print_)}  # fmt: skip
+    new = {path: kind for path, (kind, _) in listing.items() if path not in known or path in stale}
+    _delete(con, gone | stale)
+    problems: dict[str, str] = {}
+    for kind, load in _LOADERS.items():
+        paths = sorted(path for path, its_kind in new.items() if its_kind == kind)
+        if paths:
+            problems |= load(con, store, paths)
+    _note_files(con, new, listing, problems)
+    _shadow(con, {path.split("/")[1] for path in gone | new if PATTERNS["part"][:11] == path[:11]})
+    return SyncReport(_count(new.values()), _count(gone.values()), _problems(con))
+
+
+def _count(kinds: Iterable[str]) -> dict[str, int]:
+    listed = list(kinds)
+    return {kind: listed.count(kind) for kind in PATTERNS if kind in listed}
+
+
+def _delete(con: _Con, files: Mapping[str, str]) -> None:
+    if not files:
+        return
+    con.register("gone", pa.table({"path": list(files)}, pa.schema([("path", pa.string())])))
+    for kind in set(files.values()):
+        for table in TABLES[kind]:
+            con.execute(f"DELETE FROM base.{table} WHERE file IN (SELECT path FROM gone)")
+    con.execute("DELETE FROM base.files WHERE path IN (SELECT path FROM gone)")
+    con.unregister("gone")
+
+
+def _note_files(con: _Con, new: Mapping[str, str], listing: _Listing, problems: Mapping[str, str]) -> None:
+    if not new:
+        return
+    columns = {
+        "path": list(new),
+        "kind": list(new.values()),
+        "fingerprint": [listing[path][1] for path in new],
+        "problem": [problems.get(path) for path in new],
+    }
+    _insert(con, "files", pa.table(columns, pa.schema([(name, pa.string()) for name in columns])))
+
+
+def _insert(con: _Con, table: str, rows: pa.Table) -> None:
+    con.register("arrived", rows)
+    con.execute(f"INSERT INTO base.{table} BY NAME SELECT * FROM arrived")
+    con.unregister("arrived")
+
+
+def _shadow(con: _Con, collections: set[str]) -> None:
+    """Where parts of a collection overlap, let only the first of them speak for an episode."""
+    for name in sorted(collections):
+        overlaps = con.execute(
+            "SELECT 1 FROM base.parts a JOIN base.parts b ON a.part < b.part AND a.start < b.stop "
+            "AND b.start < a.stop WHERE a.collection = $name AND b.collection = $name LIMIT 1",
+            {"name": name},
+        ).fetchall()
+        marked = con.execute(
+            "SELECT 1 FROM base.episodes WHERE collection = $name AND shadowed LIMIT 1", {"name": name}
+        ).fetchall()
+        if overlaps or marked:
+            con.execute(
+                "UPDATE base.episodes e SET shadowed = e.part <> f.part FROM (SELECT episode_id, "
+                "min(part) AS part FROM base.episodes WHERE collection = $name GROUP BY episode_id) f "
+                "WHERE e.episode_id = f.episode_id AND e.collection = $name",
+                {"name": name},
+            )
+
+
+# --- one loader per kind of file -------------------------------------------------------------------------
+
+
+def _utc(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _collection_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+    info = parts.read_collection(store, path.split("/")[1])
+    low, high = info.success_range
+    return {
+        "collections": [
+            {
+                "collection": info.name,
+                "policy": info.policy,
+                "env": info.env,
+                "noise": info.noise,
+                "root_seed": info.root_seed,
+                "image_size": info.image_size,
+                "horizon": info.horizon,
+                "success_low": low,
+                "success_high": high,
+                "part_size": info.part_size,
+                "command": info.command,
+                "created_at": _utc(info.created_at),
+                "cogdata_version": info.cogdata_version,
+                "code": info.code,
+                "libraries": json.dumps(info.libraries, sort_keys=True),
+                "host": info.host,
+            }
+        ]
+    }
+
+
+def _mixture_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+    info = manifest.MixtureInfo.from_json(store.read_text(path))
+    episodes = store.read_table(path.replace("mixture.json", "episodes.parquet"))
+    counts = list(info.counts.values())
+    head = {
+        "mixture": info.name,
+        "version": info.version,
+        "digest": info.digest,
+        "shape": info.shape,
+        "episodes": sum(count.episodes for count in counts),
+        "transitions": sum(count.transitions for count in counts),
+        "rewarded_before": sum(count.rewarded_before for count in counts),
+        "rewarded_after": sum(count.rewarded_after for count in counts),
+        "weights": json.dumps(info.weights, sort_keys=True),
+        "counts": json.dumps({name: asdict(count) for name, count in info.counts.items()}, sort_keys=True),
+        "image_height": info.image_size[0],
+        "image_width": info.image_size[1],
+        "scene_fields": list(info.scene_fields),
+        "sql": info.sql,
+        "created_at": _utc(info.created_at),
+        "cogdata_version": info.cogdata_version,
+    }
+    wanted = ["episode_id", "source", "reward", "weight", "t_start", "t_end", "steps", "digest"]
+    name = {"mixture": info.name, "version": info.version}
+    return {
+        "mixtures": [head],
+        "mixture_episodes": [name | row for row in episodes.select(wanted).to_pylist()],
+    }
+
+
+def _run_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+    info = runs.RunInfo(**json.loads(store.read_text(path)))
+    row = asdict(info) | {"config": json.dumps(info.config, sort_keys=True), "created_at": _utc(info.created_at)}
+    return {"runs": [row]}
+
+
+def _state_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+    state = runs.RunState(**json.loads(store.read_text(path)))
+    row = asdict(state) | {"run": path.split("/")[1], "updated_at": _utc(state.updated_at)}
+    return {"run_states": [row]}
+
+
+def _evaluation_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+    table = store.read_table(path)
+    known = [name for name in runs.EVALUATIONS.names if name in table.column_names]
+    return {"evaluations": table.select(known).to_pylist()}
+
+
+_Rows = Callable[[Store, str], dict[str, list[dict[str, Any]]]]
+
+
+def _each(read: _Rows) -> Callable[[_Con, Store, Sequence[str]], dict[str, str]]:
+    """Turn a reader of one file into a loader of many that reports what it cannot read."""
+
+    def load(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
+        problems: dict[str, str] = {}
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for path in paths:
+            try:
+                found = read(store, path)
+            except CogError as error:
+                problems[path] = str(error)
+                continue
+            except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+                problems[path] = f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
+                continue
+            for table, its_rows in found.items():
+                rows.setdefault(table, []).extend({"file": path} | row for row in its_rows)
+        for table, its_rows in rows.items():
+            if its_rows:
+                _insert(con, table, pa.Table.from_pylist(its_rows))
+        return problems
+
+    return load
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
+    """Read the heads and the episode tables of committed parts, the latter all at once."""
+    problems: dict[str, str] = {}
+    heads: list[dict[str, Any]] = []
+    for path in paths:
+        _, collection, part, _ = path.split("/")
+        try:
+            commit = parts.read_commit(store, collection, part)
+        except CogError as error:
+            problems[path] = str(error)
+            continue
+        fields = ("start", "stop", "episodes", "steps", "frames", "bytes")
+        heads.append({"file": path, "collection": collection, "part": part}
+                     | {name: getattr(commit, name) for name in fields})  # fmt: skip
+    readable = [head["file"] for head in heads]
+    try:
+        _load_episodes(con, store, readable)
+    except (duckdb.Error, pa.ArrowException, OSError, CogError):  # one of them is damaged: find out which
+        for path in readable:
+            try:
+                _load_episodes(con, store, [path])
+            except (duckdb.Error, pa.ArrowException, OSError, CogError) as error:
+                problems[path] = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)}): " \
+                                 "run `cog data verify`"  # fmt: skip
+    heads = [head for head in heads if head["file"] not in problems]
+    if heads:
+        _insert(con, "parts", pa.Table.from_pylist(heads))
+    return problems
+
+
+def _episodes_path(store: Store, commit_path: str) -> str:
+    return store.path(f"{commit_path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
+
+
+def _load_episodes(con: _Con, store: Store, paths: Sequence[str]) -> None:
+    if not paths:
+        return
+    names = ", ".join(parts.PART_EPISODES.names)
+    if store.is_local:
+        con.execute(
+            f"INSERT INTO base.episodes BY NAME SELECT replace(replace(filename, $prefix, ''), "
+            f"$episodes, $commit) AS file, false AS shadowed, {names} "
+            "FROM read_parquet($files, filename = true, union_by_name = true)",
+            {
+                "prefix": f"{store.url}/",
+                "episodes": parts.EPISODES,
+                "commit": parts.COMMIT,
+                "files": [_episodes_path(store, path) for path in paths],
+            },
+        )
+        return
+    tables = []
+    for path in paths:
+        table = store.read_table(f"{path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
+        rows = table.select(parts.PART_EPISODES.names).cast(parts.PART_EPISODES)
+        tables.append(rows.append_column("file", pa.array([path] * len(rows), pa.string())))
+    con.register("arrived", pa.concat_tables(tables))
+    con.execute("INSERT INTO base.episodes BY NAME SELECT *, false AS shadowed FROM arrived")
+    con.unregister("arrived")
+
+
+_LOADERS: Final[Mapping[str, Callable[[_Con, Store, Sequence[str]], dict[str, str]]]] = {
+    "collection": _each(_collection_rows),
+    "part": _load_parts,
+    "mixture": _each(_mixture_rows),
+    "run": _each(_run_rows),
+    "state": _each(_state_rows),
+    "evaluation": _each(_evaluation_rows),
+}
