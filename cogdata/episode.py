@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ class Episode:
             raise ValueError("an episode needs at least one action, found 0")
         if self.image.ndim != 4 or self.image.shape[-1] != 3:
             raise ValueError(f"image has shape {self.image.shape}, must be (T+1, H, W, 3)")
-        expected: dict[str, tuple[NDArray[np.generic], tuple[int, ...], str]] = {
+        expected: dict[str, tuple[NDArray[Any], tuple[int, ...], str]] = {
             "image": (self.image, (steps + 1, *self.image.shape[1:]), "uint8"),
             "robot": (self.robot, (steps + 1, ROBOT_DIM), "float32"),
             "scene": (self.scene, (steps + 1, len(self.scene_fields)), "float32"),

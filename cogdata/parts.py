@@ -27,7 +27,7 @@ from cogdata.frames import DEFAULT_CODEC, frame_codec
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM, SCHEMA_VERSION
 from cogdata.store import Store
 
-PART_SIZE: Final = 50
+PART_SIZE: Final = 100
 """Episodes in a whole part. Fixed for ever: it is what makes ranges, names and bytes repeatable."""
 
 FRAMES: Final = "frames.tar"
@@ -72,7 +72,7 @@ PART_EPISODES: Final = pa.schema(
 )
 
 
-def _step_fields(scene_dim: int) -> list[pa.Field]:
+def _step_fields(scene_dim: int, predicates: Sequence[str]) -> list[pa.Field]:
     return [
         pa.field("robot", pa.list_(pa.float32(), ROBOT_DIM)),
         pa.field("scene", pa.list_(pa.float32(), scene_dim)),
@@ -81,7 +81,7 @@ def _step_fields(scene_dim: int) -> list[pa.Field]:
         pa.field("terminated", pa.bool_()),
         pa.field("truncated", pa.bool_()),
         pa.field("phase", pa.dictionary(pa.int8(), pa.string())),
-        *(pa.field(name, pa.bool_()) for name in PREDICATES),
+        *(pa.field(name, pa.bool_()) for name in predicates),
     ]
 
 
@@ -224,10 +224,7 @@ def steps_batch(episode: Episode) -> pa.RecordBatch:
         pa.array([names.index(name) for name in episode.phase] + [None], pa.int8()),
         pa.array(names, pa.string()),
     )
-    predicates = [
-        pa.array(episode.predicates[name]) if name in episode.predicates else pa.nulls(rows, pa.bool_())
-        for name in PREDICATES
-    ]
+    present = [name for name in PREDICATES if name in episode.predicates]
     arrays = [
         _fixed(episode.robot, rows),
         _fixed(episode.scene, rows),
@@ -236,14 +233,16 @@ def steps_batch(episode: Episode) -> pa.RecordBatch:
         _last_null(episode.terminated),
         _last_null(episode.truncated),
         phase,
-        *predicates,
+        *(pa.array(episode.predicates[name]) for name in present),
     ]
     meta = {
         "meta": episode.meta.to_json(),
         "scene_fields": json.dumps(episode.scene_fields),
         "frames_shape": json.dumps(episode.image.shape),
     }
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(_step_fields(episode.scene.shape[1]), meta))
+    return pa.RecordBatch.from_arrays(
+        arrays, schema=pa.schema(_step_fields(episode.scene.shape[1], present), meta)
+    )
 
 
 def _ipc(batch: pa.RecordBatch) -> bytes:
@@ -251,7 +250,7 @@ def _ipc(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    encoded: bytes = pa.Codec("zstd", compression_level=6).compress(sink.getvalue(), asbytes=True)
+    encoded: bytes = pa.Codec("zstd", compression_level=9).compress(sink.getvalue(), asbytes=True)
     return encoded
 
 
@@ -378,6 +377,8 @@ class PartWriter:
             t = pa.array(np.arange(len(table), dtype=np.int32))
             tables.append(table.add_column(0, "t", t).add_column(0, "episode_id", ids))
         joined = pa.concat_tables(tables)
+        for name in (name for name in PREDICATES if name not in joined.column_names):
+            joined = joined.append_column(name, pa.nulls(len(joined), pa.bool_()))
         phase = joined.column("phase").cast(pa.string())
         return _parquet(joined.set_column(joined.schema.get_field_index("phase"), "phase", phase))
 
@@ -513,7 +514,7 @@ def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
     steps = batch.num_rows - 1
     image = np.empty((steps + 1, row["image_height"], row["image_width"], 3), np.uint8)
     read_frames(store, sample, image)
-    present: Sequence[str] = [name for name in PREDICATES if batch.column(name).null_count == 0]
+    present = [name for name in PREDICATES if name in batch.schema.names]
     return Episode(
         meta=EpisodeMeta(**json.loads(batch.schema.metadata[b"meta"])),
         image=image,

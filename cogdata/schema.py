@@ -6,7 +6,7 @@ Alignment of one episode with T actions and T+1 observations::
          r_0          r_1                          r_{T-1}
 
 * ``reward[t]`` is judged on ``o_{t+1}``, the state that ``action[t]`` led to.
-* ``terminated[t]``: ``o_{t+1}`` is absorbing, its value is 0 beyond the reward. No world of ours ends this way.
+* ``terminated[t]``: ``o_{t+1}`` is absorbing: worth nothing beyond the reward. No world of ours ends so.
 * ``truncated[t]``: the clock stopped the episode at ``o_{t+1}``; a learner bootstraps from it.
 * a predicate (``grasped``, ``placed`` …) is judged on every observation, so it has T+1 entries; it is null
   in ``steps`` where the scene has no such thing.

@@ -1,0 +1,488 @@
+"""From a manifest to batches: episodes decoded once into a pool, transitions as indices into it.
+
+``batch(position)`` is a pure function of (manifest, seed, batch size, memory, position): independent of how
+many threads read, and resumed from these integers alone. :mod:`cogdata.plan` decides, this module fetches.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cogdata.episode import Float32, UInt8
+from cogdata.errors import CogError
+from cogdata.manifest import Manifest
+from cogdata.parts import Sample, floats, read_frames, read_steps
+from cogdata.plan import (
+    Int64,
+    Stratum,
+    Window,
+    counts_per_batch,
+    ring,
+    uniform_draw,
+    weighted_draw,
+    windows,
+)
+from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from cogdata.store import Store
+from cogdata.transitions import OBSERVATIONS, Batch, Observation
+
+_CHUNK: Final = 32
+"""Episodes that a reading thread takes at a time."""
+
+_STAGED: Final = 1.125
+"""A moving pool holds its capacity and, staged, the next refill (an eighth)."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How to read; all but ``threads`` decide what a batch holds.
+
+    Attributes:
+        batch_size: B.
+        seed: Root of the sampling order.
+        columns: Parts of the observation to deliver, of ``OBSERVATIONS``.
+        memory_bytes: Budget of the pool; None: half of the machine's memory.
+        threads: That read and decode.
+    """
+
+    batch_size: int = 256
+    seed: int = 0
+    columns: tuple[str, ...] = OBSERVATIONS
+    memory_bytes: int | None = None
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse sizes below one and unknown columns."""
+        if self.batch_size < 1:
+            raise CogError(f"batch size is {self.batch_size}, must be at least 1")
+        if unknown := set(self.columns) - set(OBSERVATIONS):
+            raise ValueError(f"columns {sorted(unknown)} are not among {OBSERVATIONS}")
+
+    @property
+    def budget(self) -> int:
+        """Bytes the pool may take."""
+        if self.memory_bytes is not None:
+            return self.memory_bytes
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+@dataclass
+class _Pool:
+    """Flat arrays over F frames; action, reward and terminated belong to the frame they leave.
+
+    Attributes:
+        image: uint8 (F, H, W, 3) or None.
+        robot: float32 (F, 10) or None.
+        scene: float32 (F, S) or None.
+        action: float32 (F, 8).
+        reward: float32 (F,).
+        terminated: bool (F,).
+        source: int16 (F,).
+    """
+
+    image: UInt8 | None
+    robot: Float32 | None
+    scene: Float32 | None
+    action: Float32
+    reward: Float32
+    terminated: NDArray[np.bool_]
+    source: NDArray[np.int16]
+
+    @classmethod
+    def empty(cls, frames: int, columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> _Pool:
+        return cls(
+            np.empty((frames, *image_size, 3), np.uint8) if "image" in columns else None,
+            np.empty((frames, ROBOT_DIM), np.float32) if "robot" in columns else None,
+            np.empty((frames, scene_dim), np.float32) if "scene" in columns else None,
+            np.zeros((frames, ACTION_DIM), np.float32),
+            np.zeros(frames, np.float32),
+            np.zeros(frames, bool),
+            np.zeros(frames, np.int16),
+        )
+
+    @staticmethod
+    def frame_bytes(columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> int:
+        """Bytes per frame."""
+        sizes = {"image": image_size[0] * image_size[1] * 3, "robot": 4 * ROBOT_DIM, "scene": 4 * scene_dim}
+        return sum(sizes[name] for name in columns) + 4 * ACTION_DIM + 4 + 1 + 2
+
+    def copy_rows(self, target: int, other: _Pool, start: int, count: int) -> None:
+        for name, values in vars(self).items():
+            if values is not None:
+                values[target : target + count] = getattr(other, name)[start : start + count]
+
+    def gather(self, frames: Int64) -> Batch:
+        """Build the batch of the transitions that leave these frames."""
+        return Batch(
+            obs=self._observe(frames),
+            action=self.action[frames],
+            reward=self.reward[frames],
+            next_obs=self._observe(frames + 1),
+            terminated=self.terminated[frames],
+            source=self.source[frames],
+        )
+
+    def _observe(self, frames: Int64) -> Observation:
+        return Observation(*(None if v is None else v[frames] for v in (self.image, self.robot, self.scene)))
+
+
+@dataclass
+class _Staged:
+    """Episodes read ahead.
+
+    Attributes:
+        pool: Where to; episode i from frame i * stride.
+        slots: Slot that each goes to, int64 (refill,).
+        rows: Manifest row of each, int64 (refill,).
+        reads: Under way.
+    """
+
+    pool: _Pool
+    slots: Int64
+    rows: Int64
+    reads: list[Future[None]]
+
+
+@dataclass
+class _Segment:
+    """A stratum's place in the pool.
+
+    Attributes:
+        stratum: What is in it.
+        window: How it moves.
+        base: First frame.
+        stride: Frames per slot of a moving window.
+        held: Block whose episodes are in the slots; -1: none yet.
+        rows: Manifest row in each slot, int64 (slots,).
+        offsets: First frame of each slot, int64 (slots,).
+        frames: Frame index of each of its transitions that can be drawn now, int64 (n,).
+        cumulative: Cumulative weights of ``frames``; None: all weigh the same.
+        staged: What is being read for the next block.
+    """
+
+    stratum: Stratum
+    window: Window
+    base: int
+    stride: int
+    held: int = -1
+    rows: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    offsets: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    frames: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    cumulative: NDArray[np.float64] | None = None
+    staged: _Staged | None = None
+
+
+class Stream:
+    """Batches of a manifest's transitions.
+
+    Args:
+        store: Where the shards are.
+        manifest: What to read.
+        options: How.
+
+    Raises:
+        CogError: The budget is too small for the pool to hold two episodes of each source.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, options: StreamOptions) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._options = options
+        self.sources = manifest.sources
+        self.image_size = manifest.info.image_size
+        self.scene_fields = manifest.info.scene_fields
+        self._rows = manifest.episodes.to_pylist()
+        self._times = _transition_times(manifest, self._rows)
+        self._rewards = _relabelled(manifest, self._rows)
+        self._weights = np.array([1.0 if row["weight"] is None else row["weight"] for row in self._rows])
+        self._executor = ThreadPoolExecutor(max(1, options.threads), thread_name_prefix="cog-read")
+        strata = self._strata()
+        self._segments, frames, self._block = self._layout(strata)
+        self._pool = self._empty_pool(frames)
+
+    # --- what there is ---------------------------------------------------------------------------------
+
+    @property
+    def transitions(self) -> int:
+        """Transitions of the mixture."""
+        return sum(segment.stratum.size for segment in self._segments)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches after which as many transitions were drawn as there are."""
+        return -(-self.transitions // self._options.batch_size)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the mixture is larger than the budget, so that the pool moves through it."""
+        return self._block > 0
+
+    def _strata(self) -> list[Stratum]:
+        sources = np.array([row["source"] for row in self._rows])
+        sizes = np.array([len(times) for times in self._times])
+        shares = self._manifest.info.weights or {"": 1.0}
+        counts = counts_per_batch(shares, self._options.batch_size)
+        strata = []
+        for name, count in counts.items():
+            members = np.flatnonzero((sources == name) | (name == ""))
+            if not len(members):
+                raise CogError(
+                    f"mixture {self._manifest.info.ref}: source {name!r} has a share but no episode"
+                )
+            strata.append(Stratum(name, members, sizes[members], count))
+        return strata
+
+    def _layout(self, strata: list[Stratum]) -> tuple[list[_Segment], int, int]:
+        lengths = np.array([row["steps"] + 1 for row in self._rows])
+        per_frame = _Pool.frame_bytes(self._options.columns, self.image_size, len(self.scene_fields))
+        budget = self._options.budget // per_frame  # frames
+        capacities = [len(s.episodes) for s in strata]
+        if lengths.sum() > budget:
+            capacities = _capacities(strata, lengths, budget)
+        chosen, block = windows(strata, capacities)
+        segments, base = [], 0
+        for stratum, window in zip(strata, chosen, strict=True):
+            stride = int(lengths[stratum.episodes].max())
+            segments.append(_Segment(stratum, window, base, stride))
+            base += int(lengths[stratum.episodes].sum()) if not window.refill else window.capacity * stride
+        return segments, base, block
+
+    # --- batches ---------------------------------------------------------------------------------------
+
+    def batch(self, position: int) -> Batch:
+        """Return batch number ``position``, from 0.
+
+        Raises:
+            CogError: A shard is missing, truncated or damaged.
+        """
+        self._load(position // self._block if self._block else 0)
+        drawn = np.concatenate([segment.frames[self._draw(segment, position)] for segment in self._segments])
+        return self._pool.gather(drawn)
+
+    def batches(self, start: int = 0, prefetch: int = 2) -> Iterator[Batch]:
+        """Yield batches from number ``start`` on, for ever, prepared ahead by a thread.
+
+        Args:
+            start: Number of the first batch.
+            prefetch: How many are kept ready.
+        """
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(prefetch)
+        closed = threading.Event()
+
+        def put(item: Batch | BaseException) -> None:
+            while not closed.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def produce() -> None:
+            position = start
+            try:
+                while not closed.is_set():
+                    put(self.batch(position))
+                    position += 1
+            except BaseException as error:
+                put(error)
+
+        thread = threading.Thread(target=produce, name="cog-batches", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            closed.set()
+            thread.join()
+
+    def _draw(self, segment: _Segment, position: int) -> Int64:
+        seed, stratum = self._options.seed, segment.stratum
+        if segment.cumulative is not None:
+            return weighted_draw(seed, stratum.name, position, stratum.count, segment.cumulative)
+        if segment.window.refill:
+            return uniform_draw(seed, stratum.name, position, stratum.count, len(segment.frames))
+        start = position * stratum.count
+        return ring(seed, "transitions", stratum.name, stratum.size, start, start + stratum.count)
+
+    # --- filling the pool ------------------------------------------------------------------------------
+
+    def _load(self, block: int) -> None:
+        """Bring the pool to a block: nothing, a refill that was read ahead, or everything."""
+        for segment in self._segments:
+            moving = segment.window.refill > 0
+            if segment.held == block or (segment.held >= 0 and not moving):
+                continue
+            if segment.held >= 0 and segment.held == block - 1:
+                self._advance(segment, block)
+            else:
+                self._fill(segment, block)
+            if moving:
+                self._read_ahead(segment, block + 1)
+            self._index(segment, block)
+
+    def _slots(self, segment: _Segment, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Slot and row of ring positions [start, stop)."""
+        members = segment.stratum.episodes
+        drawn = ring(self._options.seed, "episodes", segment.stratum.name, len(members), start, stop)
+        for position, member in zip(range(start, stop), drawn, strict=True):
+            yield position % segment.window.capacity, int(members[member])
+
+    def _fill(self, segment: _Segment, block: int) -> None:
+        window = segment.window
+        if segment.staged:
+            wait(segment.staged.reads)
+        if window.refill:
+            start = block * window.refill
+            segment.rows = np.empty(window.capacity, np.int64)
+            for slot, row in self._slots(segment, start, start + window.capacity):
+                segment.rows[slot] = row
+            segment.offsets = segment.base + np.arange(window.capacity) * segment.stride
+        else:
+            segment.rows = segment.stratum.episodes
+            lengths = np.array([self._rows[row]["steps"] + 1 for row in segment.rows])
+            segment.offsets = segment.base + np.cumsum(lengths) - lengths
+        for read in self._read(self._pool, segment.rows, segment.offsets):
+            read.result()
+
+    def _read_ahead(self, segment: _Segment, block: int) -> None:
+        """Start reading what block ``block`` adds to the one before it."""
+        window = segment.window
+        stop = block * window.refill + window.capacity
+        slots, rows = zip(*self._slots(segment, stop - window.refill, stop), strict=True)
+        buffer = segment.staged.pool if segment.staged else self._empty_pool(window.refill * segment.stride)
+        reads = self._read(buffer, np.array(rows), np.arange(window.refill) * segment.stride)
+        segment.staged = _Staged(buffer, np.array(slots), np.array(rows), reads)
+
+    def _advance(self, segment: _Segment, block: int) -> None:
+        staged = segment.staged
+        if staged is None:
+            raise RuntimeError(f"block {block} was never read ahead")
+        for read in staged.reads:
+            read.result()
+        for i, (slot, row) in enumerate(zip(staged.slots, staged.rows, strict=True)):
+            frames = self._rows[row]["steps"] + 1
+            self._pool.copy_rows(int(segment.offsets[slot]), staged.pool, i * segment.stride, frames)
+            segment.rows[slot] = row
+
+    def _index(self, segment: _Segment, block: int) -> None:
+        """List the transitions that can be drawn from the block."""
+        pairs = list(zip(segment.rows, segment.offsets, strict=True))
+        segment.frames = np.concatenate([offset + self._times[row] for row, offset in pairs])
+        weights = self._weights[segment.rows]
+        if np.ptp(weights) > 0:
+            segment.cumulative = np.cumsum(
+                np.repeat(weights, [len(self._times[row]) for row in segment.rows])
+            )
+        segment.held = block
+
+    def _read(self, pool: _Pool, rows: Int64, offsets: Int64) -> list[Future[None]]:
+        """Read episodes into a pool, in chunks that the threads share."""
+        pairs = list(zip(rows.tolist(), offsets.tolist(), strict=True))
+        chunks = [pairs[i : i + _CHUNK] for i in range(0, len(pairs), _CHUNK)]
+        return [self._executor.submit(self._read_chunk, pool, chunk) for chunk in chunks]
+
+    def _read_chunk(self, pool: _Pool, pairs: list[tuple[int, int]]) -> None:
+        for row, offset in pairs:
+            self._read_episode(pool, row, offset)
+
+    def _read_episode(self, pool: _Pool, row: int, offset: int) -> None:
+        entry = self._rows[row]
+        sample = Sample.of(entry)
+        batch = read_steps(self._store, sample)
+        steps = batch.num_rows - 1
+        if steps != entry["steps"]:
+            raise CogError(
+                f"{self._store.path(sample.shard)}: episode {entry['episode_id']} has {steps} steps, its "
+                f"mixture says {entry['steps']}: run `cog data verify`"
+            )
+        rows = slice(offset, offset + steps + 1)
+        if pool.image is not None:
+            read_frames(self._store, sample, pool.image[rows])
+        if pool.robot is not None:
+            pool.robot[rows] = floats(batch, "robot")
+        if pool.scene is not None:
+            pool.scene[rows] = floats(batch, "scene")
+        pool.action[rows] = floats(batch, "action")
+        pool.reward[rows] = batch.column("reward").fill_null(0).to_numpy(zero_copy_only=False)
+        pool.terminated[rows] = batch.column("terminated").fill_null(False).to_numpy(zero_copy_only=False)
+        pool.source[rows] = self.sources.index(entry["source"])
+        if row in self._rewards:
+            times, rewards = self._rewards[row]
+            pool.reward[offset + times] = rewards
+
+    def _empty_pool(self, frames: int) -> _Pool:
+        return _Pool.empty(frames, self._options.columns, self.image_size, len(self.scene_fields))
+
+
+def open_stream(store: Store, manifest: Manifest, options: StreamOptions) -> Stream:
+    """Open a stream; nothing is read before the first batch.
+
+    Args:
+        store: Where the shards are.
+        manifest: What to read.
+        options: How.
+    """
+    return Stream(store, manifest, options)
+
+
+def _transition_times(manifest: Manifest, rows: list[dict[str, Any]]) -> list[Int64]:
+    """Per episode the t of its transitions that take part."""
+    if manifest.rewards is not None:
+        chosen = {row["episode_id"]: row["t"] for row in manifest.rewards.to_pylist()}
+        return [np.array(chosen[row["episode_id"]], np.int64) for row in rows]
+    return [np.arange(row["t_start"], row["t_end"], dtype=np.int64) for row in rows]
+
+
+def _relabelled(manifest: Manifest, rows: list[dict[str, Any]]) -> dict[int, tuple[Int64, Float32]]:
+    """Per relabelled episode the t and the rewards that replace the collected ones."""
+    if manifest.rewards is None:
+        constant = {i: row["reward"] for i, row in enumerate(rows) if row["reward"] is not None}
+        return {
+            i: (np.arange(rows[i]["steps"], dtype=np.int64), np.full(rows[i]["steps"], reward, np.float32))
+            for i, reward in constant.items()
+        }
+    index = {row["episode_id"]: i for i, row in enumerate(rows)}
+    relabelled = {}
+    for row in manifest.rewards.to_pylist():
+        given = [(t, reward) for t, reward in zip(row["t"], row["reward"], strict=True) if reward is not None]
+        if given:
+            times, rewards = zip(*given, strict=True)
+            relabelled[index[row["episode_id"]]] = (np.array(times, np.int64), np.array(rewards, np.float32))
+    return relabelled
+
+
+def _capacities(strata: Sequence[Stratum], lengths: Int64, budget: int) -> list[int]:
+    """Share a budget of frames by share of the batch; what one stratum cannot use goes to the rest."""
+    need = {s.name: int(lengths[s.episodes].sum()) for s in strata}
+    held: dict[str, int] = {}
+    while True:
+        rest = [s for s in strata if s.name not in held]
+        left = budget - sum(need[name] for name in held)
+        given = {s.name: left * s.count / sum(r.count for r in rest) for s in rest}
+        fits = [name for name, frames in given.items() if need[name] <= frames]
+        if not fits:
+            break
+        held |= {name: need[name] for name in fits}
+    capacities = []
+    for stratum in strata:
+        stride = int(lengths[stratum.episodes].max())
+        capacity = len(stratum.episodes)
+        if stratum.name not in held:
+            capacity = min(capacity, int(given[stratum.name] / (_STAGED * stride)))
+        if capacity < min(2, len(stratum.episodes)):
+            raise CogError(
+                f"--memory is too small to hold two episodes of source {stratum.name or 'all'!r}: give more"
+            )
+        capacities.append(capacity)
+    return capacities

@@ -1,0 +1,312 @@
+"""Collecting: which episodes are missing, who makes them, how they are committed.
+
+Episode i of a collection is a function of (root seed, i); a part is a fixed range of indices. Resuming is
+therefore filling in what is missing, and running a command twice adds nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from cogdata import __version__
+from cogdata.episode import Episode, EpisodeMeta
+from cogdata.errors import CogError, unknown
+from cogdata.parts import (
+    PART_SIZE,
+    CollectionInfo,
+    Commit,
+    PartWriter,
+    list_parts,
+    read_collection,
+    read_commit,
+    write_collection,
+)
+from cogdata.rng import derive_seed, generator
+from cogdata.rollout import rollout
+from cogdata.store import Store
+from collectors.envs import ENVS, CogEnv, make
+from collectors.policies import POLICIES, make_policy
+
+
+@dataclass(frozen=True)
+class CollectRequest:
+    """Everything that decides the bytes of a collection's episodes.
+
+    Attributes:
+        policy: Key of ``POLICIES``.
+        env: Key of ``ENVS``.
+        noise: Standard deviation of the action noise, in action units.
+        root_seed: Root of every random stream.
+        image_size: px, square.
+        horizon: Actions per episode.
+    """
+
+    policy: str
+    env: str
+    noise: float
+    root_seed: int
+    image_size: int
+    horizon: int
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be collected, naming the option that says so."""
+        if self.policy not in POLICIES:
+            raise unknown("policy", self.policy, POLICIES)
+        if self.env not in ENVS:
+            raise unknown("environment", self.env, ENVS)
+        if not 0 <= self.noise <= 2:
+            raise CogError(f"--noise is {self.noise}, must be between 0 and 2")
+        if not 16 <= self.image_size <= 512:
+            raise CogError(f"--image-size is {self.image_size}, must be between 16 and 512 px")
+        if self.horizon < 1:
+            raise CogError(f"--horizon is {self.horizon}, must be at least 1")
+        if self.root_seed < 0:
+            raise CogError(f"--seed is {self.root_seed}, must be 0 or more")
+
+    @property
+    def collection(self) -> str:
+        """Name of the collection: the policy and a hash of the whole request."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{re.sub('[^a-z0-9_]', '_', self.policy)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def request(
+    policy: str,
+    *,
+    env: str | None = None,
+    noise: float = 0.2,
+    root_seed: int = 0,
+    image_size: int = 48,
+    horizon: int | None = None,
+) -> CollectRequest:
+    """Fill in what the policy documents: its environment and horizon.
+
+    Args:
+        policy: Key of ``POLICIES``.
+        env: Key of ``ENVS``; None: the policy's own.
+        noise: Standard deviation of the action noise.
+        root_seed: Root of every random stream.
+        image_size: px, square.
+        horizon: Actions per episode; None: the policy's own.
+
+    Raises:
+        CogError: Unknown policy or environment, or a number out of range.
+    """
+    if policy not in POLICIES:
+        raise unknown("policy", policy, POLICIES)
+    spec = POLICIES[policy]
+    return CollectRequest(
+        policy, env or spec.default_env, float(noise), root_seed, image_size, horizon or spec.horizon
+    )
+
+
+@dataclass(frozen=True)
+class EpisodeDone:
+    """What a worker says after each episode.
+
+    Attributes:
+        index: Episode index.
+        steps: Actions.
+        success: Whether the policy reached its goal.
+        solved: Whether the world's task was rewarded.
+    """
+
+    index: int
+    steps: int
+    success: bool
+    solved: bool
+
+
+def missing_ranges(have: set[int], episodes: int) -> list[tuple[int, int]]:
+    """Return the ranges [start, stop) of indices below ``episodes`` that are missing, cut at part borders.
+
+    Args:
+        have: Indices that are committed.
+        episodes: How many are wanted in all.
+    """
+    ranges: list[tuple[int, int]] = []
+    for index in range(episodes):
+        if index in have:
+            continue
+        if ranges and ranges[-1][1] == index and index % PART_SIZE:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return ranges
+
+
+def committed(store: Store, collection: str) -> dict[str, Commit]:
+    """Return the commits of a collection by part name."""
+    return {part: read_commit(store, collection, part) for part in list_parts(store, collection)}
+
+
+def committed_indices(commits: dict[str, Commit]) -> set[int]:
+    """Return the episode indices that commits cover."""
+    return {index for commit in commits.values() for index in range(commit.start, commit.stop)}
+
+
+@functools.cache
+def _world(env: str, image_size: int, horizon: int) -> CogEnv:
+    """One world per process and kind, kept between parts."""
+    return make(env, image_size=image_size, horizon=horizon)
+
+
+def collect_episode(asked: CollectRequest, index: int) -> Episode:
+    """Run episode ``index``; the same bytes in any process, after any history.
+
+    Args:
+        asked: The request.
+        index: From 0.
+    """
+    world = _world(asked.env, asked.image_size, asked.horizon)
+    spec = POLICIES[asked.policy]
+    rng = generator("policy", asked.root_seed, index)
+    policy = make_policy(asked.policy, noise=asked.noise, rng=rng)
+    meta = EpisodeMeta(
+        collection=asked.collection,
+        index=index,
+        env=asked.env,
+        policy=asked.policy,
+        policy_params=policy.drawn,
+        noise=asked.noise,
+        seed=derive_seed("scene", asked.root_seed, index),
+        task=world.task_predicate,
+        goal=spec.success,
+    )
+    return rollout(world, lambda _: policy.act(world.view()), meta)
+
+
+def collect_part(
+    store: Store, asked: CollectRequest, start: int, stop: int, on_episode: Callable[[EpisodeDone], None]
+) -> Commit:
+    """Run the episodes of one range and commit them as a part.
+
+    Args:
+        store: Where to.
+        asked: The request.
+        start: First index.
+        stop: One past the last, within the same whole part.
+        on_episode: Called after each episode.
+
+    Raises:
+        CogError: A write failed; nothing is committed then.
+    """
+    writer = PartWriter(store, asked.collection, start, stop)
+    for index in range(start, stop):
+        episode = collect_episode(asked, index)
+        writer.add(episode)
+        on_episode(EpisodeDone(index, episode.steps, episode.success, episode.solved))
+    commit, _ = writer.commit()
+    return commit
+
+
+def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
+    """Write down where a collection comes from.
+
+    Args:
+        asked: The request.
+        command: What was typed.
+    """
+    libraries = {name: version(name) for name in ("pybullet", "numpy", "pyarrow", "gymnasium")}
+    return CollectionInfo(
+        name=asked.collection,
+        command=command,
+        policy=asked.policy,
+        env=asked.env,
+        noise=asked.noise,
+        root_seed=asked.root_seed,
+        image_size=asked.image_size,
+        horizon=asked.horizon,
+        success_range=POLICIES[asked.policy].success_range,
+        part_size=PART_SIZE,
+        created_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+        cogdata_version=__version__,
+        code=_revision(),
+        libraries=libraries | {"python": platform.python_version(), "machine": platform.machine()},
+        host=platform.node(),
+    )
+
+
+def _revision() -> str:
+    """The git revision of a source checkout, "+" if it has uncommitted changes; "" when installed."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return ""
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo:
+    """Write the collection's head, or read the one that is there.
+
+    Args:
+        store: Where to.
+        asked: The request.
+        command: What was typed.
+    """
+    if store.exists(f"collections/{asked.collection}/collection.json"):
+        return read_collection(store, asked.collection)
+    info = describe_collection(asked, command)
+    write_collection(store, info)
+    return info
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will do, known before it does it.
+
+    Attributes:
+        asked: The request.
+        episodes: Wanted in all.
+        have: Episodes committed already.
+        ranges: What is missing, a part each.
+        commits: Commits that are there.
+    """
+
+    asked: CollectRequest
+    episodes: int
+    have: int
+    ranges: tuple[tuple[int, int], ...]
+    commits: dict[str, Commit]
+
+    @property
+    def missing(self) -> int:
+        """Episodes to collect."""
+        return sum(stop - start for start, stop in self.ranges)
+
+
+def plan(store: Store, asked: CollectRequest, episodes: int) -> Plan:
+    """Compare what is wanted with what is committed.
+
+    Args:
+        store: Where to look.
+        asked: The request.
+        episodes: Wanted in all.
+
+    Raises:
+        CogError: Fewer than one episode is wanted.
+    """
+    if episodes < 1:
+        raise CogError(f"--episodes is {episodes}, must be at least 1")
+    commits = committed(store, asked.collection)
+    have = committed_indices(commits)
+    wanted = sum(1 for index in have if index < episodes)
+    return Plan(asked, episodes, wanted, tuple(missing_ranges(have, episodes)), commits)
+
+
+Engine = Callable[[Store, CollectRequest, tuple[tuple[int, int], ...]], Iterator[EpisodeDone | Commit]]
+"""Runs :func:`collect_part` for every range somewhere and yields what happens as it happens."""
