@@ -28,7 +28,7 @@ OBSERVATIONS: Final = ("image", "robot", "scene")
 
 CAMERA: Final = Camera(
     target_m=(0.6, 0.2, -0.28), distance_m=0.29, yaw_deg=180.0, pitch_deg=-40.0,
-    field_of_view_deg=60.0, near_m=0.1, far_m=2.0, light=(1.0, 1.0, 1.0),
+    field_of_view_deg=60.0, near_m=0.1, far_m=2.0, light=(0.5, 1.0, 2.0),
 )  # fmt: skip
 """spec §2.3"""
 
@@ -131,9 +131,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._task.build(self.np_random)
         return self._observe(), self._info()
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Do one action (8,), see `cogdata.schema` for its numbers.
 
         Returns:

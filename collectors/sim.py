@@ -275,7 +275,8 @@ class Simulation:
         view, projection = self._views[key]
         picture = self._client.getCameraImage(
             width_px, height_px, view, projection,
-            lightDirection=camera.light, shadow=0, lightSpecularCoeff=0.0,
+            lightDirection=camera.light, shadow=0,
+            lightAmbientCoeff=0.5, lightDiffuseCoeff=0.5, lightSpecularCoeff=0.0,
             renderer=p.ER_TINY_RENDERER, flags=p.ER_NO_SEGMENTATION_MASK,
         )[2]  # fmt: skip
         pixels = np.asarray(picture, dtype=np.uint8).reshape(height_px, width_px, 4)
@@ -295,7 +296,5 @@ def _matrices(camera: Camera, aspect: float) -> tuple[Sequence[float], Sequence[
     view = p.computeViewMatrixFromYawPitchRoll(
         camera.target_m, camera.distance_m, camera.yaw_deg, camera.pitch_deg, 0.0, 2
     )
-    projection = p.computeProjectionMatrixFOV(
-        camera.field_of_view_deg, aspect, camera.near_m, camera.far_m
-    )
+    projection = p.computeProjectionMatrixFOV(camera.field_of_view_deg, aspect, camera.near_m, camera.far_m)
     return view, projection

@@ -76,9 +76,7 @@ class ScriptedPolicy:
         return np.clip(noisy, -LIMIT, LIMIT).astype(np.float32), phase.name
 
 
-def command(
-    move: Point | None = None, *, gripper: float = KEEP, neutral: float = 0.0
-) -> NDArray[np.float64]:
+def command(move: Point | None = None, *, gripper: float = KEEP, neutral: float = 0.0) -> NDArray[np.float64]:
     """Put a noiseless action together.
 
     Args:

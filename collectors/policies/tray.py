@@ -34,19 +34,23 @@ THRESHOLD_M: Final = (0.04, 0.01)
 THRESHOLD_MIN_M: Final = 0.015
 OVERHEAD_M: Final = 0.03
 """Come down only when the horizontal error is smaller than this [spec §3]."""
-GRASP_DEPTH_M: Final = 0.030
-"""The end effector stands this far above the centre of a block that it grasps."""
+GRASP_DEPTH_M: Final = 0.015
+"""The end effector aims this far above the object's centre; it stops a threshold earlier."""
 LIFTED_M: Final = -0.23
 """An object is lifted when it is above this [spec §3]."""
-HOLD_HEIGHT_M: Final = -0.185
+EMPTY_HEIGHT_M: Final = -0.15
 """Where the end effector stops when it lifted nothing."""
-DROP_HEIGHT_M: Final = -0.25
-"""End-effector height of the drop point."""
+DROP_HEIGHT_M: Final = -0.345
+"""Height of the drop point: where a block's centre is when it stands in the tray."""
+HELD_WITHIN_M: Final = 0.1
+"""An object farther than this from the end effector is not held."""
+RETREAT_HEIGHT_M: Final = -0.2
+"""Where the end effector waits after letting go."""
 CLEAR_OF_TRAY_M: Final = 0.13
 REGION_LOW_M: Final = (0.49, 0.16)
 REGION_HIGH_M: Final = (0.76, 0.29)
 """The part of the workspace where objects are grasped and dropped, a little wider than where they start."""
-GRASP_HEIGHT_M: Final = -0.319
+GRASP_HEIGHT_M: Final = -0.334
 """End-effector height for grasping at a random point of the table."""
 TRAY_XY_M: Final = (0.5, 0.25)
 
@@ -74,7 +78,7 @@ def weak_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
 def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
     """Carry the object that is already held over the tray and let go."""
     threshold = _threshold(rng)
-    phases = [*_dropping(_over_tray, threshold), Phase("rest", lambda view, start: command(), never)]
+    phases = _dropping(_in_tray, threshold)
     return ScriptedPolicy(phases, {"drop_threshold_m": threshold}, noise=noise, rng=rng)
 
 
@@ -82,16 +86,18 @@ def pick_place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
     """Grasp the object, drop it into the tray or, with probability 1/2, elsewhere; go to the neutral pose."""
     drawn = {"grasp_threshold_m": _threshold(rng), "drop_threshold_m": _threshold(rng)}
     drawn["in_tray"] = float(rng.random() < 0.5)
-    goal: Goal = _over_tray
+    goal: Goal = _in_tray
     if not drawn["in_tray"]:
         x, y = _point_clear_of_tray(rng)
         drawn |= {"drop_x_m": x, "drop_y_m": y}
         goal = _fixed((x, y, DROP_HEIGHT_M))
+    *grasping, _hold = _grasping(_above_object, drawn["grasp_threshold_m"])
+    *dropping, _retreat = _dropping(goal, drawn["drop_threshold_m"])
     phases = [
-        *_grasping(_above_object, drawn["grasp_threshold_m"])[:-1],
-        *_dropping(goal, drawn["drop_threshold_m"]),
-        Phase("neutral", lambda view, start: command(neutral=GO_NEUTRAL), lambda view, start: view is not start),
-        Phase("rest", lambda view, start: command(), never),
+        *grasping,
+        *dropping,
+        Phase("neutral", _to_neutral, lambda view, start: view is not start),
+        Phase("rest", lambda view, start: command(gripper=OPEN), never),
     ]
     return ScriptedPolicy(phases, drawn, noise=noise, rng=rng)
 
@@ -112,10 +118,7 @@ def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
     """Approach from above, close, lift, hold."""
 
     def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        way = goal(view) - view.ee_m
-        if math.hypot(way[0], way[1]) > OVERHEAD_M:
-            way[2] = 0.0
-        return command(way, gripper=OPEN)
+        return command(_overhead_first(goal(view) - view.ee_m), gripper=OPEN)
 
     def near(view: SceneView, _start: SceneView) -> bool:
         return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
@@ -132,7 +135,7 @@ def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
         return command(way, gripper=CLOSE)
 
     def lifted(view: SceneView, _start: SceneView) -> bool:
-        return bool(view.object_m[2] > LIFTED_M or view.ee_m[2] > HOLD_HEIGHT_M)
+        return bool(view.object_m[2] > LIFTED_M or view.ee_m[2] > EMPTY_HEIGHT_M)
 
     def hold(view: SceneView, start: SceneView) -> NDArray[np.float64]:
         return command(start.ee_m - view.ee_m, gripper=CLOSE)
@@ -146,13 +149,13 @@ def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
 
 
 def _dropping(goal: Goal, threshold_m: float) -> list[Phase]:
-    """Carry what is held to a point, let go."""
+    """Carry what is held to a point, let go, move up."""
 
     def carry(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(goal(view) - view.ee_m, gripper=CLOSE)
+        return command(_overhead_first(goal(view) - _held(view)), gripper=CLOSE)
 
     def there(view: SceneView, _start: SceneView) -> bool:
-        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
+        return bool(np.linalg.norm(goal(view) - _held(view)) < threshold_m)
 
     def let_go(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         return command(gripper=OPEN)
@@ -160,7 +163,26 @@ def _dropping(goal: Goal, threshold_m: float) -> list[Phase]:
     def is_open(view: SceneView, _start: SceneView) -> bool:
         return view.gripper_open
 
-    return [Phase("carry", carry, there), Phase("open", let_go, is_open)]
+    def retreat(view: SceneView, start: SceneView) -> NDArray[np.float64]:
+        above = np.array([start.ee_m[0], start.ee_m[1], RETREAT_HEIGHT_M])
+        return command(above - view.ee_m, gripper=OPEN)
+
+    return [Phase("carry", carry, there), Phase("open", let_go, is_open), Phase("retreat", retreat, never)]
+
+
+def _to_neutral(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+    return command(gripper=OPEN, neutral=GO_NEUTRAL)
+
+
+def _held(view: SceneView) -> Point:
+    """Where the object is, or the end effector if it holds none."""
+    near = np.linalg.norm(view.object_m - view.ee_m) < HELD_WITHIN_M
+    return view.object_m if near else view.ee_m
+
+
+def _overhead_first(way: Point) -> Point:
+    """Keep the height until the goal is straight below."""
+    return way if math.hypot(way[0], way[1]) < OVERHEAD_M else way * np.array([1.0, 1.0, 0.0])
 
 
 # goals and draws --------------------------------------------------------------------------------------
@@ -170,7 +192,7 @@ def _above_object(view: SceneView) -> Point:
     return view.object_m + np.array([0.0, 0.0, GRASP_DEPTH_M])
 
 
-def _over_tray(view: SceneView) -> Point:
+def _in_tray(view: SceneView) -> Point:
     return np.array([view.tray_m[0], view.tray_m[1], DROP_HEIGHT_M])
 
 

@@ -39,7 +39,8 @@ STEPS_PER_NEUTRAL: Final = 75
 ARM_FORCE: Final = 5.0
 NEUTRAL_FORCE: Final = 100.0
 FINGER_FORCE: Final = 500.0
-GAIN: Final = 0.03
+ARM_GAIN: Final = 0.03
+FINGER_GAIN: Final = 0.1
 
 RESET_JOINTS_RAD: Final[kinematics.Joints] = (1.57, -0.6, -0.6, 0.0, -1.57, 0.0)
 FINGER_OPEN_M: Final = 0.036
@@ -123,7 +124,7 @@ class WidowX:
         self.gripper_open = finger_m is None
         finger = FINGER_OPEN_M if finger_m is None else finger_m
         self._sim.place_joints(NAME, ARM + FINGERS, (*joints, finger, -finger))
-        self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, GAIN)
+        self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, ARM_GAIN)
         self._drive_fingers()
 
     def apply(self, action: NDArray[np.floating]) -> None:
@@ -133,19 +134,15 @@ class WidowX:
         position, rotation = self.ee_pose()
         goal = [
             min(high, max(low, now + MOVE_M * by))
-            for now, by, low, high in zip(
-                position, (x, y, z), WORKSPACE_LOW_M, WORKSPACE_HIGH_M, strict=True
-            )
+            for now, by, low, high in zip(position, (x, y, z), WORKSPACE_LOW_M, WORKSPACE_HIGH_M, strict=True)
         ]
         a, b, c = kinematics.euler_from_matrix(rotation @ POINTING_DOWN.T)
-        turned = kinematics.matrix_from_euler(
-            a + TURN_RAD * alpha, b + TURN_RAD * beta, c + TURN_RAD * gamma
-        )
+        turned = kinematics.matrix_from_euler(a + TURN_RAD * alpha, b + TURN_RAD * beta, c + TURN_RAD * gamma)
         joints = inverse((goal[0], goal[1], goal[2]), turned @ POINTING_DOWN)
-        self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, GAIN)
+        self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, ARM_GAIN)
         self._sim.step(self._toggle(gripper))
         if neutral > TOGGLE:
-            self._sim.drive_joints(NAME, ARM, RESET_JOINTS_RAD, NEUTRAL_FORCE, GAIN)
+            self._sim.drive_joints(NAME, ARM, RESET_JOINTS_RAD, NEUTRAL_FORCE, ARM_GAIN)
             self._sim.step(STEPS_PER_NEUTRAL)
 
     def _toggle(self, gripper: float) -> int:
@@ -159,7 +156,7 @@ class WidowX:
 
     def _drive_fingers(self) -> None:
         finger = FINGER_OPEN_M if self.gripper_open else FINGER_CLOSED_M
-        self._sim.drive_joints(NAME, FINGERS, (finger, -finger), FINGER_FORCE, GAIN)
+        self._sim.drive_joints(NAME, FINGERS, (finger, -finger), FINGER_FORCE, FINGER_GAIN)
 
     def ee_pose(self) -> tuple[Vec3, kinematics.Matrix]:
         """End-effector position in m and rotation (3, 3), in the world."""

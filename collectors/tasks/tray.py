@@ -47,8 +47,9 @@ FINGER_GAP_M: Final = 0.0002
 SETTLE_STEPS: Final = 12
 
 _TABLE: Final[Rgb] = (0.80, 0.72, 0.58)
-_TRAY: Final[Rgb] = (0.20, 0.42, 0.78)
-_OBJECT: Final[Rgb] = (0.85, 0.25, 0.12)
+_TRAY_WALL: Final[Rgb] = (0.30, 0.52, 0.90)
+_TRAY_FLOOR: Final[Rgb] = (0.16, 0.32, 0.66)
+_OBJECT: Final[Rgb] = (0.12, 0.62, 0.22)
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,10 @@ def tray_link() -> Link:
     return Link(
         "tray",
         (
-            Box((length, depth, wall), _TRAY, at_m=(0.0, 0.0, wall / 2)),
-            Box((wall, depth, height), _TRAY, at_m=(-across, 0.0, middle)),
-            Box((wall, depth, height), _TRAY, at_m=(across, 0.0, middle)),
-            Box((length, wall, height), _TRAY, at_m=(0.0, -along, middle)),
-            Box((length, wall, height), _TRAY, at_m=(0.0, along, middle)),
+            Box((length, depth, wall), _TRAY_FLOOR, at_m=(0.0, 0.0, wall / 2)),
+            Box((wall, depth, height), _TRAY_WALL, at_m=(-across, 0.0, middle)),
+            Box((wall, depth, height), _TRAY_WALL, at_m=(across, 0.0, middle)),
+            Box((length, wall, height), _TRAY_WALL, at_m=(0.0, -along, middle)),
+            Box((length, wall, height), _TRAY_WALL, at_m=(0.0, along, middle)),
         ),
     )
