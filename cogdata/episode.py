@@ -164,7 +164,7 @@ class Episode:
         """Return the sha256 (hex) of everything in the episode, independent of how it is stored."""
         sha = hashlib.sha256(self.meta.to_json().encode())
         sha.update("\x1f".join((*self.scene_fields, "|", *self.phase)).encode())
-        arrays = [
+        arrays: list[NDArray[Any]] = [
             self.image,
             self.robot,
             self.scene,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cogdata.episode import Float32, UInt8
+from cogdata.episode import Float32
 from cogdata.errors import CogError
 from cogdata.manifest import Manifest
 from cogdata.parts import Sample, floats, read_frames, read_steps
@@ -31,9 +31,9 @@ from cogdata.plan import (
     weighted_draw,
     windows,
 )
-from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from cogdata.pool import Pool
 from cogdata.store import Store
-from cogdata.transitions import OBSERVATIONS, Batch, Observation
+from cogdata.transitions import OBSERVATIONS, Batch
 
 _CHUNK: Final = 32
 """Episodes that a reading thread takes at a time."""
@@ -76,66 +76,6 @@ class StreamOptions:
 
 
 @dataclass
-class _Pool:
-    """Flat arrays over F frames; action, reward and terminated belong to the frame they leave.
-
-    Attributes:
-        image: uint8 (F, H, W, 3) or None.
-        robot: float32 (F, 10) or None.
-        scene: float32 (F, S) or None.
-        action: float32 (F, 8).
-        reward: float32 (F,).
-        terminated: bool (F,).
-        source: int16 (F,).
-    """
-
-    image: UInt8 | None
-    robot: Float32 | None
-    scene: Float32 | None
-    action: Float32
-    reward: Float32
-    terminated: NDArray[np.bool_]
-    source: NDArray[np.int16]
-
-    @classmethod
-    def empty(cls, frames: int, columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> _Pool:
-        return cls(
-            np.empty((frames, *image_size, 3), np.uint8) if "image" in columns else None,
-            np.empty((frames, ROBOT_DIM), np.float32) if "robot" in columns else None,
-            np.empty((frames, scene_dim), np.float32) if "scene" in columns else None,
-            np.zeros((frames, ACTION_DIM), np.float32),
-            np.zeros(frames, np.float32),
-            np.zeros(frames, bool),
-            np.zeros(frames, np.int16),
-        )
-
-    @staticmethod
-    def frame_bytes(columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> int:
-        """Bytes per frame."""
-        sizes = {"image": image_size[0] * image_size[1] * 3, "robot": 4 * ROBOT_DIM, "scene": 4 * scene_dim}
-        return sum(sizes[name] for name in columns) + 4 * ACTION_DIM + 4 + 1 + 2
-
-    def copy_rows(self, target: int, other: _Pool, start: int, count: int) -> None:
-        for name, values in vars(self).items():
-            if values is not None:
-                values[target : target + count] = getattr(other, name)[start : start + count]
-
-    def gather(self, frames: Int64) -> Batch:
-        """Build the batch of the transitions that leave these frames."""
-        return Batch(
-            obs=self._observe(frames),
-            action=self.action[frames],
-            reward=self.reward[frames],
-            next_obs=self._observe(frames + 1),
-            terminated=self.terminated[frames],
-            source=self.source[frames],
-        )
-
-    def _observe(self, frames: Int64) -> Observation:
-        return Observation(*(None if v is None else v[frames] for v in (self.image, self.robot, self.scene)))
-
-
-@dataclass
 class _Staged:
     """Episodes read ahead.
 
@@ -146,7 +86,7 @@ class _Staged:
         reads: Under way.
     """
 
-    pool: _Pool
+    pool: Pool
     slots: Int64
     rows: Int64
     reads: list[Future[None]]
@@ -243,7 +183,7 @@ class Stream:
 
     def _layout(self, strata: list[Stratum]) -> tuple[list[_Segment], int, int]:
         lengths = np.array([row["steps"] + 1 for row in self._rows])
-        per_frame = _Pool.frame_bytes(self._options.columns, self.image_size, len(self.scene_fields))
+        per_frame = Pool.frame_bytes(self._options.columns, self.image_size, len(self.scene_fields))
         budget = self._options.budget // per_frame  # frames
         capacities = [len(s.episodes) for s in strata]
         if lengths.sum() > budget:
@@ -386,17 +326,17 @@ class Stream:
             )
         segment.held = block
 
-    def _read(self, pool: _Pool, rows: Int64, offsets: Int64) -> list[Future[None]]:
+    def _read(self, pool: Pool, rows: Int64, offsets: Int64) -> list[Future[None]]:
         """Read episodes into a pool, in chunks that the threads share."""
         pairs = list(zip(rows.tolist(), offsets.tolist(), strict=True))
         chunks = [pairs[i : i + _CHUNK] for i in range(0, len(pairs), _CHUNK)]
         return [self._executor.submit(self._read_chunk, pool, chunk) for chunk in chunks]
 
-    def _read_chunk(self, pool: _Pool, pairs: list[tuple[int, int]]) -> None:
+    def _read_chunk(self, pool: Pool, pairs: list[tuple[int, int]]) -> None:
         for row, offset in pairs:
             self._read_episode(pool, row, offset)
 
-    def _read_episode(self, pool: _Pool, row: int, offset: int) -> None:
+    def _read_episode(self, pool: Pool, row: int, offset: int) -> None:
         entry = self._rows[row]
         sample = Sample.of(entry)
         batch = read_steps(self._store, sample)
@@ -421,8 +361,8 @@ class Stream:
             times, rewards = self._rewards[row]
             pool.reward[offset + times] = rewards
 
-    def _empty_pool(self, frames: int) -> _Pool:
-        return _Pool.empty(frames, self._options.columns, self.image_size, len(self.scene_fields))
+    def _empty_pool(self, frames: int) -> Pool:
+        return Pool.empty(frames, self._options.columns, self.image_size, len(self.scene_fields))
 
 
 def open_stream(store: Store, manifest: Manifest, options: StreamOptions) -> Stream:

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import webdataset
+
+from cogdata.errors import CogError
+from cogdata.parts import (
+    COMMIT,
+    FRAMES,
+    PART_SIZE,
+    PartWriter,
+    list_parts,
+    part_name,
+    read_commit,
+    read_episode,
+)
+from cogdata.store import Store
+from tests.synthetic import make_episode, write_episodes
+
+
+def test_an_episode_comes_back_bit_for_bit(store: Store) -> None:
+    rows = write_episodes(store, "c", 3, steps=7, size=6)
+    for index, row in enumerate(rows):
+        original = make_episode("c", index, steps=7, size=6)
+        back = read_episode(store, row)
+        assert back.digest() == original.digest() == row["digest"]
+        np.testing.assert_array_equal(back.image, original.image)
+        assert back.meta == original.meta
+
+
+def test_the_same_range_is_the_same_bytes(store: Store, tmp_path: Path) -> None:
+    other = Store(str(tmp_path / "other"))
+    for target in (store, other):
+        write_episodes(target, "c", 5)
+    assert read_commit(store, "c", "part-00000-00-04") == read_commit(other, "c", "part-00000-00-04")
+
+
+def test_the_commit_names_size_and_sha256_of_each_file(store: Store) -> None:
+    write_episodes(store, "c", 2)
+    commit = read_commit(store, "c", "part-00000-00-01")
+    assert (commit.start, commit.stop, commit.episodes, commit.steps, commit.frames) == (0, 2, 2, 8, 10)
+    for name, facts in commit.files.items():
+        data = store.read_bytes(f"collections/c/part-00000-00-01/{name}")
+        assert facts == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_plain_webdataset_reads_our_shards(store: Store) -> None:
+    rows = write_episodes(store, "c", 3)
+    samples = list(webdataset.WebDataset(store.path(rows[0]["shard"]), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == ["c/0000000", "c/0000001", "c/0000002"]
+    assert [len(sample["frames.zst"]) for sample in samples] == [row["frames_size"] for row in rows]
+    assert all(len(sample["steps.arrow.zst"]) > 0 for sample in samples)
+
+
+def test_sql_sees_one_row_per_observation_with_nulls_after_the_last_action(store: Store) -> None:
+    write_episodes(store, "c", 4)
+    path = store.path("collections/c/part-00000-00-03/steps.parquet")
+    last = duckdb.sql(f"select * from '{path}' where t = 4 and episode_id = 'c/0000003'").fetchall()
+    names = [row[0] for row in duckdb.sql(f"describe select * from '{path}'").fetchall()]
+    row = dict(zip(names, last[0], strict=True))
+    assert row["robot"][:2] == [3.0, 4.0]
+    assert [row[name] for name in ("action", "reward", "truncated", "phase", "drawer_open")] == [None] * 5
+    assert (row["placed"], row["grasped"]) == (True, False)
+    counted = duckdb.sql(f"select count(*), count(reward), sum(reward) from '{path}'").fetchall()
+    assert counted == [(20, 16, 2.0)]
+
+
+def test_without_a_commit_the_part_does_not_exist(store: Store) -> None:
+    write_episodes(store, "c", 1)
+    assert list_parts(store, "c") == ["part-00000-00-00"]
+    store.remove(f"collections/c/part-00000-00-00/{COMMIT}")
+    assert list_parts(store, "c") == []
+
+
+@pytest.mark.parametrize(("failing", "expected"), [("frames.tar", []), ("COMMIT.json", [])])
+def test_a_full_disk_commits_nothing_and_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failing: str, expected: list[str]
+) -> None:
+    import cogdata.store as module
+
+    real = module._replace
+
+    def full(target: Path, data: Any) -> None:
+        if target.name == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(target, data)
+
+    monkeypatch.setattr(module, "_replace", full)
+    with pytest.raises(CogError, match=f"cannot write .*{failing}: the disk is full"):
+        write_episodes(store, "c", 2)
+    assert list_parts(store, "c") == expected
+
+
+def test_a_truncated_shard_and_a_flipped_byte_are_refused(store: Store) -> None:
+    rows = write_episodes(store, "c", 2)
+    path = Path(store.path(rows[1]["shard"]))
+    data = bytearray(path.read_bytes())
+    data[rows[0]["frames_offset"] + 5] ^= 1
+    path.write_bytes(data[: rows[1]["steps_offset"] + 3])
+    with pytest.raises(CogError, match=rf"{FRAMES} is damaged at byte {rows[0]['frames_offset']}"):
+        read_episode(store, rows[0])
+    with pytest.raises(CogError, match=rf"{FRAMES} is truncated: {rows[1]['steps_size']} bytes"):
+        read_episode(store, rows[1])
+    path.unlink()
+    with pytest.raises(CogError, match=f"{FRAMES} is missing"):
+        read_episode(store, rows[0])
+
+
+def test_part_names_say_the_range() -> None:
+    assert part_name(0, PART_SIZE) == "part-00000"
+    assert part_name(7 * PART_SIZE, 8 * PART_SIZE) == "part-00007"
+    assert part_name(PART_SIZE + 3, PART_SIZE + 10) == "part-00001-03-09"
+    with pytest.raises(ValueError, match="does not lie within one part"):
+        part_name(PART_SIZE - 1, PART_SIZE + 1)
+
+
+def test_episodes_must_come_in_order(store: Store) -> None:
+    writer = PartWriter(store, "c", 0, 2)
+    with pytest.raises(ValueError, match="c/0000001 added, c/0 expected"):
+        writer.add(make_episode("c", 1))
+    with pytest.raises(ValueError, match="holds 0 episodes"):
+        writer.commit()

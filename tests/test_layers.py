@@ -1,0 +1,101 @@
+"""The layering rule, over every import statement of the packages."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "cogdata": {"cogdata"},
+    "catalog": {"cogdata", "catalog"},
+    "collectors": {"cogdata", "collectors"},
+    "trainers": {"cogdata", "trainers"},
+}
+OURS = {*MAY_IMPORT, "cli", "tests"}
+FORBIDDEN_OUTSIDE = {
+    "cogdata": {"torch", "duckdb", "pybullet"},
+    "catalog": {"torch", "pybullet"},
+    "collectors": {"torch", "duckdb"},
+    "trainers": {"duckdb", "pybullet"},
+}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, at top level or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def _files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_its_layer_may(package: str) -> None:
+    files = _files(package)
+    assert len(files) > 3
+    for path in files:
+        tops = {name.split(".")[0] for name in _imports(path)}
+        assert tops & OURS <= MAY_IMPORT[package], path
+        assert not tops & FORBIDDEN_OUTSIDE[package], path
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_inside_a_package_imports_have_an_order(package: str) -> None:
+    modules = {_module(path): path for path in _files(package)}
+    left = {
+        name: {used for used in _imports(path) if used in modules and used != name}
+        for name, path in modules.items()
+    }
+    while left:
+        free = [name for name, used in left.items() if not used & left.keys()]
+        assert free, f"import cycle among {sorted(left)}"
+        left = {name: used for name, used in left.items() if name not in free}
+
+
+_RUN = """
+import sys, importlib
+for name in {hidden!r}:
+    sys.modules[name] = None
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("packages", "hidden"),
+    [
+        (("cogdata", "trainers"), ("pybullet", "pybullet_utils", "duckdb")),
+        (("cogdata", "collectors"), ("torch", "duckdb")),
+        (("cogdata", "catalog"), ("torch", "pybullet")),
+    ],
+)
+def test_each_side_imports_where_the_libraries_of_the_others_are_absent(
+    packages: tuple[str, ...], hidden: tuple[str, ...]
+) -> None:
+    modules = [_module(path) for package in packages for path in _files(package)]
+    code = _RUN.format(hidden=hidden, modules=modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_command_line_prints() -> None:
+    for package in MAY_IMPORT:
+        for path in _files(package):
+            calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            assert not [c for c in calls if isinstance(c, ast.Name) and c.id == "print"], path
