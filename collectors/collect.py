@@ -106,7 +106,12 @@ def request(
         raise unknown("policy", policy, POLICIES)
     spec = POLICIES[policy]
     return CollectRequest(
-        policy, env or spec.default_env, float(noise), root_seed, image_size, horizon or spec.horizon
+        policy,
+        env or spec.default_env,
+        float(noise),
+        root_seed,
+        image_size,
+        spec.horizon if horizon is None else horizon,
     )
 
 

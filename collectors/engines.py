@@ -67,8 +67,13 @@ class LocalEngine:
         if workers < 1:
             raise CogError(f"--workers is {workers}, must be at least 1, or auto")
         self._workers = workers
+        self._running: list[_Worker] = []
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["collectors.collect", "webdataset.writer"])
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers of the call under way."""
+        return [worker.process.pid for worker in self._running if worker.process.pid]
 
     def __call__(
         self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]
@@ -88,7 +93,7 @@ class LocalEngine:
         """
         todo = deque(ranges)
         deaths: dict[Range, int] = {}
-        workers = [self._start(store, asked) for _ in range(min(self._workers, len(ranges)))]
+        self._running = workers = [self._start(store, asked) for _ in range(min(self._workers, len(ranges)))]
         try:
             for worker in workers:
                 self._give(worker, todo)

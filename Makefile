@@ -1,0 +1,44 @@
+# Every target makes .venv and installs by itself; nothing needs to be there but Python 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint format bench clean
+
+demo: .venv/.plain
+	$(BIN)/cog demo --root cog-demo
+
+test: lint
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=85
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev
+	$(BIN)/python -m bench.world
+	$(BIN)/python -m bench.stream
+	$(BIN)/python -m bench.learners
+	$(BIN)/python -m bench.catalog
+
+clean:
+	rm -rf .venv cog-demo build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cogdata needs Python 3.11 or later, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+
+.venv/.plain: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@ .venv/.plain
