@@ -85,7 +85,9 @@ def require_store(store: Store) -> None:
         CogError: There is no such folder.
     """
     if store.is_local and not Path(store.url).is_dir():
-        raise CogError(f"there is no store at {store.url}: collect episodes first, or name another with --root")
+        raise CogError(
+            f"there is no store at {store.url}: collect episodes first, or name another with --root"
+        )
 
 
 @contextmanager

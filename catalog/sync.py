@@ -59,6 +59,9 @@ TABLES: Final = {
 }
 """Kind of file → the tables of schema ``base`` that hold its rows."""
 
+_STAMPS: Final = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "created")
+"""Where file systems of fsspec say that a file was written again."""
+
 _QUERY_WAIT_S: Final = 2.0
 _Listing = dict[str, tuple[str, str]]  # path → (kind, fingerprint)
 _Con = duckdb.DuckDBPyConnection
@@ -126,16 +129,17 @@ def _matches(root: Path, base: str, pattern: str) -> list[str]:
 def _scan_remote(store: Store) -> _Listing:
     fs, base = fsspec.core.url_to_fs(store.url)
     fs.invalidate_cache()
-    kinds = {kind: re.compile(pattern.replace(".", r"\.").replace("*", "[^/]+"))
-             for kind, pattern in PATTERNS.items()}  # fmt: skip
+    kinds = {
+        kind: re.compile(pattern.replace(".", r"\.").replace("*", "[^/]+"))
+        for kind, pattern in PATTERNS.items()
+    }
     listing: _Listing = {}
     prefix = base.rstrip("/") + "/"
     for name, info in sorted(fs.find(base, detail=True).items()):
         path = name.removeprefix(prefix)
+        stamp = next((str(info[key]) for key in _STAMPS if info.get(key)), "")
         for kind, expression in kinds.items():
             if expression.fullmatch(path):
-                stamp = next((str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime",
-                                                         "updated", "created") if info.get(key)), "")  # fmt: skip
                 listing[path] = (kind, f"{info.get('size')}-{stamp}")
     return listing
 
@@ -389,7 +393,10 @@ def _mixture_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
 
 def _run_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
     info = runs.RunInfo(**json.loads(store.read_text(path)))
-    row = asdict(info) | {"config": json.dumps(info.config, sort_keys=True), "created_at": _utc(info.created_at)}
+    row = asdict(info) | {
+        "config": json.dumps(info.config, sort_keys=True),
+        "created_at": _utc(info.created_at),
+    }
     return {"runs": [row]}
 
 
@@ -421,7 +428,9 @@ def _each(read: _Rows) -> Callable[[_Con, Store, Sequence[str]], dict[str, str]]
                 problems[path] = str(error)
                 continue
             except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
-                problems[path] = f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
+                problems[path] = (
+                    f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
+                )
                 continue
             for table, its_rows in found.items():
                 rows.setdefault(table, []).extend({"file": path} | row for row in its_rows)

@@ -1,0 +1,361 @@
+"""Freezing a query into a mixture version, and what else is done with mixtures: list, diff, refresh, remove.
+
+What the query must return: :mod:`catalog.shape`. What is written: :mod:`cogdata.manifest`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+import cogdata
+from catalog.db import CatalogBusyError, lock
+from catalog.query import add_steps, run_query, translated
+from catalog.shape import Scene, choose
+from catalog.sync import open_indexed, sync
+from cogdata import manifest, runs
+from cogdata.errors import CogError, unknown
+from cogdata.manifest import Manifest, MixtureInfo, SourceCounts, Stats
+from cogdata.schema import ACTION_DIM, NAME_PATTERN, ROBOT_DIM
+from cogdata.store import Store
+
+_ROUNDING: Final = 1e-9
+_Con = duckdb.DuckDBPyConnection
+
+
+@dataclass(frozen=True)
+class FreezeReport:
+    """What freezing came to.
+
+    Attributes:
+        info: Head of the version that holds this content.
+        created: Whether it is new; False: the same content was frozen before.
+    """
+
+    info: MixtureInfo
+    created: bool
+
+
+@dataclass(frozen=True)
+class MixtureDiff:
+    """How two mixture versions differ; an entry names (source, episode_id).
+
+    Attributes:
+        a: Head of the first.
+        b: Head of the second.
+        only_a: Episodes of the first alone.
+        only_b: Episodes of the second alone.
+        changed: Episodes of both whose rewards, weight, range or content differ.
+    """
+
+    a: MixtureInfo
+    b: MixtureInfo
+    only_a: tuple[tuple[str, str], ...]
+    only_b: tuple[tuple[str, str], ...]
+    changed: tuple[tuple[str, str], ...]
+
+
+def freeze(
+    store: Store,
+    name: str,
+    sql: str,
+    *,
+    weights: Mapping[str, float] | None = None,
+    allow_overlap: bool = False,
+) -> FreezeReport:
+    """Freeze the result of a query as a mixture version.
+
+    Args:
+        store: Where the episodes are, and the mixture goes.
+        name: Mixture name.
+        sql: Query of one of the two shapes.
+        weights: Source → its exact share of every batch. Sources without one share what is left in proportion
+            to their transitions. None or empty: uniform over transitions.
+        allow_overlap: Whether an episode may belong to two sources (episode shape only).
+
+    Returns:
+        The version; the same content always gives the same one.
+
+    Raises:
+        CogError: The name, the SQL, its columns or rows, or the weights are wrong; one line says which.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise CogError(f"mixture name {name!r} must match {NAME_PATTERN.pattern}, for example place_in_tray")
+    sql = sql.strip().rstrip(";").rstrip()
+    table = run_query(store, sql).table
+    with open_indexed(store) as con, translated(store, sql):
+        shape, scene = choose(con, table, allow_overlap=allow_overlap)
+        _add_transitions(con, store, shape)
+        counts = _counts(con)
+        shares = resolve_weights(weights or {}, {name: count.transitions for name, count in counts.items()})
+        episodes, rewards = _episodes(con, shape), _rewards(con) if shape == "step" else None
+        stats = _stats(con, scene)
+    info = MixtureInfo(
+        name=name,
+        version=0,  # decided when it is written
+        digest=manifest.mixture_digest(episodes, rewards, shares),
+        sql=sql,
+        shape=shape,
+        weights=shares,
+        counts=counts,
+        image_size=scene.image_size,
+        scene_fields=scene.scene_fields,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        cogdata_version=cogdata.__version__,
+    )
+    return _keep(store, Manifest(info, episodes, rewards, stats))
+
+
+def resolve_weights(weights: Mapping[str, float], transitions: Mapping[str, int]) -> dict[str, float]:
+    """Give every source its share of a batch.
+
+    Args:
+        weights: Source → share, for some of the sources; empty: no shares at all.
+        transitions: Source → its transitions, for all of them.
+
+    Returns:
+        Source → share, summing to 1; empty if ``weights`` is.
+
+    Raises:
+        CogError: An unknown source, a share outside (0, 1], or shares that do not add up.
+    """
+    if not weights:
+        return {}
+    for source, share in weights.items():
+        if source not in transitions:
+            raise unknown("source", source, transitions)
+        if not 0 < share <= 1:
+            raise CogError(
+                f"weight {source}={share:g} must be greater than 0 and at most 1: it is a share of a batch"
+            )
+    total = math.fsum(weights.values())
+    rest = {source: count for source, count in transitions.items() if source not in weights}
+    if total > 1 + _ROUNDING:
+        raise CogError(f"weights sum to {total:g}, must be at most 1: they are shares of a batch")
+    if not rest and total < 1 - _ROUNDING:
+        raise CogError(f"weights sum to {total:g} and name every source: they must sum to 1")
+    if rest and total > 1 - _ROUNDING:
+        raise CogError(f"weights sum to 1 and leave nothing for source {min(rest)!r}: lower one of them")
+    each = (1 - total) / max(sum(rest.values()), 1)
+    return {name: weights.get(name, each * count) for name, count in sorted(transitions.items())}
+
+
+def _keep(store: Store, frozen: Manifest) -> FreezeReport:
+    """Write a manifest as the next version, unless one of the versions has the same content."""
+    name = frozen.info.name
+    with lock(store, "mixtures"):
+        for version in reversed(manifest.list_versions(store, name)):
+            there = manifest.read_info(store, f"{name}@{version}")
+            if there.digest == frozen.info.digest:
+                return FreezeReport(there, created=False)
+        info = replace(frozen.info, version=_next_version(store, name))
+        manifest.write_manifest(store, replace(frozen, info=info))
+    index(store)
+    return FreezeReport(info, created=True)
+
+
+def _next_version(store: Store, name: str) -> int:
+    """One more than any version there ever was: a removed one leaves its folder behind."""
+    folders = store.list_folders(f"mixtures/{name}")
+    return (
+        max((int(entry[1:]) for entry in folders if entry[:1] == "v" and entry[1:].isdigit()), default=0) + 1
+    )
+
+
+def index(store: Store) -> None:
+    """Index what was just written; if the catalog is busy, the next command does it."""
+    try:
+        sync(store)
+    except CatalogBusyError:
+        return
+
+
+# --- what is frozen ---------------------------------------------------------------------------------------
+
+
+def _add_transitions(con: _Con, store: Store, shape: str) -> None:
+    """Make ``transitions``: a row for each that takes part, with its reward as collected and as frozen."""
+    only = con.execute(
+        "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
+    ).fetchall()
+    add_steps(con, store, only)
+    when = {
+        "step": "s.t = c.t",
+        "episode": "s.t >= coalesce(c.t_start, 0) AND (c.t_end IS NULL OR s.t < c.t_end)",
+    }[shape]
+    con.execute(
+        "CREATE TEMP VIEW transitions AS SELECT s.*, c.source, s.reward AS collected, "
+        "coalesce(c.reward, s.reward) AS relabelled "
+        f"FROM steps s JOIN chosen c ON s.episode_id = c.episode_id AND {when} WHERE s.action IS NOT NULL"
+    )
+
+
+def _counts(con: _Con) -> dict[str, SourceCounts]:
+    rows = con.execute(
+        "SELECT source, count(DISTINCT episode_id), count(*), count(*) FILTER (collected > 0), "
+        "count(*) FILTER (relabelled > 0) FROM transitions GROUP BY source ORDER BY source"
+    ).fetchall()
+    return {source: SourceCounts(*counts) for source, *counts in rows}
+
+
+def _episodes(con: _Con, shape: str) -> pa.Table:
+    chosen = {
+        "episode": "SELECT * FROM chosen",
+        "step": "SELECT episode_id, any_value(source) AS source, NULL AS reward, "
+        "any_value(weight) AS weight, min(t) AS t_start, max(t) + 1 AS t_end FROM chosen GROUP BY episode_id",
+    }[shape]
+    given = {
+        "weight": "coalesce(c.weight, 1)",
+        "t_start": "coalesce(c.t_start, 0)",
+        "t_end": "coalesce(c.t_end, e.steps)",
+    }
+    own = ("episode_id", "source", "reward")
+    columns = ", ".join(
+        f"{given.get(name, f'c.{name}' if name in own else f'e.{name}')} AS {name}"
+        for name in manifest.EPISODES.names
+    )
+    table = con.sql(
+        f"SELECT {columns} FROM ({chosen}) c JOIN episodes e ON c.episode_id = e.episode_id "
+        "ORDER BY c.source, c.episode_id"
+    ).to_arrow_table()
+    return table.cast(manifest.EPISODES)
+
+
+def _rewards(con: _Con) -> pa.Table:
+    table = con.sql(
+        "SELECT episode_id, list(t ORDER BY t) AS t, list(relabelled ORDER BY t) AS reward FROM transitions "
+        "GROUP BY episode_id ORDER BY episode_id"
+    ).to_arrow_table()
+    return table.cast(manifest.REWARDS)
+
+
+def _stats(con: _Con, scene: Scene) -> Stats:
+    sizes = {"robot": ROBOT_DIM, "scene": len(scene.scene_fields), "action": ACTION_DIM}
+    terms = [f"{{}}({name}[{i + 1}])" for name, size in sizes.items() for i in range(size)]
+    sql = ", ".join(term.format(function) for function in ("avg", "stddev_pop") for term in terms)
+    numbers = con.execute(f"SELECT {sql} FROM transitions").fetchall()[0]
+    means, deviations = iter(numbers[: len(terms)]), iter(numbers[len(terms) :])
+    return Stats(
+        mean={name: [next(means) for _ in range(size)] for name, size in sizes.items()},
+        std={name: [next(deviations) for _ in range(size)] for name, size in sizes.items()},
+    )
+
+
+# --- what else is done with mixtures ----------------------------------------------------------------------
+
+
+def list_mixtures(store: Store) -> list[MixtureInfo]:
+    """Return the heads of all mixture versions, by name and version.
+
+    Args:
+        store: Where to look.
+    """
+    return [
+        manifest.read_info(store, f"{name}@{version}")
+        for name in store.list_folders("mixtures")
+        for version in manifest.list_versions(store, name)
+    ]
+
+
+def diff(store: Store, ref_a: str, ref_b: str) -> MixtureDiff:
+    """Compare two mixture versions by content.
+
+    Args:
+        store: Where they are.
+        ref_a: ``name`` or ``name@version``.
+        ref_b: The other one.
+
+    Raises:
+        CogError: One of them does not exist, or was changed after freezing.
+    """
+    a, b = (_contents(manifest.read_manifest(store, ref)) for ref in (ref_a, ref_b))
+    return MixtureDiff(
+        a=manifest.read_info(store, ref_a),
+        b=manifest.read_info(store, ref_b),
+        only_a=tuple(sorted(a.keys() - b.keys())),
+        only_b=tuple(sorted(b.keys() - a.keys())),
+        changed=tuple(sorted(key for key in a.keys() & b.keys() if a[key] != b[key])),
+    )
+
+
+def _contents(frozen: Manifest) -> dict[tuple[str, str], tuple[object, ...]]:
+    """(source, episode_id) → everything that learning sees of it beside the episode's own arrays."""
+    rows = frozen.rewards.to_pylist() if frozen.rewards is not None else []
+    steps = {row["episode_id"]: (row["t"], row["reward"]) for row in rows}
+    return {
+        (row["source"], row["episode_id"]): (
+            row["digest"],
+            row["reward"],
+            row["weight"],
+            row["t_start"],
+            row["t_end"],
+            steps.get(row["episode_id"]),
+        )
+        for row in frozen.episodes.to_pylist()
+    }
+
+
+def refresh(store: Store, name: str) -> FreezeReport:
+    """Run the SQL of a mixture's newest version again, with its shares, and freeze what it returns now.
+
+    Args:
+        store: Where it is.
+        name: Mixture name.
+
+    Raises:
+        CogError: No such mixture, a version was named, or its SQL no longer works.
+    """
+    bare, version = manifest.parse_ref(name)
+    if version is not None:
+        raise CogError(f"refresh makes a new version of {bare!r}: name it without @{version}")
+    newest = manifest.read_manifest(store, bare)
+    ids = newest.episodes.column("episode_id")
+    overlaps = len(ids.unique()) < len(ids)
+    return freeze(store, bare, newest.info.sql, weights=newest.info.weights, allow_overlap=overlaps)
+
+
+def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:
+    """Remove a mixture version, or with a bare name all its versions.
+
+    Args:
+        store: Where it is.
+        ref: ``name@version`` or ``name``.
+        force: Remove it even if runs were trained on it.
+
+    Returns:
+        What was removed, as ``name@version``.
+
+    Raises:
+        CogError: No such mixture, or runs refer to it.
+    """
+    name, version = manifest.parse_ref(ref)
+    chosen = [manifest.read_info(store, ref).version] if version is not None else []
+    manifest.read_info(store, ref)  # says what there is, if this is not
+    chosen = chosen or manifest.list_versions(store, name)
+    users = [run for run in runs.list_runs(store) if _uses(store, run, name, chosen)]
+    if users and not force:
+        raise CogError(
+            f"mixture {ref!r} is used by run {', '.join(users)}: remove the runs first, or say --force"
+        )
+    with lock(store, "mixtures"):
+        for number in chosen:
+            folder = manifest.mixture_folder(name, number)
+            store.remove(f"{folder}/mixture.json")  # first: without it the version does not exist
+            for file in store.list_files(folder):
+                store.remove(f"{folder}/{file}")
+            store.write_text(f"{folder}/REMOVED", "this version number is not used again\n")
+        if not manifest.list_versions(store, name):
+            store.remove(f"mixtures/{name}")
+    index(store)
+    return [f"{name}@{number}" for number in chosen]
+
+
+def _uses(store: Store, run: str, name: str, versions: list[int]) -> bool:
+    info = runs.read_run(store, run)
+    return info.mixture == name and info.mixture_version in versions
