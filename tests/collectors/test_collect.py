@@ -16,7 +16,6 @@ from collectors.collect import (
     CollectRequest,
     EpisodeDone,
     collect_episode,
-    committed,
     missing_ranges,
     plan,
     prepare,
@@ -136,8 +135,15 @@ def test_an_episode_does_not_depend_on_the_one_before() -> None:
 
 
 def test_the_collection_is_named_by_all_that_decides_its_bytes() -> None:
-    names = {_asked(**change).collection for change in
-             ({}, {"noise": 0.1}, {"root_seed": 1}, {"image_size": 32}, {"horizon": 3}, {"env": "cog/PlaceTray-v0"})}  # fmt: skip
+    changes: list[dict[str, object]] = [
+        {},
+        {"noise": 0.1},
+        {"root_seed": 1},
+        {"image_size": 32},
+        {"horizon": 3},
+        {"env": "cog/PlaceTray-v0"},
+    ]
+    names = {_asked(**change).collection for change in changes}
     assert len(names) == 6
     assert all(name.startswith("random-") for name in names)
 
