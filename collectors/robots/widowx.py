@@ -38,7 +38,8 @@ STEPS_PER_TOGGLE: Final = 75
 STEPS_PER_NEUTRAL: Final = 75
 ARM_FORCE: Final = 5.0
 NEUTRAL_FORCE: Final = 100.0
-FINGER_FORCE: Final = 500.0
+FINGER_FORCE: Final = 10.0
+FINGER_GEAR_FORCE: Final = 1000.0
 ARM_GAIN: Final = 0.03
 FINGER_GAIN: Final = 0.1
 
@@ -124,6 +125,7 @@ class WidowX:
         self.gripper_open = finger_m is None
         finger = FINGER_OPEN_M if finger_m is None else finger_m
         self._sim.place_joints(NAME, ARM + FINGERS, (*joints, finger, -finger))
+        self._sim.gear(NAME, FINGERS, FINGER_GEAR_FORCE)
         self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, ARM_GAIN)
         self._drive_fingers()
 
