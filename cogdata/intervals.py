@@ -26,3 +26,18 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the exact two-sided p-value that two paired rates are equal (McNemar's test).
+
+    Args:
+        only_a: Pairs in which only A succeeded.
+        only_b: Pairs in which only B succeeded.
+
+    Returns:
+        Probability, if the rates were equal, of discordant pairs at least as lopsided; 1 if there are none.
+    """
+    n, k = only_a + only_b, min(only_a, only_b)
+    tail = math.fsum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return min(1.0, 2 * tail)

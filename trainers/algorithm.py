@@ -51,7 +51,9 @@ class ObsSpec:
         if self.kind not in OBS_KINDS:
             raise unknown("observation", self.kind, OBS_KINDS)
         if len(self.mean) != self.vector_dim or len(self.std) != self.vector_dim:
-            raise ValueError(f"mean and std have {len(self.mean)} and {len(self.std)} numbers, must be {self.vector_dim}")
+            raise ValueError(
+                f"mean and std have {len(self.mean)} and {len(self.std)} numbers, must be {self.vector_dim}"
+            )
         if min(self.image_size) < 8 and self.has_image:
             raise CogError(f"frames are {self.image_size} px, a convolutional encoder needs at least 8×8")
 
@@ -77,7 +79,8 @@ class ObsSpec:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ObsSpec:
         """Read what :meth:`to_dict` wrote, after JSON turned tuples into lists."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = _tuples(data)
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ class Config:
         for name in data:
             if name not in known:
                 raise unknown("key", name, known)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = _tuples(data)
+        return cls(**values)
 
     def override(self, pairs: Sequence[str]) -> Self:
         """Apply ``key=value`` texts, each parsed by the type of its field.
@@ -184,6 +188,11 @@ class Config:
                 raise unknown("key", name.strip(), hints)
             changes[name.strip()] = _parse(name.strip(), text.strip(), hints[name.strip()])
         return replace(self, **changes)
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn JSON's lists back into tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
 def _parse(name: str, text: str, hint: Any) -> object:  # noqa: ANN401

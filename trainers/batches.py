@@ -38,7 +38,9 @@ def tensor_obs(obs: Observation, parts: tuple[str, ...], device: torch.device) -
     for part in parts:
         if named[part] is None:
             raise ValueError(f"the policy looks at {part!r}, the observation has none")
-    return TensorObs(**{name: _tensor(array, device) if name in parts else None for name, array in named.items()})
+    return TensorObs(
+        **{name: _tensor(array, device) if name in parts else None for name, array in named.items()}
+    )
 
 
 def tensor_batch(batch: Batch, parts: tuple[str, ...], device: torch.device) -> TensorBatch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cogdata.errors import unknown
+from cogdata.schema import ROBOT_NAMES
 from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
 
 STD_FLOOR: Final = 1e-3
@@ -31,11 +33,18 @@ LOG_HALF: Final = math.log(0.5)
 def mlp(sizes: Sequence[int], *, final_relu: bool) -> nn.Sequential:
     """Chain linear layers with ReLU between them (and after the last one if asked)."""
     layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(fan_in, fan_out))
         if final_relu or index < len(sizes) - 2:
             layers.append(nn.ReLU())
     return nn.Sequential(*layers)
+
+
+def _channels_last(module: nn.Module) -> None:
+    """Store convolution weights as (out, H, W, in), the layout that frames come in."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class PaperEncoder(nn.Module):
@@ -47,7 +56,8 @@ class PaperEncoder(nn.Module):
             nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
             nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
             nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
-        ).to(memory_format=torch.channels_last)  # fmt: skip
+        )  # fmt: skip
+        _channels_last(self.layers)
         self.dim = 16 * (image_size[0] // 4) * (image_size[1] // 4)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -65,6 +75,7 @@ class FastEncoder(nn.Module):
 
     keypoints: Final = 32
     linear: Final = 64
+    grid: Tensor
 
     def __init__(self, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -72,7 +83,8 @@ class FastEncoder(nn.Module):
             nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.ReLU(),
             nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(32, self.keypoints, 3, padding=1),
-        ).to(memory_format=torch.channels_last)  # fmt: skip
+        )  # fmt: skip
+        _channels_last(self.convolutions)
         rows, columns = (-(-side // 4) for side in image_size)
         self.head = nn.Linear(self.keypoints * rows * columns, self.linear)
         self.norm = nn.LayerNorm(self.linear)
@@ -89,22 +101,88 @@ class FastEncoder(nn.Module):
         return torch.cat([points.flatten(1), rest], dim=1)
 
 
-ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {"paper": PaperEncoder, "fast": FastEncoder}
+ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
+    "paper": PaperEncoder,
+    "fast": FastEncoder,
+}
 """Names that ``encoder`` of a configuration may have."""
 
 
+def _rotation_rows() -> tuple[Tensor, Tensor]:
+    """Matrix (16, 6) and shift (6,) that turn q qᵀ, flattened, into the first two columns of q's rotation matrix."""
+    x, y, z, w = range(4)
+    entries = [  # each entry of the columns: shift, then (factor, i, j) of products q_i q_j
+        (1.0, [(-2.0, y, y), (-2.0, z, z)]), (0.0, [(2.0, x, y), (2.0, z, w)]), (0.0, [(2.0, x, z), (-2.0, y, w)]),
+        (0.0, [(2.0, x, y), (-2.0, z, w)]), (1.0, [(-2.0, x, x), (-2.0, z, z)]), (0.0, [(2.0, y, z), (2.0, x, w)]),
+    ]  # fmt: skip
+    matrix = torch.zeros(16, 6)
+    for column, (_, products) in enumerate(entries):
+        for factor, i, j in products:
+            matrix[4 * i + j, column] += factor
+    return matrix, torch.tensor([shift for shift, _ in entries])
+
+
+def quaternion_starts(names: Sequence[str]) -> list[int]:
+    """Find the quaternions in a vector by its names: four in a row that end in qx, qy, qz, qw."""
+    ends = [name.rsplit("_", 1)[-1] for name in names]
+    return [index for index in range(len(ends) - 3) if ends[index : index + 4] == ["qx", "qy", "qz", "qw"]]
+
+
+class Vectors(nn.Module):
+    """Turn the vector part of observations into features.
+
+    Numbers are normalised. A quaternion q becomes two columns of its rotation matrix: q and -q are the same
+    rotation, simulators give either, and a network should not see the difference.
+    """
+
+    plain: Tensor
+    turned: Tensor
+    mean: Tensor
+    inverse_std: Tensor
+    matrix: Tensor
+    shift: Tensor
+
+    def __init__(self, spec: ObsSpec) -> None:
+        super().__init__()
+        self.parts = tuple(part for part in ("robot", "scene") if part in spec.parts)
+        names = (*ROBOT_NAMES, *spec.scene_fields) if "scene" in self.parts else ROBOT_NAMES
+        starts = quaternion_starts(names)
+        turned = {start + offset for start in starts for offset in range(4)}
+        plain = [index for index in range(len(names)) if index not in turned]
+        matrix, shift = _rotation_rows()
+        mean, std = torch.tensor(spec.mean, dtype=torch.float32), torch.tensor(spec.std, dtype=torch.float32)
+        constants = {
+            "plain": torch.tensor(plain),
+            "turned": torch.tensor([[start + offset for offset in range(4)] for start in starts]),
+            "mean": mean[plain],
+            "inverse_std": 1 / std[plain].clamp(min=STD_FLOOR),
+            "matrix": matrix,
+            "shift": shift,
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+        self.dim = len(plain) + 6 * len(starts)
+
+    def forward(self, obs: TensorObs) -> Tensor:
+        """Read robot and scene as the specification names them: (B, V) → (B, D)."""
+        found = [getattr(obs, part) for part in self.parts]
+        vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
+        scaled = (vector[:, self.plain] - self.mean) * self.inverse_std
+        q = vector[:, self.turned]  # (B, rotations, 4)
+        columns = (q.unsqueeze(3) * q.unsqueeze(2)).flatten(2) @ self.matrix + self.shift
+        return torch.cat([scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), columns.flatten(1)], dim=1)
+
+
 class Inputs(nn.Module):
-    """Turn observations into features (B, D): encoded frames, then the normalised vector part."""
+    """Turn observations into features (B, D): encoded frames, then the vector part."""
 
     def __init__(self, spec: ObsSpec, encoder: str) -> None:
         super().__init__()
         if encoder not in ENCODERS:
             raise unknown("encoder", encoder, ENCODERS)
-        self.parts = spec.parts
         self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
-        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32))
-        self.register_buffer("inverse_std", 1 / torch.tensor(spec.std, dtype=torch.float32).clamp(min=STD_FLOOR))
-        self.dim = spec.vector_dim + (self.encoder.dim if self.encoder is not None else 0)
+        self.vectors = Vectors(spec) if spec.vector_dim else None
+        self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Read the parts that the specification names and ignore others."""
@@ -113,11 +191,8 @@ class Inputs(nn.Module):
             assert obs.image is not None, "the policy sees images and got none"
             # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
             features.append(self.encoder(obs.image.permute(0, 3, 1, 2).float().div_(255)))
-        vectors = [part for name in ("robot", "scene") if name in self.parts and (part := getattr(obs, name)) is not None]
-        if vectors:
-            vector = torch.cat(vectors, dim=1) if len(vectors) > 1 else vectors[0]
-            scaled = (vector - self.mean) * self.inverse_std
-            features.append(scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT))
+        if self.vectors is not None:
+            features.append(self.vectors(obs))
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
 
@@ -135,22 +210,10 @@ class StackedLinear(nn.Module):
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
-class StackedNorm(nn.Module):
-    """E layer normalisations, each with its own scale and shift: (E, B, D) → (E, B, D)."""
-
-    def __init__(self, ensemble: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(ensemble, 1, dim))
-        self.bias = nn.Parameter(torch.zeros(ensemble, 1, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise over the last axis."""
-        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
-
-
 class Critics(nn.Module):
-    """E critics Q_e(z, a) over shared features, LayerNorm before each ReLU.
+    """E critics Q_e(z, a) over shared features, optionally with LayerNorm before each ReLU.
 
+    The norm has no scale and shift of its own: the next layer's weights do that work, at half the memory traffic.
     The first layer is split, W[z; a] = W_z z + W_a a, so that N actions per observation cost one W_z z.
     """
 
@@ -160,9 +223,9 @@ class Critics(nn.Module):
         self.from_features = StackedLinear(ensemble, dim, widths[0])
         self.from_action = StackedLinear(ensemble, ACTION_DIM, widths[0], bias=False)
         self.hidden = nn.ModuleList(
-            StackedLinear(ensemble, fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+            StackedLinear(ensemble, fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
         )
-        self.norms = nn.ModuleList(StackedNorm(ensemble, width) if norm else nn.Identity() for width in widths)
+        self.norm = norm
         self.out = StackedLinear(ensemble, widths[-1], 1)
 
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:
@@ -180,11 +243,14 @@ class Critics(nn.Module):
         first = self.from_features(own).unsqueeze(1)  # (E, 1, B, H)
         x = self.from_action(actions.reshape(1, n * b, -1).expand(self.ensemble, -1, -1))
         x = (x.view(self.ensemble, n, b, -1) + first).view(self.ensemble, n * b, -1)
-        x = F.relu(self.norms[0](x))
-        for layer, norm in zip(self.hidden, list(self.norms)[1:], strict=True):
-            x = F.relu(norm(layer(x)))
+        x = self._activate(x)
+        for layer in self.hidden:
+            x = self._activate(layer(x))
         values: Tensor = self.out(x)
         return values.view(self.ensemble, n, b)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        return F.relu(F.layer_norm(x, x.shape[-1:]) if self.norm else x, inplace=True)
 
 
 class EncodedCritics(nn.Module):
@@ -258,16 +324,14 @@ class Flow(nn.Module):
         self.from_features = nn.Linear(dim, widths[0])
         self.from_action = nn.Linear(ACTION_DIM, widths[0], bias=False)
         self.from_time = nn.Parameter(torch.empty(widths[0]).uniform_(-1, 1))
-        self.hidden = nn.ModuleList(
-            nn.Linear(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths))
         self.out = nn.Linear(widths[-1], ACTION_DIM)
 
     def velocity(self, context: Tensor, x: Tensor) -> Tensor:
         """Velocity (..., A) at x (..., A), given the first layer's share of features and time (..., H)."""
-        h = F.relu(context + self.from_action(x))
+        h = F.relu(context + self.from_action(x), inplace=True)
         for layer in self.hidden:
-            h = F.relu(layer(h))
+            h = F.relu(layer(h), inplace=True)
         out: Tensor = self.out(h)
         return out
 

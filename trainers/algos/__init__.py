@@ -51,7 +51,9 @@ def config_from_dict(algo: str, data: Mapping[str, Any]) -> Config:
     return type(algorithm_class(algo).presets["fast"]).from_dict(data)
 
 
-def build(algo: str, config: Config, spec: ObsSpec, seed: int, device: torch.device | None = None) -> Algorithm:
+def build(
+    algo: str, config: Config, spec: ObsSpec, seed: int, device: torch.device | None = None
+) -> Algorithm:
     """Make a learner with fresh weights.
 
     Args:

@@ -109,7 +109,9 @@ class Bfn(Algorithm):
         self.config: BfnConfig = config
         self.model = BfnModel(config, spec)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimisers = {"model": torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)}
+        self.optimisers = {
+            "model": torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
+        }
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -138,12 +140,19 @@ class Bfn(Algorithm):
         values: Tensor = self.average.critics(features, actions)  # (E, N, B)
         return values.amin(0).amax(0)
 
-    def critic_loss(self, features: Tensor, batch: TensorBatch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def critic_loss(
+        self, features: Tensor, batch: TensorBatch, target: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum over critics of the mean squared error to the common target (B,)."""
         values = self.model.critics(features, batch.action.unsqueeze(0)).squeeze(1)  # (E, B)
         loss = (values - target).square().mean(1).sum()
         seen = values.detach()
-        metrics = {"q_mean": seen.mean(), "q_max": seen.max(), "q_min": seen.min(), "target_mean": target.mean()}
+        metrics = {
+            "q_mean": seen.mean(),
+            "q_max": seen.max(),
+            "q_min": seen.min(),
+            "target_mean": target.mean(),
+        }
         return loss, metrics
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -152,7 +161,9 @@ class Bfn(Algorithm):
         features = self.model.inputs(batch.obs)
         flow_loss = self.flow_loss(features, batch.action, generator)
         next_value = self.next_value(batch.next_obs, generator)
-        target = TARGETS[self.config.success](batch.reward, batch.terminated, next_value, self.config.discount)
+        target = TARGETS[self.config.success](
+            batch.reward, batch.terminated, next_value, self.config.discount
+        )
         critic_loss, metrics = self.critic_loss(features, batch, target)
         optimiser = self.optimisers["model"]
         optimiser.zero_grad(set_to_none=True)
@@ -166,6 +177,8 @@ class Bfn(Algorithm):
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Take the best of N' proposals by the mean of the averaged critics."""
         features = self.average.inputs(obs)
-        actions = self.average.flow.sample(features, noise.transpose(0, 1), self.config.flow_steps)  # (N', B, A)
+        actions = self.average.flow.sample(
+            features, noise.transpose(0, 1), self.config.flow_steps
+        )  # (N', B, A)
         best = self.average.critics(features, actions).mean(0).argmax(0)  # (B,)
         return actions[best, torch.arange(len(best), device=best.device)]

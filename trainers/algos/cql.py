@@ -59,7 +59,9 @@ class CqlConfig(Config):
     target_rate: float = 0.02  # τ of the target networks; paper .005 (spec §4)
     critic_learning_rate: float = 3e-4  # of Adam (published code, spec §4)
     policy_learning_rate: float = 1e-4  # of Adam (published code; the paper's text says 3e-5, spec §4)
-    penalty_weight: float = 1.0  # α on the conservative term, in units of value_scale (published code, spec §4)
+    penalty_weight: float = (
+        1.0  # α on the conservative term, in units of value_scale (published code, spec §4)
+    )
     penalty_samples: int = 1  # N actions each from uniform, π(s) and π(s') (published code, spec §4)
     temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
     target_entropy: float = -8.0  # of the automatic temperature: minus the action dimension (spec §4)
@@ -137,7 +139,9 @@ class Cql(Algorithm):
         actor_lr = config.policy_learning_rate
         self.optimisers = {
             "policy": torch.optim.Adam(self.policy.parameters(), lr=actor_lr, fused=True),
-            "critics": torch.optim.Adam(self.critics.parameters(), lr=config.critic_learning_rate, fused=True),
+            "critics": torch.optim.Adam(
+                self.critics.parameters(), lr=config.critic_learning_rate, fused=True
+            ),
             "temperature": torch.optim.Adam([self.log_temperature], lr=actor_lr, fused=True),
         }
 
@@ -204,7 +208,9 @@ class Cql(Algorithm):
         """Target (B,) with min over the target Qs at a' ~ π(s'); no entropy in the backup."""
         next_value = self.targets(self.targets.encode(batch.next_obs), next_action.unsqueeze(0))
         make_target = TARGETS[self.config.success]
-        return make_target(batch.reward, batch.terminated, next_value.squeeze(1).amin(0), self.config.discount)
+        return make_target(
+            batch.reward, batch.terminated, next_value.squeeze(1).amin(0), self.config.discount
+        )
 
     def critic_loss(
         self, batch: TensorBatch, features: Tensor, generator: torch.Generator
@@ -235,7 +241,9 @@ class Cql(Algorithm):
         critic_loss, critic_metrics = self.critic_loss(batch, features, generator)
         temperature_loss = self.temperature_loss(entropy)
         losses = {"policy": policy_loss, "critics": critic_loss, "temperature": temperature_loss}
-        gradients = {name: torch.autograd.grad(loss, self._parameters_of(name)) for name, loss in losses.items()}
+        gradients = {
+            name: torch.autograd.grad(loss, self._parameters_of(name)) for name, loss in losses.items()
+        }
         for name, optimiser in self.optimisers.items():
             for parameter, gradient in zip(self._parameters_of(name), gradients[name], strict=True):
                 parameter.grad = gradient
@@ -246,7 +254,9 @@ class Cql(Algorithm):
         return {**policy_metrics, **critic_metrics, "temperature": temperature}
 
     def _parameters_of(self, optimiser: str) -> list[Tensor]:
-        return [parameter for group in self.optimisers[optimiser].param_groups for parameter in group["params"]]
+        return [
+            parameter for group in self.optimisers[optimiser].param_groups for parameter in group["params"]
+        ]
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:

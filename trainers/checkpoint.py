@@ -1,0 +1,226 @@
+"""Checkpoints: everything a learner is, as safetensors and JSON; read back or refused, never half of it.
+
+``runs/<run>/checkpoints/<update>/`` holds ``weights.safetensors`` (what acting needs, kept for ever),
+``training.safetensors`` (targets, optimisers: kept for the newest two) and ``checkpoint.json``, written last:
+a folder without it does not exist for a reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from cogdata.errors import CogError, unknown
+from cogdata.store import Store
+from trainers.algorithm import Algorithm, ObsSpec
+from trainers.algos import build, config_from_dict
+
+KEEP_FULL: Final = 2
+"""So many newest checkpoints can be resumed from; older ones can be judged."""
+
+_OPTIMISER: Final = "optimiser/"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """``checkpoint.json``.
+
+    Attributes:
+        algo: Name of the algorithm.
+        config: Its resolved configuration.
+        obs: What it looks at, :meth:`trainers.algorithm.ObsSpec.to_dict`.
+        update: Gradient steps behind it.
+        seconds: Wall time spent in updates so far.
+        weights_digest: sha256 (hex) of ``weights.safetensors``.
+        training_digest: sha256 (hex) of ``training.safetensors``.
+    """
+
+    algo: str
+    config: dict[str, Any]
+    obs: dict[str, Any]
+    update: int
+    seconds: float
+    weights_digest: str
+    training_digest: str
+
+
+def folder(run: str, update: int) -> str:
+    """Return the folder of a checkpoint within the store."""
+    return f"runs/{run}/checkpoints/{update:08d}"
+
+
+def list_checkpoints(store: Store, run: str, *, full: bool = False) -> list[int]:
+    """Return the updates at which a run has checkpoints, ascending; only resumable ones if ``full``."""
+    names = ["checkpoint.json", *(["training.safetensors"] if full else [])]
+    base = f"runs/{run}/checkpoints"
+    return sorted(
+        int(entry)
+        for entry in store.list_folders(base)
+        if entry.isdigit() and all(store.exists(f"{base}/{entry}/{name}") for name in names)
+    )
+
+
+def save_checkpoint(store: Store, run: str, learner: Algorithm, seconds: float) -> CheckpointInfo:
+    """Write a checkpoint of the learner as it is, then drop the training state of all but the newest.
+
+    Args:
+        store: Where to.
+        run: Run id.
+        learner: What.
+        seconds: Wall time spent in updates so far.
+    """
+    weights, training = split_state(learner)
+    files = {"weights.safetensors": _bytes(weights), "training.safetensors": _bytes(training)}
+    target = folder(run, learner.updates_done)
+    for name, data in files.items():
+        store.write_bytes(f"{target}/{name}", data)
+    info = CheckpointInfo(
+        algo=learner.name,
+        config=learner.config.to_dict(),
+        obs=learner.spec.to_dict(),
+        update=learner.updates_done,
+        seconds=seconds,
+        weights_digest=hashlib.sha256(files["weights.safetensors"]).hexdigest(),
+        training_digest=hashlib.sha256(files["training.safetensors"]).hexdigest(),
+    )
+    store.write_text(f"{target}/checkpoint.json", json.dumps(asdict(info), indent=2, sort_keys=True))
+    for update in list_checkpoints(store, run, full=True)[:-KEEP_FULL]:
+        store.remove(f"{folder(run, update)}/training.safetensors")
+    return info
+
+
+def read_info(store: Store, run: str, update: int | None = None) -> CheckpointInfo:
+    """Read the head of a checkpoint.
+
+    Args:
+        store: Where from.
+        run: Run id.
+        update: Which one; None: the newest.
+
+    Raises:
+        CogError: The run has no such checkpoint, or its head is damaged.
+    """
+    updates = list_checkpoints(store, run)
+    if not updates:
+        raise CogError(f"run {run!r} has no checkpoint yet: `cog train --resume {run}`")
+    if update is not None and update not in updates:
+        raise unknown(f"checkpoint of run {run!r}", str(update), map(str, updates))
+    path = f"{folder(run, updates[-1] if update is None else update)}/checkpoint.json"
+    try:
+        return CheckpointInfo(**json.loads(store.read_text(path)))
+    except (ValueError, TypeError) as error:
+        raise CogError(
+            f"{store.path(path)} is damaged ({error}): remove its folder to go on from an older one"
+        ) from None
+
+
+def load_policy(
+    store: Store, run: str, update: int | None = None, *, device: str = "cpu"
+) -> tuple[Algorithm, CheckpointInfo]:
+    """Load a learner that can act; its training state is fresh.
+
+    Args:
+        store: Where from.
+        run: Run id.
+        update: Which checkpoint; None: the newest.
+        device: Where it acts.
+
+    Raises:
+        CogError: No such checkpoint, or it is damaged.
+    """
+    info = read_info(store, run, update)
+    learner = build(info.algo, config_from_dict(info.algo, info.config), ObsSpec.from_dict(info.obs), 0)
+    weights, _ = split_state(learner)
+    data = _read(store, f"{folder(run, info.update)}/weights.safetensors", info.weights_digest)
+    _assign(weights, data, f"checkpoint {info.update} of run {run!r}")
+    learner.updates_done = info.update
+    return learner.to(torch.device(device)), info
+
+
+def load_training(store: Store, run: str, learner: Algorithm, update: int | None = None) -> CheckpointInfo:
+    """Put a learner into the state of the newest full checkpoint, bit for bit.
+
+    Args:
+        store: Where from.
+        run: Run id.
+        learner: Built with the run's configuration; it is changed in place.
+        update: Which checkpoint; None: the newest that can be resumed from.
+
+    Raises:
+        CogError: No such checkpoint, one of another algorithm or configuration, or a damaged one.
+    """
+    full = list_checkpoints(store, run, full=True)
+    if not full or (update is not None and update not in full):
+        raise CogError(
+            f"run {run!r} has no checkpoint to resume from{'' if update is None else f' at {update}'}: full ones: {full}"
+        )
+    info = read_info(store, run, full[-1] if update is None else update)
+    if info.algo != learner.name:
+        raise CogError(f"checkpoint of another algorithm: run {run!r} is {info.algo!r}, not {learner.name!r}")
+    weights, training = split_state(learner)
+    base = folder(run, info.update)
+    what = f"checkpoint {info.update} of run {run!r}"
+    _assign(weights, _read(store, f"{base}/weights.safetensors", info.weights_digest), what)
+    _assign(training, _read(store, f"{base}/training.safetensors", info.training_digest), what)
+    learner.updates_done = info.update
+    return info
+
+
+def split_state(learner: Algorithm) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Name every tensor of a learner: those that acting needs, and the rest with the optimisers' state.
+
+    The tensors are the learner's own: writing into them changes it. An optimiser that has not stepped yet gets
+    the state it would start with.
+    """
+    state = learner.state_dict()
+    weights = {name: value for name, value in state.items() if name.split(".")[0] in learner.acting}
+    training = {name: value for name, value in state.items() if name not in weights}
+    for name, optimiser in learner.optimisers.items():
+        for index, slots in enumerate(_adam_slots(optimiser)):
+            training |= {f"{_OPTIMISER}{name}/{index}/{slot}": value for slot, value in slots.items()}
+    return weights, training
+
+
+def _adam_slots(optimiser: torch.optim.Adam) -> Iterator[dict[str, Tensor]]:
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            slots = optimiser.state[parameter]
+            if not slots:
+                slots["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                slots["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                slots["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            yield slots
+
+
+def _bytes(tensors: dict[str, Tensor]) -> bytes:
+    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _read(store: Store, path: str, digest: str) -> dict[str, Tensor]:
+    data = store.read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise CogError(
+            f"{store.path(path)} is damaged: its sha256 is not the one written with it; use another checkpoint"
+        )
+    return load_tensors(data)
+
+
+@torch.no_grad()
+def _assign(own: dict[str, Tensor], read: dict[str, Tensor], what: str) -> None:
+    if own.keys() != read.keys():
+        odd = sorted(own.keys() ^ read.keys())
+        raise CogError(f"{what} does not fit its configuration: {len(odd)} tensors differ, first {odd[0]!r}")
+    for name, tensor in own.items():
+        if tensor.shape != read[name].shape:
+            raise CogError(
+                f"{what}: {name} has shape {tuple(read[name].shape)}, must be {tuple(tensor.shape)}"
+            )
+        tensor.copy_(read[name])

@@ -1,0 +1,251 @@
+"""The judge: a policy acts in a world from given seeds; every episode becomes a row.
+
+Worlds run in lock step, 16 at a time, whatever the number of worker processes: episode i is always row
+i mod 16 of the one batch that the policy acts on, and its noise comes from a generator of its own. So the
+rows are the same, bit for bit, for any number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from cogdata.errors import CogError
+from cogdata.rng import derive_seed
+from cogdata.runs import EVALUATIONS, read_run
+from cogdata.schema import PREDICATES
+from cogdata.store import Store
+from trainers.algorithm import Algorithm, TensorObs
+from trainers.checkpoint import load_policy
+from trainers.worlds import MakeEnv, Moment, Worlds
+
+WORLDS: Final = 16
+"""Environments that are judged together."""
+
+OnEpisodes = Callable[[int, int, int], None]
+"""Called with (episodes judged, episodes in all, successes so far)."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A learner at one checkpoint, ready to act.
+
+    Attributes:
+        learner: What acts.
+        run: Its run id.
+        seed: Root seed of the run.
+        update: Gradient steps behind it.
+        digest: sha256 (hex) of its weights.
+        device: torch device it is on.
+    """
+
+    learner: Algorithm
+    run: str
+    seed: int
+    update: int
+    digest: str
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class World:
+    """Where to judge.
+
+    Attributes:
+        env: Its id, as it appears in the rows.
+        make: Makes one environment with Dict observations; picklable if there are several workers.
+    """
+
+    env: str
+    make: MakeEnv
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a judgement found.
+
+    Attributes:
+        name: Id of the evaluation and stem of its file.
+        run: Run id.
+        rows: Table of :data:`cogdata.runs.EVALUATIONS`, in the order of the seeds.
+        frames: Seed → uint8 (T+1, H, W, 3), of the recorded episodes.
+    """
+
+    name: str
+    run: str
+    rows: pa.Table
+    frames: Mapping[int, NDArray[np.uint8]] = field(repr=False)
+
+    @property
+    def successes(self) -> int:
+        """Episodes whose last observation satisfies the task."""
+        return sum(self.rows.column("success").to_pylist())
+
+
+def open_policy(
+    store: Store, run: str, update: int | None = None, *, device: str = "cpu", threads: int = 1
+) -> Policy:
+    """Load the policy of a run.
+
+    Args:
+        store: Where from.
+        run: Run id.
+        update: Which checkpoint; None: the newest.
+        device: Where it acts.
+        threads: torch threads of this process from now on.
+
+    Raises:
+        CogError: No such run or checkpoint, or it is damaged.
+    """
+    info = read_run(store, run)
+    torch.set_num_threads(threads)
+    learner, checkpoint = load_policy(store, run, update, device=device)
+    return Policy(learner, run, info.seed, checkpoint.update, checkpoint.weights_digest, device)
+
+
+def evaluate(
+    policy: Policy,
+    world: World,
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+    record: int = 0,
+    on_progress: OnEpisodes = lambda done, total, successes: None,
+) -> Evaluation:
+    """Judge a policy, one episode per seed.
+
+    Args:
+        policy: Who acts.
+        world: Where.
+        seeds: Given to ``env.reset``, all different.
+        workers: Processes that hold the environments; 1: this one. Does not change the result.
+        record: Keep the frames of so many first episodes (the world must show images).
+        on_progress: Called after each round of episodes.
+
+    Raises:
+        CogError: No seeds or repeated ones, a world without the parts the policy looks at, a failed environment.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise CogError(f"an evaluation needs at least one seed and each only once, found {len(seeds)}")
+    judged: list[_Judged] = []
+    with Worlds(world.make, min(WORLDS, len(seeds)), workers) as worlds:
+        for start in range(0, len(seeds), WORLDS):
+            keep = max(0, min(record - start, WORLDS))
+            judged += _round(policy, world, worlds, seeds[start : start + WORLDS], keep)
+            on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
+    name = _name(policy, world, seeds)
+    frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
+    return Evaluation(name, policy.run, _table(policy, world, name, judged), frames)
+
+
+def write_evaluation(store: Store, evaluation: Evaluation) -> str:
+    """Write the rows into the run's folder; returns the path within the store."""
+    path = f"runs/{evaluation.run}/evaluations/{evaluation.name}.parquet"
+    store.write_table(path, evaluation.rows)
+    return path
+
+
+@dataclass
+class _Judged:
+    """One episode as it unfolds."""
+
+    seed: int
+    generator: torch.Generator
+    last: Moment
+    rewards: list[float] = field(default_factory=list)
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Judged]:
+    """Judge up to 16 episodes, the first ``keep`` of them with their frames."""
+    first = worlds.reset(seeds)
+    _check_parts(policy, world, first[0], keep)
+    episodes = []
+    for number, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(derive_seed("evaluate", policy.seed, seed))
+        episodes.append(_Judged(seed, generator, first[number]))
+    for episode in episodes[:keep]:
+        episode.frames.append(episode.last.obs["image"])
+    while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
+        actions = _act(policy, episodes)
+        for number, moment in worlds.step({number: actions[number] for number in running}).items():
+            episodes[number].last = moment
+            episodes[number].rewards.append(moment.reward)
+            if number < keep:
+                episodes[number].frames.append(moment.obs["image"])
+    return episodes
+
+
+def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> None:
+    needed = {*policy.learner.spec.parts, *(["image"] if keep else [])}
+    if missing := needed - moment.obs.keys():
+        raise CogError(f"{world.env} shows {sorted(moment.obs)}, the judge needs {sorted(missing)} too")
+    spec = policy.learner.spec
+    if "scene" in needed and moment.obs["scene"].shape != (len(spec.scene_fields),):
+        raise CogError(
+            f"{world.env} has a scene of {moment.obs['scene'].size} numbers, the policy was trained on "
+            f"{len(spec.scene_fields)} ({', '.join(spec.scene_fields)}): judge it in the scene of its data"
+        )
+    if "image" in spec.parts and moment.obs["image"].shape[:2] != spec.image_size:
+        raise CogError(
+            f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy was trained on {spec.image_size} px"
+        )
+
+
+def _act(policy: Policy, episodes: Sequence[_Judged]) -> NDArray[np.float32]:
+    """Choose actions (16, 8): always as one batch of the same shape, so that a row never depends on the others."""
+    learner = policy.learner
+    device = torch.device(policy.device)
+    parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
+    for part in learner.spec.parts:
+        rows = np.stack([episode.last.obs[part] for episode in episodes])
+        batch = np.zeros((WORLDS, *rows.shape[1:]), rows.dtype)
+        batch[: len(rows)] = rows
+        parts[part] = torch.from_numpy(batch).to(device)
+    noise = torch.zeros((WORLDS, *learner.noise_shape))
+    for number, episode in enumerate(episodes):
+        noise[number] = torch.randn(learner.noise_shape, generator=episode.generator)
+    actions: NDArray[np.float32] = learner.act(TensorObs(**parts), noise.to(device)).cpu().numpy()
+    return actions
+
+
+def _name(policy: Policy, world: World, seeds: Sequence[int]) -> str:
+    """Name an evaluation by what it is: judging the same again replaces it by the same rows."""
+    identity = json.dumps([policy.run, policy.digest, world.env, list(seeds)])
+    slug = world.env.split("/")[-1].lower()
+    return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged]) -> pa.Table:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    shared = {
+        "run": policy.run,
+        "evaluation": name,
+        "env": world.env,
+        "update": policy.update,
+        "checkpoint_digest": policy.digest,
+        "stochastic": policy.learner.stochastic,
+        "created_at": now,
+    }
+    return pa.Table.from_pylist([shared | dict(_columns(episode)) for episode in judged], schema=EVALUATIONS)
+
+
+def _columns(episode: _Judged) -> Iterator[tuple[str, Any]]:
+    rewarded = [t for t, reward in enumerate(episode.rewards) if reward > 0]
+    yield "seed", episode.seed
+    yield "success", episode.last.success
+    yield "solved", bool(rewarded)
+    yield "first_reward_t", rewarded[0] if rewarded else None
+    yield "steps", len(episode.rewards)
+    yield "total_reward", sum(episode.rewards)
+    for predicate in PREDICATES:
+        yield predicate, episode.last.predicates.get(predicate)
