@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,3 +164,588 @@ def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 
     sync(store)
     if planned.missing:
         say(f"{tally.line()} · {tally.seconds:.1f} s")
+
+
+# --- list ------------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="policies, envs, algorithms or recipes.")],
+) -> None:
+    """List what there is by name, with a line of help each."""
+    tables = {
+        "policies": _policies,
+        "envs": _envs,
+        "algorithms": _algorithms,
+        "recipes": _recipes,
+    }
+    if what not in tables:
+        from cogdata.errors import unknown
+
+        raise unknown("list", what, tables)
+    rows = tables[what]()
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        say(f"{name:<{width}}  {text}")
+
+
+def _policies() -> list[tuple[str, str]]:
+    from collectors.policies import POLICIES
+
+    return [
+        (
+            name,
+            f"{spec.help} [{spec.default_env}, {spec.success_range[0]:.0%} to {spec.success_range[1]:.0%}]",
+        )
+        for name, spec in POLICIES.items()
+    ]
+
+
+def _envs() -> list[tuple[str, str]]:
+    from collectors.envs import ENVS
+
+    return [(name, f"{spec.help} [horizon {spec.horizon}]") for name, spec in ENVS.items()]
+
+
+def _algorithms() -> list[tuple[str, str]]:
+    from trainers.algos import ALGORITHMS
+
+    return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in ALGORITHMS.items()]
+
+
+def _recipes() -> list[tuple[str, str]]:
+    from catalog.recipes import RECIPES
+
+    return [(name, recipe.help) for name, recipe in RECIPES.items()]
+
+
+# --- query -----------------------------------------------------------------------------------------------
+
+
+@app.command("query")
+def query_command(
+    sql: Annotated[str | None, typer.Argument(help="One reading statement of DuckDB's SQL.")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the SQL from a file.")] = None,
+    format: Annotated[str, typer.Option(help="table, json, jsonl, csv or parquet.")] = "table",
+    limit: Annotated[int | None, typer.Option(help="Most rows to print.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", help="Freeze the result as a mixture of this name.")
+    ] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="SOURCE=SHARE of every batch; with --as.")] = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="An episode may be in two sources.")
+    ] = False,
+    root: Root = None,
+) -> None:
+    """Ask the catalog in SQL (views: episodes, steps, collections, parts, mixtures, mixture_episodes, runs,
+    evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
+    text = _sql(sql, file)
+    store = _store(root)
+    if name is None:
+        if weight or allow_overlap:
+            raise CogError("--weight and --allow-overlap say how to freeze a mixture: add --as NAME")
+        _print_query(store, text, format, limit)
+        return
+    if limit is not None or format != "table":
+        raise CogError("--as freezes the whole result: leave --limit and --format out")
+    from catalog.mixture import freeze
+
+    _say_frozen(freeze(store, name, text, weights=_weights(weight or []), allow_overlap=allow_overlap))
+
+
+def _sql(sql: str | None, file: Path | None) -> str:
+    if (sql is None) == (file is None):
+        raise CogError(
+            'give the SQL as an argument, or a file with -f: cog query "select count(*) from episodes"'
+        )
+    if file is None:
+        return sql or ""
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CogError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _weights(texts: list[str]) -> dict[str, float]:
+    weights = {}
+    for text in texts:
+        source, _, share = text.partition("=")
+        try:
+            weights[source] = float(share)
+        except ValueError:
+            raise CogError(
+                f"--weight {text!r} must be SOURCE=SHARE, for example --weight prior=0.5"
+            ) from None
+    return weights
+
+
+def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None:
+    from catalog.output import check_format, write_result
+    from catalog.query import run_query
+
+    check_format(format)
+    result = run_query(store, sql, limit=limit)
+    write_result(result.table, format, sys.stdout)
+    if result.more:
+        note(f"the first {limit} rows; there are more")
+
+
+def _say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported lazily
+    info = report.info
+    say(
+        f"{info.ref} {'frozen' if report.created else 'has this content already'} · digest {info.digest[:12]}"
+    )
+    for source, counts in sorted(info.counts.items()):
+        share = f" · {info.weights[source]:.1%} of every batch" if info.weights else ""
+        say(
+            f"  {source}: {counts.episodes:,} episodes, {counts.transitions:,} transitions, rewarded "
+            f"{counts.rewarded_before:,} as collected, {counts.rewarded_after:,} as frozen{share}"
+        )
+
+
+# --- data ------------------------------------------------------------------------------------------------
+
+
+@data_app.command("ls")
+def data_ls(root: Root = None) -> None:
+    """List the collections."""
+    sql = """
+        select c.collection, c.policy, c.env, c.noise, c.episodes, c.steps, round(c.success_rate, 3) as success,
+               round(c.bytes / 1e6, 1) as mb, c.created_at
+        from collections c order by c.created_at, c.collection
+    """
+    _print_query(_store(root), sql, "table", None)
+
+
+@data_app.command("info")
+def data_info(
+    collection: Annotated[str, typer.Argument(help="Name, as `cog data ls` prints it.")], root: Root = None
+) -> None:
+    """Show where a collection comes from and what it holds."""
+    from cogdata.parts import read_collection
+    from collectors.collect import committed
+
+    store = _store(root)
+    info = read_collection(store, collection)
+    commits = committed(store, collection).values()
+    say(json.dumps(vars(info), indent=2, default=str))
+    frames, size = sum(c.frames for c in commits), sum(c.bytes for c in commits)
+    say(
+        f"{sum(c.episodes for c in commits):,} episodes in {len(commits)} parts, {sum(c.steps for c in commits):,} "
+        f"steps, {size / 1e6:.1f} MB" + (f", {size / frames:.0f} bytes per frame" if frames else "")
+    )
+
+
+@data_app.command("verify")
+def data_verify(root: Root = None) -> None:
+    """Check every committed byte, digest and reference; exit 1 if something is wrong."""
+    from catalog.doctor import verify
+
+    ticker = Ticker()
+    problems = verify(_store(root), lambda done, total: ticker.show(lambda: f"{done}/{total} checked"))
+    ticker.clear()
+    for problem in problems:
+        say(str(problem))
+    if problems:
+        raise CogError(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found")
+    say("everything is whole")
+
+
+@data_app.command("rebuild")
+def data_rebuild(root: Root = None) -> None:
+    """Make the catalog anew from the files."""
+    from catalog.sync import rebuild
+
+    report = rebuild(_store(root))
+    say("catalog rebuilt: " + ", ".join(f"{count:,} {kind}" for kind, count in report.added.items()))
+    for problem in report.problems:
+        note(f"warning: {problem}")
+
+
+# --- mix -------------------------------------------------------------------------------------------------
+
+
+@mix_app.command("ls")
+def mix_ls(root: Root = None) -> None:
+    """List mixtures and their versions."""
+    from catalog.mixture import list_mixtures
+
+    for info in list_mixtures(_store(root)):
+        sources = ", ".join(f"{name} {counts.episodes:,}" for name, counts in sorted(info.counts.items()))
+        say(f"{info.ref}  {info.created_at}  {sources} episodes")
+
+
+@mix_app.command("show")
+def mix_show(
+    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], root: Root = None
+) -> None:
+    """Show the SQL, counts, shares and digest of a mixture."""
+    from cogdata.manifest import read_info
+
+    say(read_info(_store(root), mixture).to_json())
+
+
+@mix_app.command("diff")
+def mix_diff(
+    a: Annotated[str, typer.Argument(help="NAME@VERSION.")],
+    b: Annotated[str, typer.Argument(help="NAME@VERSION.")],
+    root: Root = None,
+) -> None:
+    """Show which episodes differ between two mixtures, or are frozen differently."""
+    from catalog.mixture import diff
+
+    found = diff(_store(root), a, b)
+    for title, pairs in (
+        (f"only in {found.a.ref}", found.only_a),
+        (f"only in {found.b.ref}", found.only_b),
+        ("in both, frozen differently", found.changed),
+    ):
+        say(f"{title}: {len(pairs):,} episodes")
+        for source, episode in pairs[:10]:
+            say(f"  {source} {episode}")
+        if len(pairs) > 10:
+            say(f"  and {len(pairs) - 10:,} more")
+
+
+@mix_app.command("refresh")
+def mix_refresh(mixture: Annotated[str, typer.Argument(help="NAME.")], root: Root = None) -> None:
+    """Freeze a mixture's SQL again; a new version if its content changed."""
+    from catalog.mixture import refresh
+
+    _say_frozen(refresh(_store(root), mixture))
+
+
+@mix_app.command("rm")
+def mix_rm(
+    mixture: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for all versions.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if runs were trained on it.")] = False,
+    root: Root = None,
+) -> None:
+    """Remove a mixture; episodes stay."""
+    from catalog.mixture import remove
+
+    for ref in remove(_store(root), mixture, force=force):
+        say(f"{ref} removed")
+
+
+# --- train -----------------------------------------------------------------------------------------------
+
+
+@app.command("train")
+def train_command(
+    mixture: Annotated[
+        str | None, typer.Option(help="NAME or NAME@VERSION, or a recipe: `cog list recipes`.")
+    ] = None,
+    algo: Annotated[str, typer.Option(help="See `cog list algorithms`.")] = "bfn",
+    obs: Annotated[str, typer.Option(help="image, image+robot or state.")] = "image+robot",
+    preset: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient updates in all.")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="torch threads; else one per core.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Budget of the frame pool; else half the machine's.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    root: Root = None,
+) -> None:
+    """Learn from a mixture. The same command again goes on where it was stopped."""
+    from cogdata.manifest import read_manifest
+    from cogdata.runs import read_run
+    from trainers.algos import configure
+    from trainers.train import TrainRequest, resume_request
+
+    store = _store(root)
+    budget = _bytes(memory)
+    if resume is not None:
+        if mixture is not None or set_:
+            raise CogError(
+                "--resume goes on with the run's own mixture and settings: leave --mixture and --set out"
+            )
+        run = read_run(store, resume)
+        request = resume_request(store, resume, updates=steps)
+        manifest = read_manifest(store, f"{run.mixture}@{run.mixture_version}")
+    else:
+        if mixture is None:
+            raise CogError("name a mixture with --mixture, or a run to go on with with --resume")
+        overrides = [*(set_ or []), *([f"updates={steps}"] if steps is not None else [])]
+        config = configure(algo, preset, overrides)
+        request = TrainRequest(algo, config, preset, obs, seed, _device(device), threads or _cores())
+        manifest = read_manifest(store, _mixture(store, mixture))
+    _train(store, manifest, request, budget)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def _bytes(memory: str | None) -> int | None:
+    from cogdata.units import parse_bytes
+
+    return None if memory is None else parse_bytes(memory)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _mixture(store: Store, ref: str) -> str:
+    """Resolve a mixture; a recipe is frozen if there is none of its name and the catalog is installed."""
+    from cogdata.manifest import list_versions, parse_ref
+
+    name, _ = parse_ref(ref)
+    if list_versions(store, name):
+        return ref
+    try:
+        from catalog.recipes import ensure_mixture
+    except ModuleNotFoundError:
+        return ref
+    info = ensure_mixture(store, ref)
+    note(f"recipe frozen as {info.ref}")
+    return str(info.ref)
+
+
+def _index(store: Store) -> None:
+    """Bring the catalog up to date where it is installed; the next command does it otherwise."""
+    with contextlib.suppress(ModuleNotFoundError):
+        from catalog.mixture import index
+
+        index(store)
+
+
+def _train(store: Store, manifest: Any, request: Any, memory: int | None) -> str:  # noqa: ANN401 - lazily imported
+    from dataclasses import replace
+
+    from cogdata.stream import open_stream
+    from trainers.train import Progress, run_id, train
+
+    run = run_id(manifest, request)
+    note(
+        f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
+    )
+    ticker = Ticker()
+
+    def show(progress: Progress) -> None:
+        if progress.warning:
+            ticker.clear()
+            note(f"warning: {progress.warning}")
+        ticker.show(lambda: _progress_line(progress))
+
+    try:
+        _, state = train(
+            store,
+            manifest,
+            request,
+            open_stream=lambda options: open_stream(store, manifest, replace(options, memory_bytes=memory)),
+            on_progress=show,
+        )
+    finally:
+        ticker.clear()
+        _index(store)
+    if state.status == "stopped":
+        note(f"stopped after {state.updates_done:,} updates; go on with: cog train --resume {run}")
+        raise typer.Exit(INTERRUPTED)
+    say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
+    return run
+
+
+def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported lazily
+    metrics = " · ".join(f"{name} {value:.4g}" for name, value in list(progress.metrics.items())[:5])
+    return (
+        f"{progress.update:,}/{progress.updates:,} updates · {progress.updates_per_s:.1f}/s · "
+        f"{progress.seconds_left:.0f} s left · waiting {progress.loader_wait:.0%} · {metrics}"
+    )
+
+
+# --- eval ------------------------------------------------------------------------------------------------
+
+
+@app.command("eval")
+def eval_command(
+    run: Annotated[str, typer.Argument(help="Run id, as `cog runs ls` prints it.")],
+    env: Annotated[list[str], typer.Option(help="Where to judge; may be given several times.")],
+    episodes: Annotated[int | None, typer.Option(help="How many; else as many as --seeds, or 250.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="START:STOP, given to the world's reset.")] = None,
+    update: Annotated[int | None, typer.Option(help="Which checkpoint; else the newest.")] = None,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    record: Annotated[int, typer.Option(help="Write an animated WebP of so many first episodes.")] = 0,
+    root: Root = None,
+) -> None:
+    """Judge a run in simulation; every episode becomes a row of `evaluations`."""
+    from cogdata.errors import unknown
+    from collectors.envs import ENVS
+
+    for name in env:
+        if name not in ENVS:
+            raise unknown("environment", name, ENVS)
+    chosen, count = _seeds(seeds, episodes), _workers(workers)
+    if record < 0:
+        raise CogError(f"--record is {record}, must be 0 or more")
+    store = _store(root)
+    for name in env:
+        _evaluate(store, run, name, chosen, update=update, workers=count, record=record)
+    _index(store)
+
+
+def _seeds(text: str | None, episodes: int | None) -> list[int]:
+    if episodes is not None and episodes < 1:
+        raise CogError(f"--episodes is {episodes}, must be at least 1")
+    if text is None:
+        return list(range(episodes or 250))
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit() and int(start) < int(stop)):
+        raise CogError(f"--seeds {text!r} must be START:STOP, for example 0:250")
+    chosen = list(range(int(start), int(stop)))
+    if episodes is not None and episodes > len(chosen):
+        raise CogError(f"--seeds {text} are {len(chosen)}, --episodes asks for {episodes}: give more seeds")
+    return chosen[: episodes or None]
+
+
+def _evaluate(
+    store: Store, run: str, env: str, seeds: list[int], *, update: int | None, workers: int, record: int
+) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
+    import functools
+
+    from cogdata.intervals import wilson
+    from cogdata.pictures import animated_webp, enlarge
+    from collectors.envs import make
+    from trainers.evaluate import World, evaluate, open_policy, write_evaluation
+
+    policy = open_policy(store, run, update)
+    parts = {*policy.learner.spec.parts, *(("image",) if record else ())}
+    world = World(
+        env,
+        functools.partial(
+            make, env, image_size=policy.learner.spec.image_size[0], observations=tuple(sorted(parts))
+        ),
+    )
+    ticker = Ticker()
+    found = evaluate(
+        policy,
+        world,
+        seeds,
+        workers=workers,
+        record=record,
+        on_progress=lambda done, total, won: ticker.show(lambda: f"{env}: {done}/{total} · {won} succeeded"),
+    )
+    ticker.clear()
+    write_evaluation(store, found)
+    low, high = wilson(found.successes, len(seeds))
+    say(
+        f"{run} @ {policy.update:,} · {env}: {found.successes}/{len(seeds)} = "
+        f"{found.successes / len(seeds):.3f} [{low:.3f}, {high:.3f}]"
+    )
+    for seed, frames in found.frames.items():
+        path = f"runs/{run}/evaluations/{found.name}-seed{seed}.webp"
+        store.write_bytes(path, animated_webp(enlarge(frames, 4)))
+        say(f"  {store.path(path)}")
+    return found
+
+
+# --- runs ------------------------------------------------------------------------------------------------
+
+
+@runs_app.command("ls")
+def runs_ls(root: Root = None) -> None:
+    """List runs with their success rates."""
+    sql = """
+        with judged as (
+            select run, env, update, count(*) as n, avg(success::int) as rate from evaluations group by all
+        ), newest as (
+            select run, env, n, rate from judged qualify row_number() over (partition by run, env order by update desc) = 1
+        )
+        select r.run, r.algo, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture, r.status,
+               r.updates_done, n.env, n.n as episodes, round(n.rate, 3) as success
+        from runs r left join newest n using (run) order by r.created_at, r.run, n.env
+    """
+    _print_query(_store(root), sql, "table", None)
+
+
+@runs_app.command("show")
+def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = None) -> None:
+    """Show what a run is, how far it came and how it was judged."""
+    from dataclasses import asdict
+
+    from cogdata.runs import read_run, read_state
+
+    store = _store(root)
+    state = read_state(store, run) if (info := read_run(store, run)) else None
+    say(json.dumps({"run": asdict(info), "state": asdict(state) if state else None}, indent=2))
+    sql = """
+        select env, update, count(*) as episodes, count_if(success) as successes, round(avg(success::int), 3) as rate
+        from evaluations where run = '{}' group by all order by env, update
+    """
+    _print_query(store, sql.format(run), "table", None)
+
+
+@runs_app.command("compare")
+def runs_compare(
+    a: Annotated[str, typer.Argument(help="Run id.")],
+    b: Annotated[str, typer.Argument(help="Run id.")],
+    root: Root = None,
+) -> None:
+    """Compare two runs on the seeds that both were judged on, newest checkpoint of each."""
+    from catalog.query import run_query
+    from cogdata.intervals import mcnemar
+    from cogdata.runs import read_run
+
+    store = _store(root)
+    for run in (a, b):
+        read_run(store, run)
+    sql = """
+        with judged as (
+            select run, env, seed, success from evaluations where run in ('{a}', '{b}')
+            qualify row_number() over (partition by run, env, seed order by update desc, created_at desc) = 1
+        )
+        select x.env, count(*) as n, count_if(x.success) as a, count_if(y.success) as b,
+               count_if(x.success and not y.success) as only_a, count_if(y.success and not x.success) as only_b
+        from judged x join judged y on x.env = y.env and x.seed = y.seed and x.run = '{a}' and y.run = '{b}'
+        group by x.env order by x.env
+    """
+    rows = run_query(store, sql.format(a=a, b=b)).table.to_pylist()
+    if not rows:
+        raise CogError(f"{a} and {b} were judged on no common environment and seed: run `cog eval` on both")
+    for row in rows:
+        p = mcnemar(row["only_a"], row["only_b"])
+        say(
+            f"{row['env']}: {row['a']}/{row['n']} against {row['b']}/{row['n']} on the same seeds; "
+            f"only the first {row['only_a']}, only the second {row['only_b']}, p = {p:.2g} (exact McNemar)"
+        )
+
+
+# --- entry -----------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run the command line; every error of the user's is one line on stderr."""
+    try:
+        code = app(standalone_mode=False)
+    except CogError as error:
+        note(f"error: {error}")
+        sys.exit(1)
+    except typer.TyperException as error:
+        text = error.format_message()
+        note(text if "Usage:" in text else f"error: {text}")  # a bare group prints its help
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        note("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        note(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
