@@ -15,10 +15,10 @@ import duckdb
 import pyarrow as pa
 
 import cogdata
-from catalog.db import CatalogBusyError, lock
+from catalog.db import lock
 from catalog.query import add_steps, run_query, translated
 from catalog.shape import Scene, choose
-from catalog.sync import open_indexed, sync
+from catalog.sync import open_indexed, try_sync
 from cogdata import manifest, runs
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import Manifest, MixtureInfo, SourceCounts, Stats
@@ -156,7 +156,7 @@ def _keep(store: Store, frozen: Manifest) -> FreezeReport:
                 return FreezeReport(there, created=False)
         info = replace(frozen.info, version=_next_version(store, name))
         manifest.write_manifest(store, replace(frozen, info=info))
-    index(store)
+    try_sync(store)
     return FreezeReport(info, created=True)
 
 
@@ -166,14 +166,6 @@ def _next_version(store: Store, name: str) -> int:
     return (
         max((int(entry[1:]) for entry in folders if entry[:1] == "v" and entry[1:].isdigit()), default=0) + 1
     )
-
-
-def index(store: Store) -> None:
-    """Index what was just written; if the catalog is busy, the next command does it."""
-    try:
-        sync(store)
-    except CatalogBusyError:
-        return
 
 
 # --- what is frozen ---------------------------------------------------------------------------------------
@@ -352,7 +344,7 @@ def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:
             store.write_text(f"{folder}/REMOVED", "this version number is not used again\n")
         if not manifest.list_versions(store, name):
             store.remove(f"mixtures/{name}")
-    index(store)
+    try_sync(store)
     return [f"{name}@{number}" for number in chosen]
 
 

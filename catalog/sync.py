@@ -162,7 +162,7 @@ def sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
     listing = scan(store)
     try:
         with connect(store, timeout_s=timeout_s) as con:
-            if _known(con) == listing:
+            if read_listing(con) == listing:
                 return SyncReport({}, {}, _problems(con))
     except (CatalogMissingError, CatalogDamagedError):
         pass
@@ -171,6 +171,22 @@ def sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
             return apply(con, store, scan(store))
     except duckdb.Error:  # damaged deeper than its head: it is only an index
         return rebuild(store, timeout_s=timeout_s)
+
+
+def try_sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport | None:
+    """Index what has just been written, if the catalog is free; if not, the next command does it.
+
+    Args:
+        store: Whose catalog.
+        timeout_s: As :func:`sync`.
+
+    Returns:
+        What was done; None if another process kept the catalog.
+    """
+    try:
+        return sync(store, timeout_s=timeout_s)
+    except CatalogBusyError:
+        return None
 
 
 def rebuild(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
@@ -214,7 +230,7 @@ def open_indexed(store: Store) -> Iterator[_Con]:
 
 def _enter_if_current(stack: ExitStack, store: Store, listing: _Listing) -> _Con | None:
     con = _enter_if_there(stack, store)
-    if con is not None and _known(con) != listing:
+    if con is not None and read_listing(con) != listing:
         stack.pop_all().close()
         return None
     return con
@@ -238,7 +254,12 @@ def _temporary(store: Store, listing: _Listing) -> Iterator[_Con]:
             yield con
 
 
-def _known(con: _Con) -> _Listing:
+def read_listing(con: _Con) -> _Listing:
+    """Return the files that a catalog has read, as :func:`scan` lists them.
+
+    Args:
+        con: Open catalog.
+    """
     rows = con.execute("SELECT path, kind, fingerprint FROM base.files").fetchall()
     return {path: (kind, fingerprint) for path, kind, fingerprint in rows}
 
@@ -256,7 +277,7 @@ def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
         store: Where the files lie.
         listing: From :func:`scan`.
     """
-    known = _known(con)
+    known = read_listing(con)
     gone = {path: kind for path, (kind, _) in known.items() if path not in listing}
     stale = {path: kind for path, (kind, print_) in known.items() if path in listing
              and listing[path] != (kind, print_)}  # fmt: skip

@@ -1,0 +1,335 @@
+"""Whether the store is whole: every file, episode, mixture and run, and the catalog over them."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from catalog.db import catalog_path, is_writable, open_catalog, private_copy, require_store
+from catalog.sync import TABLES, SyncReport, apply, open_indexed, read_listing, scan, try_sync
+from catalog.sync import rebuild as sync_rebuild
+from cogdata import manifest, parts, runs
+from cogdata.errors import CogError
+from cogdata.store import Store
+
+Progress = Callable[[int, int], None]
+_Digests = dict[str, str]  # episode_id → digest
+
+_UNREADABLE: Final = (CogError, ValueError, TypeError, KeyError, OSError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be.
+
+    Attributes:
+        where: Path within the store.
+        what: What is wrong with it, and what to do.
+    """
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class CollectionSummary:
+    """What a collection holds.
+
+    Attributes:
+        collection: Name.
+        policy: Policy that acted.
+        env: Gymnasium id of the world.
+        noise: Standard deviation of the action noise.
+        root_seed: Root seed.
+        image_size: px.
+        command: What was typed.
+        created_at: UTC.
+        parts: Committed parts.
+        episodes: Episodes.
+        steps: Actions.
+        success_rate: Share of episodes that reach the policy's goal; None without episodes.
+        solved_rate: Share of episodes in which the task was rewarded; None without episodes.
+        bytes: Size of the committed files.
+    """
+
+    collection: str
+    policy: str
+    env: str
+    noise: float
+    root_seed: int
+    image_size: int
+    command: str
+    created_at: datetime
+    parts: int
+    episodes: int
+    steps: int
+    success_rate: float | None
+    solved_rate: float | None
+    bytes: int
+
+
+def describe_store(store: Store) -> list[CollectionSummary]:
+    """Return what each collection holds, by name.
+
+    Args:
+        store: Which store.
+    """
+    sql = """
+        SELECT c.collection, c.policy, c.env, c.noise, c.root_seed, c.image_size, c.command, c.created_at,
+               coalesce(p.parts, 0), coalesce(e.episodes, 0), coalesce(e.steps, 0)::BIGINT, e.success_rate,
+               e.solved_rate, coalesce(p.bytes, 0)::BIGINT
+        FROM collections c
+        LEFT JOIN (SELECT collection, count(*) AS parts, sum(bytes) AS bytes FROM parts GROUP BY 1) p
+            USING (collection)
+        LEFT JOIN (SELECT collection, count(*) AS episodes, sum(steps) AS steps,
+                          avg(success::INT) AS success_rate, avg(solved::INT) AS solved_rate
+                   FROM episodes GROUP BY 1) e USING (collection)
+        ORDER BY c.collection"""
+    with open_indexed(store) as con:
+        return [CollectionSummary(*row) for row in con.execute(sql).fetchall()]
+
+
+def rebuild(store: Store) -> SyncReport:
+    """Make a new catalog from the files and put it in place of the old one in one step.
+
+    Args:
+        store: Whose catalog.
+    """
+    return sync_rebuild(store)
+
+
+def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
+    """Check everything in the store against everything that is known about it.
+
+    Every committed part: its files' sizes and sha256, its counts; every episode decodes and has its digest;
+    parts do not overlap. Every mixture has its digest, and its episodes exist unchanged. Every run's mixture
+    exists. The catalog says what the files say.
+
+    Args:
+        store: Which store.
+        on_progress: Called with (parts checked, parts in all).
+
+    Returns:
+        What is wrong; empty: nothing.
+    """
+    require_store(store)
+    problems: list[Problem] = []
+    digests: _Digests = {}
+    found = [path.split("/")[1:3] for path, (kind, _) in scan(store).items() if kind == "part"]
+    for number, (collection, part) in enumerate(found, 1):
+        problems += _verify_part(store, collection, part, digests)
+        if on_progress:
+            on_progress(number, len(found))
+    problems += _verify_collections(store, {collection for collection, _ in found})
+    problems += _verify_mixtures(store, digests)
+    problems += _verify_runs(store)
+    return problems + list(_verify_catalog(store, {problem.where for problem in problems}))
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+def _verify_part(store: Store, collection: str, part: str, digests: _Digests) -> list[Problem]:
+    folder = parts.part_folder(collection, part)
+    try:
+        commit = parts.read_commit(store, collection, part)
+    except _UNREADABLE as error:
+        return [Problem(f"{folder}/{parts.COMMIT}", _said(error))]
+    problems = [
+        problem
+        for name, claim in commit.files.items()
+        for problem in _verify_file(store, f"{folder}/{name}", claim)
+    ]
+    try:
+        rows = store.read_table(f"{folder}/{parts.EPISODES}").to_pylist()
+    except _UNREADABLE as error:
+        return problems or [Problem(f"{folder}/{parts.EPISODES}", _said(error))]
+    digests.update({row["episode_id"]: row["digest"] for row in rows})
+    if [row["episode_index"] for row in rows] != list(range(commit.start, commit.stop)):
+        problems.append(
+            Problem(folder, f"holds {len(rows)} episodes, not {commit.start} to {commit.stop - 1}")
+        )
+    if sum(row["steps"] for row in rows) != commit.steps:
+        problems.append(Problem(folder, f"its episodes have not the {commit.steps} steps of {parts.COMMIT}"))
+    problems += _verify_steps(store, folder, rows)
+    return problems + list(_verify_episodes(store, f"{folder}/{parts.FRAMES}", rows))
+
+
+def _verify_file(store: Store, path: str, claim: dict[str, Any]) -> Iterator[Problem]:
+    try:
+        data = store.read_bytes(path)
+    except _UNREADABLE:
+        yield Problem(path, "is missing: remove its folder and collect again")
+        return
+    if len(data) != claim["size"]:
+        yield Problem(
+            path, f"has {len(data)} bytes, must have {claim['size']}: remove its folder and collect again"
+        )
+    elif hashlib.sha256(data).hexdigest() != claim["sha256"]:
+        yield Problem(path, "its sha256 is wrong: remove its folder and collect again")
+
+
+def _verify_steps(store: Store, folder: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    path = f"{folder}/{parts.STEPS}"
+    try:
+        counted = store.read_table(path).group_by("episode_id").aggregate([("t", "count")]).to_pylist()
+    except _UNREADABLE as error:
+        yield Problem(path, _said(error))
+        return
+    if {row["episode_id"]: row["t_count"] for row in counted} != {
+        row["episode_id"]: row["steps"] + 1 for row in rows
+    }:
+        yield Problem(path, f"has other episodes or observations than {parts.EPISODES}")
+
+
+def _verify_episodes(store: Store, where: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    unreadable: dict[str, str] = {}
+    changed = []
+    for row in rows:
+        try:
+            if parts.read_episode(store, row).digest() != row["digest"]:
+                changed.append(row["episode_id"])
+        except _UNREADABLE as error:
+            unreadable[row["episode_id"]] = _said(error)
+    if unreadable:
+        name, said = next(iter(unreadable.items()))
+        yield Problem(where, f"{len(unreadable)} episodes cannot be read, for example {name}: {said}")
+    if changed:
+        yield Problem(where, f"{len(changed)} episodes have another content than their digest, "
+                      f"for example {changed[0]}: remove the folder and collect again")  # fmt: skip
+
+
+def _verify_collections(store: Store, with_parts: set[str]) -> Iterator[Problem]:
+    for name in sorted(with_parts | set(parts.list_collections(store))):
+        try:
+            parts.read_collection(store, name)
+        except _UNREADABLE as error:
+            missing = not store.exists(f"collections/{name}/collection.json")
+            said = "is missing: run the same `cog collect` again" if missing else _said(error)
+            yield Problem(f"collections/{name}/collection.json", said)
+        ranges = []
+        for part in parts.list_parts(store, name):
+            try:
+                commit = parts.read_commit(store, name, part)
+            except _UNREADABLE:
+                continue  # said already
+            ranges.append((commit.start, commit.stop, part))
+        yield from _overlaps(name, sorted(ranges))
+
+
+def _overlaps(name: str, ranges: list[tuple[int, int, str]]) -> Iterator[Problem]:
+    """Ranges (start, stop, part), ascending."""
+    covered, by = 0, ""
+    for start, stop, part in ranges:
+        if start < covered:
+            yield Problem(f"collections/{name}/{part}", f"overlaps {by}: remove one of the two folders")
+        if stop > covered:
+            covered, by = stop, part
+
+
+# --- mixtures, runs, catalog -----------------------------------------------------------------------------
+
+
+def _verify_mixtures(store: Store, digests: _Digests) -> Iterator[Problem]:
+    for path, (kind, _) in scan(store).items():
+        if kind != "mixture":
+            continue
+        _, name, version, _ = path.split("/")
+        folder = path.removesuffix("/mixture.json")
+        try:
+            frozen = manifest.read_manifest(store, f"{name}@{version}")
+        except _UNREADABLE as error:
+            yield Problem(folder, _said(error))
+            continue
+        rows = frozen.episodes.select(["episode_id", "digest"]).to_pylist()
+        gone = [row["episode_id"] for row in rows if row["episode_id"] not in digests]
+        other = [
+            row["episode_id"]
+            for row in rows
+            if digests.get(row["episode_id"], row["digest"]) != row["digest"]
+        ]
+        if gone:
+            yield Problem(
+                folder, f"{len(gone)} of its episodes are gone, for example {gone[0]}: collect them again"
+            )
+        if other:
+            yield Problem(folder, f"{len(other)} of its episodes have changed, for example {other[0]}")
+
+
+def _verify_runs(store: Store) -> Iterator[Problem]:
+    for run in runs.list_runs(store):
+        where = f"runs/{run}/run.json"
+        try:
+            info = runs.read_run(store, run)
+        except _UNREADABLE as error:
+            yield Problem(where, f"cannot be read ({_said(error)})")
+            continue
+        ref = f"{info.mixture}@{info.mixture_version}"
+        try:
+            digest = manifest.read_info(store, ref).digest
+        except _UNREADABLE:
+            yield Problem(where, f"its mixture {ref} is gone")
+            continue
+        if digest != info.mixture_digest:
+            yield Problem(where, f"its mixture {ref} is not the one it was trained on: the digests differ")
+
+
+def _verify_catalog(store: Store, said: set[str]) -> Iterator[Problem]:
+    """What the catalog says, against what the same files say when they are indexed afresh."""
+    if is_writable(store):
+        try_sync(store)
+    listing = scan(store)
+    path = catalog_path(store)
+    with ExitStack() as stack:
+        con = None
+        try:
+            con = stack.enter_context(open_catalog(path)) if path.exists() else None
+            if con is not None:  # a collector may have gone on since: compare what both have read
+                known = read_listing(con)
+                listing = {name: print_ for name, print_ in listing.items() if known.get(name) == print_}
+        except CogError as error:
+            yield Problem(path.name, str(error))
+        fresh = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cogdata-"))) / "fresh.duckdb"
+        with private_copy(None, fresh) as copy:
+            report = apply(copy, store, listing)
+        yield from (Problem("", line) for line in report.problems if not any(where in line for where in said))
+        if con is not None:
+            yield from _differences(con, path, fresh)
+
+
+def _differences(con: duckdb.DuckDBPyConnection, path: Path, fresh: Path) -> Iterator[Problem]:
+    try:
+        con.execute(f"ATTACH '{str(fresh).replace(chr(39), chr(39) * 2)}' AS fresh (READ_ONLY)")
+        for table in sorted({name for tables in TABLES.values() for name in tables}):
+            if count := _difference(con, table):
+                yield Problem(
+                    path.name, f"table {table} differs from the files in {count} rows: run `cog data rebuild`"
+                )
+    except duckdb.Error as error:
+        yield Problem(path.name, f"is damaged ({str(error).splitlines()[0]}): run `cog data rebuild`")
+
+
+def _difference(con: duckdb.DuckDBPyConnection, table: str) -> int:
+    mine = f"SELECT * FROM catalog.base.{table} WHERE file IN (SELECT path FROM fresh.base.files)"
+    theirs = f"SELECT * FROM fresh.base.{table}"
+    sql = (
+        f"SELECT (SELECT count(*) FROM ({mine} EXCEPT ALL {theirs})) + "
+        f"(SELECT count(*) FROM ({theirs} EXCEPT ALL {mine}))"
+    )
+    return int(con.execute(sql).fetchall()[0][0])
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
