@@ -1,18 +1,20 @@
 """The environments: one Gymnasium class, one table of ids, everything an observation is made of.
 
 Importing this module registers the ids with Gymnasium, so `gymnasium.make("cog/PickTray-v0")` works.
-The same seed and the same actions give the same observations, images included, byte for byte: after any history of
-the environment object and in any process.
+The same seed and the same actions give the same observations, images included, byte for byte: after any
+history of the environment object and in any process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box, Dict, Space
 from numpy.typing import NDArray
 
 from cogdata.errors import CogError, unknown
@@ -30,7 +32,10 @@ CAMERA: Final = Camera(
     target_m=(0.6, 0.2, -0.28), distance_m=0.29, yaw_deg=180.0, pitch_deg=-40.0,
     field_of_view_deg=60.0, near_m=0.1, far_m=2.0, light=(0.5, 1.0, 2.0),
 )  # fmt: skip
-"""spec §2.3"""
+"""As published (roboverse, widow250.py), except the light: the published (1, 1, 1) shades
+the three visible sides of a box alike."""
+
+METADATA: Final[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 24}
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         render_mode: "rgb_array" or None.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 24}
+    metadata = METADATA
 
     def __init__(
         self,
@@ -104,14 +109,13 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.task_predicate = self._task.task_predicate
         self._observed = tuple(name for name in OBSERVATIONS if name in observations)
         self._time = 0
-        unbounded = partial(gymnasium.spaces.Box, -np.inf, np.inf, dtype=np.float32)
-        spaces: dict[str, gymnasium.Space[Any]] = {
-            "image": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
-            "robot": unbounded(shape=(ROBOT_DIM,)),
-            "scene": unbounded(shape=(len(self.scene_fields),)),
+        spaces: dict[str, Space[Any]] = {
+            "image": Box(0, 255, (image_size, image_size, 3), np.uint8),
+            "robot": Box(-np.inf, np.inf, (ROBOT_DIM,), np.float32),
+            "scene": Box(-np.inf, np.inf, (len(self.scene_fields),), np.float32),
         }
-        self.observation_space = gymnasium.spaces.Dict({name: spaces[name] for name in self._observed})
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
+        self.observation_space: Any = Dict({name: spaces[name] for name in self._observed})
+        self.action_space = Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -135,8 +139,9 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Do one action (8,), see `cogdata.schema` for its numbers.
 
         Returns:
-            Observation; reward, 1 if the resulting state satisfies the task's predicate, else 0; terminated, always
-            False; truncated, at the horizon; info with `predicates` (name to bool) and `success`, the rewarded one.
+            Observation; reward, 1 if the resulting state satisfies the task's predicate, else 0; terminated,
+            always False; truncated, at the horizon; info with `predicates` (name to bool) and `success`, the
+            rewarded one.
         """
         action = np.asarray(action, np.float32)
         if action.shape != (ACTION_DIM,):
@@ -157,7 +162,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             predicates=self._task.judge(ee_m),
         )
 
-    def render(self, size: int | None = None) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self, size: int | None = None) -> NDArray[np.uint8]:
         """Take a picture at any size.
 
         Args:
@@ -174,7 +179,11 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._sim.close()
 
     def _observe(self) -> Observation:
-        makers = {"image": self.render, "robot": self._robot.state, "scene": self._task.scene}
+        makers: dict[str, Callable[[], NDArray[Any]]] = {
+            "image": self.render,
+            "robot": self._robot.state,
+            "scene": self._task.scene,
+        }
         return {name: makers[name]() for name in self._observed}
 
     def _info(self) -> dict[str, Any]:
@@ -216,7 +225,7 @@ def make(
 def _register() -> None:
     for env_id in ENVS:
         if env_id not in gymnasium.registry:
-            gymnasium.register(env_id, entry_point=make, kwargs={"env_id": env_id})
+            gymnasium.register(env_id, entry_point=f"{__name__}:make", kwargs={"env_id": env_id})
 
 
 _register()

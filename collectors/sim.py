@@ -1,8 +1,8 @@
 """The simulator: one private PyBullet client, bodies by name, everything made of primitives.
 
-Nothing here knows a robot or a task. A body is a tuple of `Link`s; the first one is its base. A world is thrown
-away and rebuilt for every episode (`Simulation.clear`), because that, unlike PyBullet's saved states, is
-deterministic: the same calls after `clear` give the same bytes whatever happened before, in any process.
+Nothing here knows a robot or a task. A body is a tuple of `Link`s; the first one is its base. A world is
+thrown away and rebuilt for every episode (`Simulation.clear`), because that, unlike PyBullet's saved states,
+is deterministic: the same calls after `clear` give the same bytes whatever happened before, in any process.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ Rgb = tuple[float, float, float]
 
 TIME_STEP_S: Final = 1 / 240
 GRAVITY_M_S2: Final = -10.0
-"""spec §2.2, like the time step"""
+"""As in the published world (roboverse), like the time step."""
 SOLVER_ITERATIONS: Final = 50
-"""The published world has 150. With a grip that can be satisfied (see `robots.widowx`) 50 hold an object as still as
-150 do, in half the time."""
+"""The published world has 150. With a grip that can be satisfied (see `robots.widowx`) 50 hold an object as
+still as 150 do, in half the time."""
 
 _JOINT_TYPES: Final = {"fixed": p.JOINT_FIXED, "revolute": p.JOINT_REVOLUTE, "prismatic": p.JOINT_PRISMATIC}
 
@@ -163,8 +163,6 @@ class Simulation:
                 self._client.disconnect()
             self._client = None
 
-    # bodies -------------------------------------------------------------------------------------------
-
     def add(self, name: str, links: Sequence[Link], at_m: Vec3, quat: Quat = (0.0, 0.0, 0.0, 1.0)) -> None:
         """Put a body into the world.
 
@@ -233,8 +231,6 @@ class Simulation:
         state = self._client.getLinkState(self._ids[name], link - 1, computeForwardKinematics=1)
         return state[4], state[5]
 
-    # joints -------------------------------------------------------------------------------------------
-
     def joint_positions(self, name: str, links: Sequence[int]) -> tuple[float, ...]:
         """Joint positions (rad or m) of the given links."""
         states = self._client.getJointStates(self._ids[name], [link - 1 for link in links])
@@ -281,8 +277,6 @@ class Simulation:
         """Advance the world by `count` time steps."""
         for _ in range(count):
             self._step()
-
-    # pictures -----------------------------------------------------------------------------------------
 
     def render(self, camera: Camera, height_px: int, width_px: int) -> NDArray[np.uint8]:
         """Take a picture.  # (H, W, 3)."""

@@ -48,7 +48,7 @@ class PolicySpec:
 
 POLICIES: Final[dict[str, PolicySpec]] = {
     "weak_grasp": PolicySpec(
-        "weak_grasp", "grasp the object or, half of the time, at a random point; the prior of the tray task",
+        "weak_grasp", "grasp the object or, half of the time, at a random point; the tray prior",
         "cog/PickTray-v0", "grasped", (0.30, 0.50), tray.weak_grasp_policy,
     ),
     "grasp": PolicySpec(
@@ -60,8 +60,8 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "cog/PlaceTray-v0", "placed", (0.90, 1.0), tray.place_policy,
     ),
     "pick_place": PolicySpec(
-        "pick_place", "grasp the object, drop it into the tray or, half of the time, elsewhere, go to neutral",
-        "cog/PickTray-v0", "placed", (0.20, 0.50), tray.pick_place_policy,
+        "pick_place", "grasp the object, drop it in the tray or, half of the time, elsewhere, go to neutral",
+        "cog/PickTray-v0", "placed", (0.20, 0.50), tray.pick_place_policy, horizon=40,
     ),
     "random": PolicySpec(
         "random", "uniformly random actions", "cog/PickTray-v0", "placed", (0.0, 0.02), tray.random_policy,

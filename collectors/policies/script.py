@@ -17,9 +17,9 @@ Rule = Callable[[SceneView, SceneView], NDArray[np.float64]]
 Test = Callable[[SceneView, SceneView], bool]
 
 LIMIT: Final = 0.9
-"""Noisy actions are clipped to this [spec §3]: a tanh policy can reach every recorded action."""
+"""Noisy actions are clipped to this [published]: a tanh policy can reach every recorded action."""
 MOVE_GAIN: Final = 7.0
-"""Move command per metre of error [spec §3]."""
+"""Move command per metre of error [published]."""
 OPEN: Final = 0.8
 CLOSE: Final = -0.8
 """Gripper commands far enough from ±0.5 that noise of 0.2 seldom flips them, inside the clip."""

@@ -1,13 +1,13 @@
-"""Scripts for picking and placing: the algorithms 1 and 2 of the paper's appendix A.1, as phases.
+"""Scripts for picking and placing: algorithms 1 and 2 of the paper's appendix A.1, as phases.
 
-Numbers come from spec §3. Each `…_policy` draws its episode's thresholds and targets first, then lists its phases.
+Each `…_policy` draws its episode's thresholds and targets first, then lists its phases. Numbers marked
+[paper] come from arXiv 2010.14500, [published] from its code; the others were chosen here, for noise 0.2.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -27,24 +27,30 @@ from collectors.policies.script import (
 from collectors.policies.view import Point, SceneView
 
 Goal = Callable[[SceneView], Point]
-Draw = Callable[[str, float], float]
 
 THRESHOLD_M: Final = (0.04, 0.01)
-"""Mean and spread of "near enough" [spec §3, paper Alg. 1-2]."""
-THRESHOLD_MIN_M: Final = 0.015
+"""Mean and spread of "near enough" [paper]."""
+THRESHOLD_MIN_M: Final = 0.02
 OVERHEAD_M: Final = 0.03
-"""Come down only when the horizontal error is smaller than this [spec §3]."""
+"""Come down only when the horizontal error is smaller than this [published]."""
 GRASP_DEPTH_M: Final = 0.015
 """The end effector aims this far above the object's centre; it stops a threshold earlier."""
 LIFTED_M: Final = -0.23
-"""An object is lifted when it is above this [spec §3]."""
+"""An object is lifted when it is above this [published]."""
+LIFT_M: Final = 0.1
+"""How far above itself the end effector aims when it lifts."""
 EMPTY_HEIGHT_M: Final = -0.15
 """Where the end effector stops when it lifted nothing."""
-DROP_HEIGHT_M: Final = -0.345
-"""Height of the drop point: where a block's centre is when it stands in the tray."""
+DROP_HEIGHT_M: Final = -0.36
+"""Height of the drop point, a little below where a block's centre is when it stands in the tray."""
+OVER_TRAY_M: Final = 0.025
+"""Lower what is held only when the horizontal error is smaller than this."""
 HELD_WITHIN_M: Final = 0.1
 """An object farther than this from the end effector is not held."""
-RETREAT_HEIGHT_M: Final = -0.2
+RELEASE_GAIN: Final = 5 / 7
+"""While letting go the arm has time to get where it is told: aim at the drop point, not past it."""
+RELEASE_UP_M: Final = 0.03
+RETREAT_HEIGHT_M: Final = -0.18
 """Where the end effector waits after letting go."""
 CLEAR_OF_TRAY_M: Final = 0.13
 REGION_LOW_M: Final = (0.49, 0.16)
@@ -111,14 +117,14 @@ def random_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
     return ScriptedPolicy([Phase("random", anything, never)], {}, noise=0.0, rng=rng)
 
 
-# phases -----------------------------------------------------------------------------------------------
-
-
 def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
-    """Approach from above, close, lift, hold."""
+    """Approach from above, close, lift; hold the height and drift sideways with the noise.
+
+    The drift is what spreads the end of a grasp over the states that other episodes start from.
+    """
 
     def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(_overhead_first(goal(view) - view.ee_m), gripper=OPEN)
+        return command(_overhead_first(goal(view) - view.ee_m, OVERHEAD_M), gripper=OPEN)
 
     def near(view: SceneView, _start: SceneView) -> bool:
         return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
@@ -130,15 +136,15 @@ def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
         return not view.gripper_open
 
     def lift(view: SceneView, start: SceneView) -> NDArray[np.float64]:
-        way = start.ee_m - view.ee_m
-        way[2] = 0.1
+        way = _clear_of_tray(start.ee_m, view.tray_m) - view.ee_m
+        way[2] = LIFT_M
         return command(way, gripper=CLOSE)
 
     def lifted(view: SceneView, _start: SceneView) -> bool:
         return bool(view.object_m[2] > LIFTED_M or view.ee_m[2] > EMPTY_HEIGHT_M)
 
     def hold(view: SceneView, start: SceneView) -> NDArray[np.float64]:
-        return command(start.ee_m - view.ee_m, gripper=CLOSE)
+        return command(np.array([0.0, 0.0, start.ee_m[2] - view.ee_m[2]]), gripper=CLOSE)
 
     return [
         Phase("approach", approach, near),
@@ -152,13 +158,15 @@ def _dropping(goal: Goal, threshold_m: float) -> list[Phase]:
     """Carry what is held to a point, let go, move up."""
 
     def carry(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(_overhead_first(goal(view) - _held(view)), gripper=CLOSE)
+        return command(_overhead_first(goal(view) - _held(view), OVER_TRAY_M), gripper=CLOSE)
 
     def there(view: SceneView, _start: SceneView) -> bool:
         return bool(np.linalg.norm(goal(view) - _held(view)) < threshold_m)
 
-    def let_go(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(gripper=OPEN)
+    def let_go(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        way = RELEASE_GAIN * (goal(view) - _held(view))
+        way[2] = RELEASE_UP_M
+        return command(way, gripper=OPEN)
 
     def is_open(view: SceneView, _start: SceneView) -> bool:
         return view.gripper_open
@@ -180,20 +188,29 @@ def _held(view: SceneView) -> Point:
     return view.object_m if near else view.ee_m
 
 
-def _overhead_first(way: Point) -> Point:
+def _overhead_first(way: Point, within_m: float) -> Point:
     """Keep the height until the goal is straight below."""
-    return way if math.hypot(way[0], way[1]) < OVERHEAD_M else way * np.array([1.0, 1.0, 0.0])
-
-
-# goals and draws --------------------------------------------------------------------------------------
+    x, y, z = way.tolist()
+    return np.array([x, y, z if math.hypot(x, y) < within_m else 0.0])
 
 
 def _above_object(view: SceneView) -> Point:
-    return view.object_m + np.array([0.0, 0.0, GRASP_DEPTH_M])
+    x, y, z = view.object_m.tolist()
+    return np.array([x, y, z + GRASP_DEPTH_M])
 
 
 def _in_tray(view: SceneView) -> Point:
     return np.array([view.tray_m[0], view.tray_m[1], DROP_HEIGHT_M])
+
+
+def _clear_of_tray(point: Point, tray: Point) -> Point:
+    """Push a point sideways, away from the tray, if it is too near: nothing dropped there may fall in."""
+    out = point[:2] - tray[:2]
+    distance = float(np.linalg.norm(out))
+    if distance >= CLEAR_OF_TRAY_M or distance == 0.0:
+        return point
+    x, y = tray[:2] + out * (CLEAR_OF_TRAY_M / distance)
+    return np.array([x, y, point[2]])
 
 
 def _fixed(point: tuple[float, float, float]) -> Goal:

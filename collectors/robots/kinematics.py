@@ -1,8 +1,8 @@
 """Forward and inverse kinematics of the WidowX 250 in closed form.
 
-The last three joint axes (forearm roll, wrist angle, wrist rotate) meet in one point, so position and orientation
-separate: waist, shoulder and elbow carry that point; the last three turn the gripper. With the rotations of the
-joint table multiplied out (the half turns of elbow and wrist cancel), the gripper's rotation is::
+The last three joint axes (forearm roll, wrist angle, wrist rotate) meet in one point, so position and
+orientation separate: waist, shoulder and elbow carry that point; the last three turn the gripper. With the
+rotations of the joint table multiplied out (the half turns of elbow and wrist cancel) the gripper turns by::
 
     R = Rz(waist) Ry(shoulder - elbow) Rx(forearm_roll) Ry(-wrist_angle) Rx(wrist_rotate)
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Joints = tuple[float, float, float, float, float, float]
 
-# spec §2.1 (wx250s joint table), metres and radians
+# the model's joint table (wx250s)
 SHOULDER_HEIGHT_M: Final = 0.0716 + 0.03865
 ELBOW_FORWARD_M: Final = 0.04975
 ELBOW_UP_M: Final = 0.25

@@ -15,7 +15,8 @@ from collectors.sim import Simulation, Vec3
 class Task(Protocol):
     """A scene and its rules, around one robot in one simulation.
 
-    To add a task: a file here with a class of this shape, a line per environment in `collectors.envs.ENVS`, a test.
+    To add a task: a file here with a class of this shape, an entry per environment in
+    `collectors.envs.ENVS`, a test.
     """
 
     @property
