@@ -86,7 +86,7 @@ def require_store(store: Store) -> None:
     """
     if store.is_local and not Path(store.url).is_dir():
         raise CogError(
-            f"there is no store at {store.url}: collect episodes first, or name another with --root"
+            f"there is no store at {store.url}: run `cog collect` first, or name another with --root"
         )
 
 

@@ -1,0 +1,100 @@
+"""The catalog's layout: every column documented, in agreement with cogdata's tables and with the docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from catalog import migrations
+from catalog.guard import COLUMNS, VIEWS
+from catalog.query import STEPS, run_query
+from cogdata import parts, runs
+from cogdata.errors import CogError
+from cogdata.store import Store
+
+DOCS = Path(__file__).parents[2] / "docs" / "catalog.md"
+
+SCHEMA_DIGESTS = {1: "398a63416c44f7d8"}
+"""Layout → sha256 of schema.sql without comments and spaces."""
+
+
+@pytest.fixture(scope="module")
+def empty() -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect(":memory:")
+    con.execute("ATTACH ':memory:' AS catalog")
+    con.execute("USE catalog")
+    migrations.create(con)
+    return con
+
+
+def columns_of(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    return [row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_column_of_every_view_has_a_one_line_comment(
+    empty: duckdb.DuckDBPyConnection, view: str
+) -> None:
+    rows = empty.execute(
+        "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = 'catalog' "
+        "AND schema_name = 'main' AND table_name = ? ORDER BY column_index",
+        [view],
+    ).fetchall()
+    assert [name for name, _ in rows] == columns_of(empty, view) == list(COLUMNS[view])
+    for name, comment in rows:
+        assert comment, f"{view}.{name} has no comment"
+        assert "\n" not in comment
+        assert len(comment) <= 90
+
+
+def test_the_docs_show_every_view_as_describe_does(tray: Store) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for view in VIEWS:
+        section = text.split(f"### `{view}`\n", 1)[1].split("\n### ", 1)[0]
+        documented = re.findall(r"^\| `(\w+)` \| (\S+) \| (.+) \|$", section, re.M)
+        described = run_query(tray, f"describe {view}").table.to_pylist()
+        assert documented == [tuple(row.values()) for row in described]
+
+
+def test_the_tables_hold_every_column_of_cogdata(empty: duckdb.DuckDBPyConnection) -> None:
+    def names(kind: type) -> set[str]:
+        return {field.name for field in dataclasses.fields(kind)}
+
+    assert set(columns_of(empty, "episodes")) == set(parts.PART_EPISODES.names)
+    assert columns_of(empty, "steps") == STEPS.names
+    assert columns_of(empty, "evaluations") == runs.EVALUATIONS.names
+    assert set(columns_of(empty, "runs")) == names(runs.RunInfo) | names(runs.RunState)
+    renamed = {"name": "collection", "success_range": "success_low"}
+    held = {renamed.get(name, name) for name in names(parts.CollectionInfo)} - {"schema_version"}
+    assert set(columns_of(empty, "collections")) == held | {"success_high"}
+
+
+def test_steps_has_the_columns_of_a_committed_part(tray: Store) -> None:
+    path = f"collections/grasps/{parts.list_parts(tray, 'grasps')[0]}/{parts.STEPS}"
+    assert tray.read_table(path).column_names == STEPS.names
+
+
+def test_a_changed_layout_needs_a_new_version() -> None:
+    lines = [line.split("--")[0] for line in migrations.SCHEMA_SQL.splitlines()]
+    bare = "".join("".join(lines).split())
+    digest = hashlib.sha256(bare.encode()).hexdigest()[:16]
+    assert SCHEMA_DIGESTS[migrations.CATALOG_VERSION] == digest, (
+        "schema.sql has changed: raise CATALOG_VERSION in catalog/migrations.py and add its digest here"
+    )
+
+
+def test_show_tables_lists_the_views_with_their_meaning(tray: Store) -> None:
+    rows = run_query(tray, "show tables").table.to_pylist()
+    assert [row["name"] for row in rows] == list(VIEWS)
+    assert rows[2]["comment"] == "one row per committed episode"
+
+
+def test_a_query_on_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CogError, match=r"^there is no store at .*/nowhere: run `cog collect` first, or name "
+                                       r"another with --root$"):  # fmt: skip
+        run_query(Store(str(tmp_path / "nowhere")), "from episodes")
