@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cogdata.errors import CogError
+from cogdata.errors import CogError, unknown
 
 if TYPE_CHECKING:
     from cogdata.store import Store
@@ -132,7 +132,7 @@ def _workers(text: str) -> int:
 
 
 def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 - a Plan, imported lazily
-    from catalog.sync import sync
+    from catalog.sync import try_sync
     from cogdata.parts import Commit
     from collectors.collect import prepare
     from collectors.engines import LocalEngine
@@ -149,11 +149,11 @@ def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 
                 note(f"warning: {warning}")
                 warned = True
             if isinstance(event, Commit) and time.monotonic() - synced > 2:
-                sync(store)
+                try_sync(store)
                 synced = time.monotonic()
     except KeyboardInterrupt:
         ticker.clear()
-        sync(store)
+        try_sync(store)
         note(
             f"stopped: {planned.have + tally.committed} of {planned.episodes} episodes are in the store; "
             f"run the same command again to collect the rest"
@@ -161,7 +161,7 @@ def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 
         raise typer.Exit(INTERRUPTED) from None
     finally:
         ticker.clear()
-    sync(store)
+    try_sync(store)
     if planned.missing:
         say(f"{tally.line()} · {tally.seconds:.1f} s")
 
@@ -181,8 +181,6 @@ def list_command(
         "recipes": _recipes,
     }
     if what not in tables:
-        from cogdata.errors import unknown
-
         raise unknown("list", what, tables)
     rows = tables[what]()
     width = max(len(name) for name, _ in rows)
@@ -217,7 +215,7 @@ def _algorithms() -> list[tuple[str, str]]:
 def _recipes() -> list[tuple[str, str]]:
     from catalog.recipes import RECIPES
 
-    return [(name, recipe.help) for name, recipe in RECIPES.items()]
+    return [(name, recipe.summary) for name, recipe in RECIPES.items()]
 
 
 # --- query -----------------------------------------------------------------------------------------------
@@ -281,12 +279,13 @@ def _weights(texts: list[str]) -> dict[str, float]:
 
 
 def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None:
-    from catalog.output import check_format, write_result
+    from catalog.output import FORMATS, write_result
     from catalog.query import run_query
 
-    check_format(format)
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
     result = run_query(store, sql, limit=limit)
-    write_result(result.table, format, sys.stdout)
+    write_result(result.table, format, sys.stdout.buffer)
     if result.more:
         note(f"the first {limit} rows; there are more")
 
@@ -310,12 +309,31 @@ def _say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported
 @data_app.command("ls")
 def data_ls(root: Root = None) -> None:
     """List the collections."""
-    sql = """
-        select c.collection, c.policy, c.env, c.noise, c.episodes, c.steps, round(c.success_rate, 3) as success,
-               round(c.bytes / 1e6, 1) as mb, c.created_at
-        from collections c order by c.created_at, c.collection
-    """
-    _print_query(_store(root), sql, "table", None)
+    from dataclasses import asdict
+
+    import pyarrow as pa
+
+    from catalog.doctor import describe_store
+    from catalog.output import write_result
+
+    shown = (
+        "collection",
+        "policy",
+        "env",
+        "noise",
+        "episodes",
+        "steps",
+        "success_rate",
+        "bytes",
+        "created_at",
+    )
+    rows = [
+        {name: value for name, value in asdict(one).items() if name in shown}
+        for one in describe_store(_store(root))
+    ]
+    if not rows:
+        raise CogError("the store is empty: start with `cog collect --policy weak_grasp --episodes 100`")
+    write_result(pa.Table.from_pylist(rows), "table", sys.stdout.buffer)
 
 
 @data_app.command("info")
@@ -516,9 +534,9 @@ def _mixture(store: Store, ref: str) -> str:
 def _index(store: Store) -> None:
     """Bring the catalog up to date where it is installed; the next command does it otherwise."""
     with contextlib.suppress(ModuleNotFoundError):
-        from catalog.mixture import index
+        from catalog.sync import try_sync
 
-        index(store)
+        try_sync(store)
 
 
 def _train(store: Store, manifest: Any, request: Any, memory: int | None) -> str:  # noqa: ANN401 - lazily imported
@@ -719,6 +737,146 @@ def runs_compare(
             f"{row['env']}: {row['a']}/{row['n']} against {row['b']}/{row['n']} on the same seeds; "
             f"only the first {row['only_a']}, only the second {row['only_b']}, p = {p:.2g} (exact McNemar)"
         )
+
+
+# --- demo ------------------------------------------------------------------------------------------------
+
+DEMO_ENVS = ("cog/PickTray-v0", "cog/PlaceTray-v0")
+DEMO_METHODS = {"bc": "behaviour cloning", "bfn": "COG, best of N in sample"}
+
+
+@app.command("demo")
+def demo_command(
+    prior: Annotated[int, typer.Option(help="Weak grasps to collect.")] = 2000,
+    task: Annotated[int, typer.Option(help="Placements to collect.")] = 1000,
+    episodes: Annotated[int, typer.Option(help="To judge each method on, per environment.")] = 100,
+    steps: Annotated[
+        int | None, typer.Option(help="Gradient updates of each method; else the preset's.")
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    seed: Seed = 0,
+    root: Annotated[str, typer.Option("--root", help="Store to fill.")] = "cog-demo",
+) -> None:
+    """From nothing to a judged policy: collect, freeze place_in_tray, train, judge, report."""
+    from catalog.mixture import freeze
+    from catalog.recipes import RECIPES, recipe_sql
+    from cogdata.manifest import read_manifest
+    from collectors.collect import plan, request
+    from trainers.algos import configure
+    from trainers.train import TrainRequest
+
+    began, store, count, chosen = time.monotonic(), _store(root), _workers(workers), _seeds(None, episodes)
+    for policy, wanted in (("weak_grasp", prior), ("place", task)):
+        planned = plan(store, request(policy, root_seed=seed), wanted)
+        say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
+        _collect(store, planned, count)
+    name = "place_in_tray"
+    frozen = freeze(store, name, recipe_sql(name), weights=RECIPES[name].weights)
+    _say_frozen(frozen)
+    manifest = read_manifest(store, frozen.info.ref)
+    judged = []
+    for algo in DEMO_METHODS:
+        config = configure(algo, "fast", [f"updates={steps}"] if steps is not None else [])
+        run = _train(
+            store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", _cores()), None
+        )
+        judged += [
+            (algo, _evaluate(store, run, env, chosen, update=None, workers=count, record=0))
+            for env in DEMO_ENVS
+        ]
+    _index(store)
+    _demo_report(store, manifest, judged, time.monotonic() - began)
+
+
+def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], seconds: float) -> None:  # noqa: ANN401
+    from trainers.report import Report, Score, render, text_table
+    from trainers.runlog import read_metrics
+
+    scores = [
+        Score(
+            found.run, DEMO_METHODS[algo], found.rows["env"][0].as_py(), found.successes, found.rows.num_rows
+        )
+        for algo, found in judged
+    ]
+    runs = list(dict.fromkeys(score.run for score in scores))
+    report = Report(
+        title="Place in tray: two skills joined that nobody ever showed together",
+        summary=(
+            f"Weak grasps without reward and placements that start in the gripper, in one mixture; state observations; "
+            f"judged on {scores[0].episodes} scenes per start. Collected, trained and judged in {seconds / 60:.1f} minutes."
+        ),
+        scores=scores,
+        sheets=_sheets(store, manifest),
+        curves={run: read_metrics(store, run) for run in runs},
+        lineage=_lineage(store, manifest, runs, [found for _, found in judged]),
+    )
+    store.write_text("report.html", render(report))
+    say()
+    say(text_table(scores))
+    say()
+    say(f"{seconds / 60:.1f} minutes · {store.path('report.html')}")
+
+
+def _sheets(store: Store, manifest: Any, rows: int = 4) -> list[Any]:  # noqa: ANN401 - lazily imported
+    import numpy as np
+
+    from cogdata.parts import Sample, read_frames
+    from cogdata.pictures import contact_sheet, png
+    from trainers.report import Sheet
+
+    sheets = []
+    for source in manifest.sources:
+        chosen = [row for row in manifest.episodes.to_pylist() if row["source"] == source][:rows]
+        pictures = []
+        for row in chosen:
+            frames = np.empty((row["steps"] + 1, *manifest.info.image_size, 3), np.uint8)
+            read_frames(store, Sample.of(row), frames)
+            pictures.append(frames)
+        caption = f"{source}: {', '.join(row['episode_id'] for row in chosen)}"
+        sheets.append(Sheet(caption, png(contact_sheet(pictures, moments=9))))
+    return sheets
+
+
+def _lineage(store: Store, manifest: Any, runs: list[str], evaluations: list[Any]) -> list[Any]:  # noqa: ANN401
+    from cogdata.parts import read_collection
+    from cogdata.runs import read_run
+    from trainers.report import Step
+
+    steps = [
+        Step(
+            f"Evaluation {found.name}",
+            {
+                "run": found.run,
+                "environment": found.rows["env"][0].as_py(),
+                "checkpoint": f"update {found.rows['update'][0].as_py():,}, weights "
+                f"{found.rows['checkpoint_digest'][0].as_py()[:16]}",
+                "seeds": f"{found.rows['seed'][0].as_py()} to {found.rows['seed'][-1].as_py()}",
+            },
+        )
+        for found in evaluations
+    ]
+    for run in runs:
+        info = read_run(store, run)
+        facts = {
+            "mixture": f"{info.mixture}@{info.mixture_version}",
+            "seed": str(info.seed),
+            "observation": info.obs,
+        }
+        steps.append(Step(f"Run {run}", facts, json.dumps(info.config, indent=2)))
+    info = manifest.info
+    counts = {
+        f"source {source}": f"{c.episodes:,} episodes, {c.transitions:,} transitions, {c.rewarded_after:,} rewarded"
+        for source, c in sorted(info.counts.items())
+    }
+    steps.append(Step(f"Mixture {info.ref}", {"digest": info.digest, **counts}, info.sql))
+    shards = manifest.episodes["shard"].to_pylist()
+    for name in sorted({shard.split("/")[1] for shard in shards}):
+        head = read_collection(store, name)
+        facts = {
+            key: str(value) for key, value in vars(head).items() if key not in ("name", "schema_version")
+        }
+        steps.append(Step(f"Collection {name}", facts))
+    return steps
 
 
 # --- entry -----------------------------------------------------------------------------------------------
