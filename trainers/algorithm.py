@@ -74,7 +74,7 @@ class ObsSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return _lists(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ObsSpec:
@@ -148,6 +148,9 @@ class Config:
         self.require("updates", 1, float("inf"))
         self.require("batch_size", 1, float("inf"))
         self.require("crop_px", 0, 64)
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and (not value or min(value) < 1):
+                raise CogError(f"{name} is {value}, must be one or more widths of at least 1")
 
     def require(self, name: str, low: float, high: float) -> None:
         """Raise unless ``low <= value <= high``."""
@@ -157,7 +160,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return _lists(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -190,6 +193,11 @@ class Config:
         return replace(self, **changes)
 
 
+def _lists(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn tuples into JSON's lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+
+
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     """Turn JSON's lists back into tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
@@ -203,7 +211,7 @@ def _parse(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
             raise unknown(f"value of {name}", text, choices)
         return text
     if typing.get_origin(hint) is tuple:
-        return tuple(_parse(name, item.strip(), int) for item in text.split(","))
+        return tuple(_parse(name, item.strip(), int) for item in text.split(","))  # widths of layers
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise CogError(f"{name} must be true or false, found {text!r}")

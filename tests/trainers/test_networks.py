@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainers.toy import make_spec, seeded, tensors
+from trainers.algorithm import ObsSpec, TensorObs
+from trainers.networks import (
+    Critics,
+    FastEncoder,
+    Flow,
+    GaussianPolicy,
+    PaperEncoder,
+    Vectors,
+    follow,
+    quaternion_starts,
+    tanh_normal,
+    tanh_normal_log_density,
+)
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.7, -1.0), (-1.2, -0.3)])
+def test_tanh_normal_density_integrates_to_one(mean: float, log_std: float) -> None:
+    # substitute a = tanh(u): the grid is dense where the density is steep
+    u = torch.linspace(-7, 7, 40_001, dtype=torch.float64)
+    action = torch.tanh(u).clamp(-1 + 1e-6, 1 - 1e-6)
+    density = tanh_normal_log_density(
+        torch.full((1,), mean, dtype=torch.float64),
+        torch.full((1,), log_std, dtype=torch.float64),
+        action[:, None],
+    ).exp()
+    assert torch.trapezoid(density, action).item() == pytest.approx(1, abs=2e-4)
+
+
+def test_density_of_a_standard_normal_at_zero_is_known() -> None:
+    # tanh'(0) = 1, so the density at 0 is the normal's, (2π)^(-1/2) per dimension
+    log_density = tanh_normal_log_density(torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 3))
+    assert log_density.item() == pytest.approx(-1.5 * math.log(2 * math.pi))
+
+
+def test_density_is_finite_at_the_edge() -> None:
+    action = torch.tensor([[0.999999, -0.999999, 1.0, -1.0]])
+    mean = torch.zeros(1, 4, requires_grad=True)
+    log_density = tanh_normal_log_density(mean, torch.full((1, 4), -5.0), action)
+    log_density.sum().backward()  # type: ignore[no-untyped-call]
+    assert log_density.isfinite().all()
+    assert mean.grad is not None
+    assert mean.grad.isfinite().all()
+
+
+def test_density_of_a_sample_far_out_does_not_cancel() -> None:
+    # u = 12: 1 - tanh² is 1.5e-10 and rounds to 0 in float32; the exact value is 2(log 2 - 12) to 1e-10
+    _, log_density = tanh_normal(torch.tensor([[12.0]]), torch.tensor([[0.0]]), torch.tensor([[0.0]]))
+    assert log_density.item() == pytest.approx(
+        -0.5 * math.log(2 * math.pi) - 2 * (math.log(2) - 12), abs=1e-4
+    )
+
+
+def test_sample_and_density_agree() -> None:
+    mean, log_std = torch.tensor([[0.3, -0.5]]), torch.tensor([[-0.7, 0.2]])
+    action, log_density = tanh_normal(mean, log_std, torch.tensor([[0.4, -1.1]]))
+    assert log_density.item() == pytest.approx(
+        tanh_normal_log_density(mean, log_std, action).item(), abs=1e-4
+    )
+
+
+def test_paper_networks_have_the_published_number_of_parameters() -> None:
+    """Q 3.03 M, policy 3.22 M (spec §4)."""
+    spec = ObsSpec("image", (48, 48), (), (), ())
+    encoder = PaperEncoder(spec.image_size)
+    assert encoder.dim == 2304
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    q = count(encoder) + count(Critics(1, encoder.dim, (1024, 512, 256), norm=False))
+    policy = count(GaussianPolicy(spec, "paper", (1024, 512, 256, 256, 256, 256)))
+    assert round(q / 1e6, 2) == 3.03
+    assert round(policy / 1e6, 2) == 3.22
+
+
+def test_encoders_give_the_width_they_promise() -> None:
+    for encoder in (PaperEncoder((16, 20)), FastEncoder((16, 20)), FastEncoder((48, 48))):
+        size = (16, 20) if encoder is not None and encoder.dim != 2304 else (48, 48)
+        if isinstance(encoder, FastEncoder) and encoder.grid.shape[0] == 144:
+            size = (48, 48)
+        assert encoder(torch.rand(3, 3, *size)).shape == (3, encoder.dim)
+
+
+def test_split_first_layer_equals_the_joined_one() -> None:
+    critics = Critics(2, 5, (4,), norm=False)
+    features, actions = torch.randn(3, 5), torch.randn(6, 3, 8)
+    values = critics(features, actions)
+    for e in range(2):
+        weight = torch.cat([critics.from_features.weight[e], critics.from_action.weight[e]])
+        for n in range(6):
+            joined = torch.cat([features, actions[n]], dim=1) @ weight + critics.from_features.bias[e]
+            expected = torch.relu(joined) @ critics.out.weight[e] + critics.out.bias[e]
+            torch.testing.assert_close(values[e, n], expected[:, 0])
+
+
+def test_critics_do_not_share_weights() -> None:
+    critics = Critics(2, 5, (4, 4), norm=True)
+    values = critics(torch.randn(3, 5), torch.randn(1, 3, 8))
+    values[0].sum().backward()
+    grad = critics.hidden[0].weight.grad
+    assert grad is not None
+    assert grad[0].abs().sum() > 0
+    assert grad[1].abs().sum() == 0
+
+
+def test_flow_steps_add_up_a_constant_velocity() -> None:
+    flow = Flow(3, (4, 4))
+    with torch.no_grad():
+        flow.out.weight.zero_()
+        flow.out.bias.fill_(0.25)
+    noise = torch.full((2, 5, 8), 0.1)
+    torch.testing.assert_close(flow.sample(torch.randn(5, 3), noise, 4), torch.full((2, 5, 8), 0.35))
+
+
+def test_flow_samples_as_its_velocity_says() -> None:
+    flow = Flow(3, (4, 4))
+    features, x = torch.randn(5, 3), torch.randn(1, 5, 8) * 0.1
+    one = x[0] + flow(features, x[0], torch.zeros(5, 1)) / 2
+    two = one + flow(features, one, torch.full((5, 1), 0.5)) / 2
+    torch.testing.assert_close(flow.sample(features, x, 2)[0], two.clamp(-1, 1))
+
+
+def test_quaternions_are_found_by_name() -> None:
+    names = (
+        "ee_x_m",
+        "ee_qx",
+        "ee_qy",
+        "ee_qz",
+        "ee_qw",
+        "gap",
+        "object_qx",
+        "object_qy",
+        "object_qz",
+        "object_qw",
+    )
+    assert quaternion_starts(names) == [1, 6]
+
+
+def test_a_rotation_is_read_as_two_columns_of_its_matrix() -> None:
+    vectors = Vectors(ObsSpec("image+robot", (16, 16), (), (0.0,) * 10, (1.0,) * 10))
+    robot = torch.zeros(2, 10)
+    half = math.sqrt(0.5)
+    robot[:, 3:7] = torch.tensor([[0, 0, half, half], [0, 0, -half, -half]])  # 90° about z, written both ways
+    features = vectors(TensorObs(None, robot, None))
+    # x goes to y, y goes to -x
+    torch.testing.assert_close(features[:, 6:], torch.tensor([[0.0, 1, 0, -1, 0, 0]]).expand(2, 6))
+
+
+def test_the_way_to_a_thing_is_added_coarse_and_fine() -> None:
+    fields = ("object_x_m", "object_y_m", "object_z_m")
+    vectors = Vectors(ObsSpec("state", (16, 16), fields, (0.0,) * 13, (1.0,) * 13))
+    robot = torch.zeros(1, 10)
+    robot[0, :3] = torch.tensor([0.6, 0.1, -0.3])
+    features = vectors(TensorObs(None, robot, torch.tensor([[0.7, 0.1, -0.31]])))[0]
+    assert vectors.dim == len(features) == 6 + 3 + 6 + 6
+    torch.testing.assert_close(features[-6:-3], torch.tensor([2.0, 0.0, -0.2]))  # in units of 5 cm
+    torch.testing.assert_close(features[-3:], torch.tanh(torch.tensor([5.0, 0.0, -0.5])))  # in units of 2 cm
+
+
+def test_vectors_are_normalised_and_bounded() -> None:
+    mean, std = (1.0, *(0.0,) * 9), (2.0, 0.0, *(1.0,) * 8)
+    vectors = Vectors(ObsSpec("image+robot", (16, 16), (), mean, std))
+    robot = torch.zeros(1, 10)
+    robot[0, 0], robot[0, 1], robot[0, 9] = 5.0, 0.005, 1e9
+    features = vectors(TensorObs(None, robot, None))[0]
+    assert features[0] == 2  # (5 - 1) / 2
+    assert features[1] == pytest.approx(5)  # the floor of 1 mm, not a division by 0
+    assert features[5] == 10  # clipped
+
+
+def test_follow_moves_by_the_rate() -> None:
+    target, source = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    before = [parameter.clone() for parameter in target.parameters()]
+    follow(target, source, 0.25)
+    for old, new, aim in zip(before, target.parameters(), source.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * aim)
+
+
+def test_channels_last_frames_reach_the_encoder_without_a_copy_of_another_layout() -> None:
+    obs = tensors("image", 4).obs
+    assert obs.image is not None
+    seen = obs.image.permute(0, 3, 1, 2).float()
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_policy_clips_its_log_std() -> None:
+    policy = GaussianPolicy(make_spec("state"), "fast", (8,))
+    with torch.no_grad():
+        policy.head.bias.fill_(100.0)
+    _, log_std = policy(tensors("state", 3).obs)
+    assert log_std.max().item() == 2
+    assert np.isfinite(torch.randn(1, generator=seeded(0)).item())
