@@ -48,6 +48,7 @@ _HINTS: Final = {
     "EXPORT": "to keep a result choose --format csv, json or parquet",
     "CREATE": "name an intermediate result by WITH name AS (…)",
 }
+_STAR_KEYS: Final = {"class", "type", "query_location", "query_location_length"}
 _PLAIN_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _COMMENTS: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _EXPLAIN: Final = re.compile(rf"{_COMMENTS}explain\b{_COMMENTS}(?:analyze\b|\([^)]*\))?", re.I | re.S)
@@ -87,7 +88,7 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
         raise translate(error, sql) from None
     if not statements:
         raise CogError(
-            'the query is empty: type SQL, for example "select policy, count(*) from episodes group by all"'
+            'the query is empty: type SQL, for example "select env, count(*) from episodes group by 1"'
         )
     if len(statements) > 1:
         raise CogError(f"one statement at a time: {len(statements)} found, separated by ';'")
@@ -97,7 +98,8 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
     elif kind == duckdb.StatementType.MULTI:
         raise CogError("PIVOT needs its values spelled out: pivot t on source in ('prior', 'task') …")
     elif kind != duckdb.StatementType.SELECT:
-        raise _refused(_verb(text))
+        verb = _verb(text)
+        raise _refused(kind.name if verb == "WITH" else verb)
     tree = _parsed(con, text)
     nodes = list(_nodes(tree))
     for node in nodes:
@@ -158,7 +160,7 @@ def _shown(tree: dict[str, Any]) -> str | None:
     query = source.get("query", {})
     plain = {"type", "cte_map", "select_list", "from_table", "aggregate_handling"}
     stars = query.get("select_list", [])
-    whole = set(query) <= plain and len(stars) == 1 and set(stars[0]) <= {"class", "type", "query_location"}
+    whole = set(query) <= plain and len(stars) == 1 and not set(stars[0]) - _STAR_KEYS
     table = query.get("from_table", {})
     if whole and stars[0].get("type") == "STAR" and table.get("type") == "BASE_TABLE":
         return str(table["table_name"]).lower()
@@ -231,7 +233,7 @@ def _where(word: str, sql: str) -> str:
 
 def _suggestions(message: str, column: str = "") -> str:
     known = {name for view in COLUMNS.values() for name in view}
-    names = difflib.get_close_matches(column, known, n=2) if column else []
+    names = difflib.get_close_matches(column, known, n=1) if column else []
     match = _MAYBE.search(message)
     if match and not names:
         names = [name.split(" or ")[0] for name in re.findall(_QUOTED, match[1])[:3]]

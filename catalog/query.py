@@ -75,7 +75,7 @@ def run_query(store: Store, sql: str, *, limit: int | None = None) -> QueryResul
         statement = check(con, sql)
         if statement.describes or statement.lists_tables:
             return _cut(_documentation(con, statement), limit)
-        if "steps" in statement.tables or '"tables"' in statement.tables:
+        if "steps" in statement.tables:
             add_steps(con, store)
         _lock_down(con, store)
         with translated(store, sql):
