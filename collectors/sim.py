@@ -134,7 +134,7 @@ class Simulation:
         with silenced():
             self._client: Any = BulletClient(p.DIRECT)
         self._ids: dict[str, int] = {}
-        self._views: dict[Camera, tuple[Sequence[float], Sequence[float]]] = {}
+        self._views: dict[tuple[Camera, float], tuple[Sequence[float], Sequence[float]]] = {}
         # BulletClient wraps a function anew at each attribute access; the ones called all the time are kept.
         self._step = self._client.stepSimulation
         self.clear()
@@ -280,9 +280,9 @@ class Simulation:
 
     def render(self, camera: Camera, height_px: int, width_px: int) -> NDArray[np.uint8]:
         """Take a picture.  # (H, W, 3)."""
-        key = camera
+        key = (camera, width_px / height_px)
         if key not in self._views:
-            self._views[key] = _matrices(camera, width_px / height_px)
+            self._views[key] = _matrices(*key)
         view, projection = self._views[key]
         picture = self._client.getCameraImage(
             width_px, height_px, view, projection,

@@ -53,7 +53,7 @@ POLICIES: Final[dict[str, PolicySpec]] = {
     ),
     "grasp": PolicySpec(
         "grasp", "grasp the object and hold it up",
-        "cog/PickTray-v0", "grasped", (0.50, 0.95), tray.grasp_policy,
+        "cog/PickTray-v0", "grasped", (0.60, 0.85), tray.grasp_policy,
     ),
     "place": PolicySpec(
         "place", "carry the object that is held over the tray and let go",
