@@ -42,8 +42,8 @@ PLACED_WITHIN_M: Final = 0.04
 # Our own choices: how much blocks differ, and how the gripper may hold one at the start.
 SIZE_SPREAD: Final = 0.1
 COLOR_SPREAD: Final = 0.1
-HELD_DEPTH_M: Final = (0.034, 0.046)
-HELD_OFF_CENTRE_M: Final = 0.01
+HELD_DEPTH_M: Final = (0.032, 0.056)
+HELD_OFF_CENTRE_M: Final = 0.016
 FINGER_GAP_M: Final = 0.0002
 SETTLE_STEPS: Final = 12
 
