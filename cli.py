@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="cog",
-    help="Robot-learning data made usable: collect, query, mix, train, judge. Everything is rows that SQL reaches.",
+    help="Robot-learning data made usable: collect, query, mix, train, judge; all of it in reach of SQL.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -102,7 +102,7 @@ def collect_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
     root: Root = None,
 ) -> None:
-    """Let a scripted policy act; episodes land in the store. The same command again fills in what is missing."""
+    """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
     from collectors.collect import plan, request
 
     asked = request(policy, env=env, noise=noise, root_seed=seed, image_size=image_size, horizon=horizon)
@@ -111,7 +111,8 @@ def collect_command(
     planned = plan(store, asked, episodes)
     say(
         f"{asked.collection}: {asked.policy} in {asked.env}, {planned.episodes} episodes wanted, "
-        f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts with {count} workers"
+        f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts with {count} "
+        f"workers"
     )
     if not dry_run:
         _collect(store, planned, count)
@@ -350,8 +351,9 @@ def data_info(
     say(json.dumps(vars(info), indent=2, default=str))
     frames, size = sum(c.frames for c in commits), sum(c.bytes for c in commits)
     say(
-        f"{sum(c.episodes for c in commits):,} episodes in {len(commits)} parts, {sum(c.steps for c in commits):,} "
-        f"steps, {size / 1e6:.1f} MB" + (f", {size / frames:.0f} bytes per frame" if frames else "")
+        f"{sum(c.episodes for c in commits):,} episodes in {len(commits)} parts, "
+        f"{sum(c.steps for c in commits):,} steps, {size / 1e6:.1f} MB"
+        + (f", {size / frames:.0f} bytes per frame" if frames else "")
     )
 
 
@@ -376,7 +378,8 @@ def data_rebuild(root: Root = None) -> None:
     from catalog.sync import rebuild
 
     report = rebuild(_store(root))
-    say("catalog rebuilt: " + ", ".join(f"{count:,} {kind}" for kind, count in report.added.items()))
+    counts = [f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in report.added.items()]
+    say("catalog rebuilt: " + ", ".join(counts))
     for problem in report.problems:
         note(f"warning: {problem}")
 
@@ -678,7 +681,8 @@ def runs_ls(root: Root = None) -> None:
         with judged as (
             select run, env, update, count(*) as n, avg(success::int) as rate from evaluations group by all
         ), newest as (
-            select run, env, n, rate from judged qualify row_number() over (partition by run, env order by update desc) = 1
+            select run, env, n, rate from judged
+            qualify row_number() over (partition by run, env order by update desc) = 1
         )
         select r.run, r.algo, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture, r.status,
                r.updates_done, n.env, n.n as episodes, round(n.rate, 3) as success
@@ -698,7 +702,8 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
     state = read_state(store, run) if (info := read_run(store, run)) else None
     say(json.dumps({"run": asdict(info), "state": asdict(state) if state else None}, indent=2))
     sql = """
-        select env, update, count(*) as episodes, count_if(success) as successes, round(avg(success::int), 3) as rate
+        select env, update, count(*) as episodes, count_if(success) as successes,
+               round(avg(success::int), 3) as rate
         from evaluations where run = '{}' group by all order by env, update
     """
     _print_query(store, sql.format(run), "table", None)
@@ -724,7 +729,8 @@ def runs_compare(
             qualify row_number() over (partition by run, env, seed order by update desc, created_at desc) = 1
         )
         select x.env, count(*) as n, count_if(x.success) as a, count_if(y.success) as b,
-               count_if(x.success and not y.success) as only_a, count_if(y.success and not x.success) as only_b
+               count_if(x.success and not y.success) as only_a,
+               count_if(y.success and not x.success) as only_b
         from judged x join judged y on x.env = y.env and x.seed = y.seed and x.run = '{a}' and y.run = '{b}'
         group by x.env order by x.env
     """
@@ -802,8 +808,9 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
     report = Report(
         title="Place in tray: two skills joined that nobody ever showed together",
         summary=(
-            f"Weak grasps without reward and placements that start in the gripper, in one mixture; state observations; "
-            f"judged on {scores[0].episodes} scenes per start. Collected, trained and judged in {seconds / 60:.1f} minutes."
+            f"Weak grasps without reward and placements that start in the gripper, in one mixture; state "
+            f"observations; judged on {scores[0].episodes} scenes per start. Collected, trained and judged "
+            f"in {seconds / 60:.1f} minutes."
         ),
         scores=scores,
         sheets=_sheets(store, manifest),
@@ -865,7 +872,8 @@ def _lineage(store: Store, manifest: Any, runs: list[str], evaluations: list[Any
         steps.append(Step(f"Run {run}", facts, json.dumps(info.config, indent=2)))
     info = manifest.info
     counts = {
-        f"source {source}": f"{c.episodes:,} episodes, {c.transitions:,} transitions, {c.rewarded_after:,} rewarded"
+        f"source {source}": f"{c.episodes:,} episodes, {c.transitions:,} transitions, "
+        f"{c.rewarded_after:,} rewarded"
         for source, c in sorted(info.counts.items())
     }
     steps.append(Step(f"Mixture {info.ref}", {"digest": info.digest, **counts}, info.sql))

@@ -109,6 +109,8 @@ def open_policy(
     info = read_run(store, run)
     torch.set_num_threads(threads)
     learner, checkpoint = load_policy(store, run, update, device=device)
+    if checkpoint.algo != info.algo:
+        raise CogError(f"run {run!r} is of {info.algo!r}, its checkpoint of {checkpoint.algo!r}: it was exchanged")
     return Policy(learner, run, info.seed, checkpoint.update, checkpoint.weights_digest, device)
 
 

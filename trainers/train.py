@@ -24,14 +24,14 @@ import filelock
 import torch
 from torch import Tensor
 
-from cogdata.errors import CogError
+from cogdata.errors import CogError, unknown
 from cogdata.manifest import Manifest
 from cogdata.rng import derive_seed
 from cogdata.runs import RunInfo, RunState, read_run, read_state, write_run, write_state
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
-from trainers.algorithm import Algorithm, Config
+from trainers.algorithm import OBS_KINDS, Algorithm, Config
 from trainers.algos import algorithm_class, build, config_from_dict
 from trainers.batches import obs_spec, tensor_batch
 from trainers.checkpoint import list_checkpoints, load_training, save_checkpoint
@@ -90,6 +90,8 @@ class TrainRequest:
             raise CogError(
                 f"algorithm {self.algo!r} takes a {expected.__name__}, found {type(self.config).__name__}"
             )
+        if self.obs not in OBS_KINDS:
+            raise unknown("observation", self.obs, OBS_KINDS)
         for name in ("threads", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")

@@ -103,6 +103,8 @@ def ensure_mixture(store: Store, ref: str) -> MixtureInfo:
 
 
 def _missing(store: Store, recipe: Recipe) -> list[str]:
+    if not store.exists("collections"):
+        return [need.command for need in recipe.needs.values()]
     with open_indexed(store) as con:
         return [
             need.command
