@@ -17,7 +17,7 @@ import pyarrow as pa
 from catalog.db import catalog_path, is_writable, open_catalog, private_copy, require_store
 from catalog.sync import TABLES, SyncReport, apply, open_indexed, read_listing, scan, try_sync
 from catalog.sync import rebuild as sync_rebuild
-from cogdata import manifest, parts, runs
+from cogdata import manifest, parts, runs, samples
 from cogdata.errors import CogError
 from cogdata.store import Store
 
@@ -199,7 +199,7 @@ def _verify_episodes(store: Store, where: str, rows: list[dict[str, Any]]) -> It
     changed = []
     for row in rows:
         try:
-            if parts.read_episode(store, row).digest() != row["digest"]:
+            if samples.read_episode(store, row).digest() != row["digest"]:
                 changed.append(row["episode_id"])
         except _UNREADABLE as error:
             unreadable[row["episode_id"]] = _said(error)
@@ -301,12 +301,23 @@ def _verify_catalog(store: Store, said: set[str]) -> Iterator[Problem]:
                 listing = {name: print_ for name, print_ in listing.items() if known.get(name) == print_}
         except CogError as error:
             yield Problem(path.name, str(error))
+        damaged = {"/".join(where.split("/")[:3]) for where in said}
+        listing = {name: print_ for name, print_ in listing.items() if _folder(name) not in damaged}
         fresh = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cogdata-"))) / "fresh.duckdb"
         with private_copy(None, fresh) as copy:
-            report = apply(copy, store, listing)
-        yield from (Problem("", line) for line in report.problems if not any(where in line for where in said))
+            apply(copy, store, listing)
+            sql = "SELECT path, problem FROM base.files WHERE problem IS NOT NULL ORDER BY path"
+            unread = copy.execute(sql).fetchall()
+        for name, line in unread:
+            if name not in said:
+                yield Problem(name, line.removeprefix(f"{store.path(name)} "))
         if con is not None:
             yield from _differences(con, path, fresh)
+
+
+def _folder(path: str) -> str:
+    """The part, mixture version or run that a file belongs to."""
+    return "/".join(path.split("/")[:3])
 
 
 def _differences(con: duckdb.DuckDBPyConnection, path: Path, fresh: Path) -> Iterator[Problem]:

@@ -178,6 +178,12 @@ _MAYBE: Final = re.compile(r'(?:Candidate bindings: :?|Did you mean )\s*(".*)', 
 _FORBIDDEN: Final = re.compile(rf"Cannot access (?:file|directory) {_QUOTED}")
 
 
+def plain(error: Exception) -> str:
+    """Return what DuckDB says without the excerpt of the SQL and the name of its error, in one line."""
+    message = str(error).partition("\n\nLINE ")[0]
+    return " ".join((message.partition(" Error: ")[2] or message).split())
+
+
 def translate(error: duckdb.Error, sql: str) -> CogError:
     """Turn DuckDB's complaint about a query into one line: what, where, what to type instead.
 
@@ -199,7 +205,7 @@ def translate(error: duckdb.Error, sql: str) -> CogError:
         return CogError(f"unknown column {name!r}{_where(name, sql)}{_suggestions(message, name)}")
     if match := _NO_FUNCTION.search(message):
         return CogError(f"unknown function {match[1]!r}{_where(match[1], sql)}{_suggestions(message)}")
-    return CogError(f"the query failed: {' '.join(message.split())}")
+    return CogError(f"the query failed: {plain(error)}")
 
 
 def _forbidden(path: str) -> CogError:

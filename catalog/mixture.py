@@ -131,9 +131,7 @@ def resolve_weights(weights: Mapping[str, float], transitions: Mapping[str, int]
         if source not in transitions:
             raise unknown("source", source, transitions)
         if not 0 < share <= 1:
-            raise CogError(
-                f"weight {source}={share:g} must be greater than 0 and at most 1: it is a share of a batch"
-            )
+            raise CogError(f"weight {source}={share:g} must be a share of a batch, more than 0 and at most 1")
     total = math.fsum(weights.values())
     rest = {source: count for source, count in transitions.items() if source not in weights}
     if total > 1 + _ROUNDING:

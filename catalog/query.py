@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from catalog.db import catalog_path, damaged
-from catalog.guard import VIEWS, Statement, check, translate
+from catalog.guard import VIEWS, Statement, check, plain, translate
 from catalog.sync import open_indexed
 from cogdata import parts
 from cogdata.errors import CogError
@@ -97,8 +97,9 @@ def translated(store: Store, sql: str) -> Iterator[None]:
             raise damaged(catalog_path(store), error) from None
         in_store = f"{store.url}/" in str(error) and not isinstance(error, duckdb.PermissionException)
         if in_store or "No files found" in str(error):
-            text = " ".join(str(error).split())
-            raise CogError(f"a file of the store cannot be read ({text}): run `cog data verify`") from None
+            raise CogError(
+                f"a file of the store cannot be read ({plain(error)}): run `cog data verify`"
+            ) from None
         raise translate(error, sql) from None
 
 
@@ -133,8 +134,9 @@ def add_steps(
         source = _local_steps(store, files) if store.is_local else _remote_steps(con, store, files, apart)
         con.execute(f"CREATE TEMP VIEW steps AS SELECT {columns} FROM {source} s {where}")
     except (duckdb.Error, OSError, pa.ArrowException) as error:
-        text = " ".join(str(error).split())
-        raise CogError(f"the steps of a part cannot be read ({text}): run `cog data verify`") from None
+        raise CogError(
+            f"the steps of a part cannot be read ({plain(error)}): run `cog data verify`"
+        ) from None
 
 
 def _steps_path(collection: str, part: str) -> str:

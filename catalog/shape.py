@@ -14,6 +14,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from catalog.guard import plain
 from cogdata.errors import CogError, unknown
 
 DEFAULT_SOURCE: Final = "data"
@@ -83,8 +84,8 @@ def _check_columns(table: pa.Table) -> str:
     shape = "step" if "t" in found else "episode"
     for name in found:
         if name not in SHAPES[shape]:
-            hint = str(unknown("column", name, SHAPES[shape])).partition("known:")[0].strip().rstrip(":")
-            raise CogError(f"{hint}: the {shape} shape is {_SHAPE_TEXT[shape]}")
+            hint = str(unknown("column", name, SHAPES[shape])).partition("known:")[0]
+            raise CogError(f"{hint}the {shape} shape is {_SHAPE_TEXT[shape]}")
         _check_type(name, table.schema.field(name).type)
     if len(table) == 0:
         raise CogError("the query returns no rows: nothing to freeze")
@@ -116,7 +117,7 @@ def _fill(con: _Con, table: pa.Table, shape: str) -> None:
     try:
         con.execute(f"CREATE TEMP TABLE chosen AS SELECT {', '.join(columns)} FROM given")
     except duckdb.Error as error:
-        raise CogError(f"a value does not fit its column: {' '.join(str(error).split())}") from None
+        raise CogError(f"a value does not fit its column: {plain(error)}") from None
     con.unregister("given")
 
 

@@ -62,7 +62,7 @@ TABLES: Final = {
 _STAMPS: Final = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "created")
 """Where file systems of fsspec say that a file was written again."""
 
-_QUERY_WAIT_S: Final = 2.0
+_QUERY_WAIT_S: Final = 0.5
 _Listing = dict[str, tuple[str, str]]  # path → (kind, fingerprint)
 _Con = duckdb.DuckDBPyConnection
 
