@@ -827,8 +827,8 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
 def _sheets(store: Store, manifest: Any, rows: int = 4) -> list[Any]:  # noqa: ANN401 - lazily imported
     import numpy as np
 
-    from cogdata.parts import Sample, read_frames
     from cogdata.pictures import contact_sheet, png
+    from cogdata.samples import Sample, read_frames
     from trainers.report import Sheet
 
     sheets = []

@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 import webdataset
 
 from cogdata.manifest import Manifest, read_manifest
-from cogdata.parts import Sample, floats, read_frames, read_steps
+from cogdata.samples import Sample, floats, read_frames, read_steps
 from cogdata.store import Store, open_store
 from cogdata.stream import StreamOptions, open_stream
 from cogdata.units import parse_bytes
@@ -104,7 +105,7 @@ def bounded_memory(root: str, mixture: str, memory: int) -> tuple[float, float]:
     return result
 
 
-def _bounded(root: str, mixture: str, memory: int, send: Any) -> None:
+def _bounded(root: str, mixture: str, memory: int, send: Connection) -> None:
     store = open_store(root)
     stream = open_stream(store, read_manifest(store, mixture), StreamOptions(BATCH, memory_bytes=memory))
     batches = stream.batches()
@@ -125,7 +126,8 @@ def main() -> None:
     start = time.perf_counter()
     manifest = read_manifest(store, options.mixture)
     print(
-        f"{manifest.info.ref}: {len(manifest.episodes)} episodes; manifest read in {time.perf_counter() - start:.2f} s"
+        f"{manifest.info.ref}: {len(manifest.episodes)} episodes; "
+        f"manifest read in {time.perf_counter() - start:.2f} s"
     )
     peak, speed = bounded_memory(store.url, options.mixture, parse_bytes(options.memory))
     print(f"--memory {options.memory}: peak {peak:.0f} MB of the whole process, {speed:,.0f} transitions/s")

@@ -73,6 +73,6 @@ def animated_webp(frames: UInt8, frames_per_s: float = 10.0) -> bytes:
     """
     animation = cv2.Animation()
     animation.frames = [np.ascontiguousarray(frame[:, :, ::-1]) for frame in frames]
-    animation.durations = np.full(len(frames), round(1000 / frames_per_s), np.int32)
+    animation.durations = [round(1000 / frames_per_s)] * len(frames)
     _, data = cv2.imencodeanimation(".webp", animation, [cv2.IMWRITE_WEBP_QUALITY, 90])
     return data.tobytes()

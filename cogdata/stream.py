@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from cogdata.episode import Float32
 from cogdata.errors import CogError
 from cogdata.manifest import Manifest
-from cogdata.parts import Sample, floats, read_frames, read_steps
 from cogdata.plan import (
     Int64,
     Stratum,
@@ -32,6 +31,7 @@ from cogdata.plan import (
     windows,
 )
 from cogdata.pool import Pool
+from cogdata.samples import Sample, floats, read_frames, read_steps
 from cogdata.store import Store
 from cogdata.transitions import OBSERVATIONS, Batch
 

@@ -13,7 +13,7 @@ def test_success_is_the_goal_on_the_last_observation_and_solved_any_reward() -> 
     won, lost = make_episode("c", 3), make_episode("c", 1)
     assert (won.success, won.solved, won.steps) == (True, True, 4)
     assert (lost.success, lost.solved) == (False, False)
-    early = replace(won, predicates=won.predicates | {"placed": np.array([0, 0, 1, 0, 0], bool)})
+    early = replace(won, predicates={**won.predicates, "placed": np.array([0, 0, 1, 0, 0], bool)})
     assert (early.success, early.solved) == (False, True)
 
 
@@ -32,7 +32,7 @@ def test_the_digest_changes_with_every_field_and_with_nothing_else() -> None:
         replace(episode, truncated=~episode.truncated),
         replace(episode, phase=("x",) * 4),
         replace(episode, scene_fields=("a", "b")),
-        replace(episode, predicates=episode.predicates | {"grasped": episode.predicates["placed"]}),
+        replace(episode, predicates={**episode.predicates, "grasped": episode.predicates["placed"]}),
         replace(episode, meta=replace(episode.meta, policy_params={"threshold_m": 0.05})),
     ]
     assert len({episode.digest(), *(other.digest() for other in others)}) == len(others) + 1

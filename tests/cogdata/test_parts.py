@@ -19,8 +19,8 @@ from cogdata.parts import (
     list_parts,
     part_name,
     read_commit,
-    read_episode,
 )
+from cogdata.samples import read_episode
 from cogdata.store import Store
 from tests.synthetic import make_episode, write_episodes
 
@@ -59,16 +59,21 @@ def test_plain_webdataset_reads_our_shards(store: Store) -> None:
     assert all(len(sample["steps.arrow.zst"]) > 0 for sample in samples)
 
 
+def _rows(sql: str) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = duckdb.execute(sql).fetchall()
+    return found
+
+
 def test_sql_sees_one_row_per_observation_with_nulls_after_the_last_action(store: Store) -> None:
     write_episodes(store, "c", 4)
     path = store.path("collections/c/part-00000-00-03/steps.parquet")
-    last = duckdb.sql(f"select * from '{path}' where t = 4 and episode_id = 'c/0000003'").fetchall()
-    names = [row[0] for row in duckdb.sql(f"describe select * from '{path}'").fetchall()]
+    last = _rows(f"select * from '{path}' where t = 4 and episode_id = 'c/0000003'")
+    names = [row[0] for row in _rows(f"describe select * from '{path}'")]
     row = dict(zip(names, last[0], strict=True))
     assert row["robot"][:2] == [3.0, 4.0]
     assert [row[name] for name in ("action", "reward", "truncated", "phase", "drawer_open")] == [None] * 5
     assert (row["placed"], row["grasped"]) == (True, False)
-    counted = duckdb.sql(f"select count(*), count(reward), sum(reward) from '{path}'").fetchall()
+    counted = _rows(f"select count(*), count(reward), sum(reward) from '{path}'")
     assert counted == [(20, 16, 2.0)]
 
 
