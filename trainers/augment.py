@@ -1,4 +1,4 @@
-"""Random crops of images, in training only: a shift of the camera by up to a few pixels (published code, spec §4)."""
+"""Random crops of images, in training only: the camera shifted by a few pixels (published code, spec §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a stream's numpy batches to the learner's tensors, and from a manifest to what the learner looks at."""
+"""From a stream's numpy batches to the learner's tensors, from a manifest to what it looks at."""
 
 from __future__ import annotations
 

@@ -159,9 +159,8 @@ def load_training(store: Store, run: str, learner: Algorithm, update: int | None
     """
     full = list_checkpoints(store, run, full=True)
     if not full or (update is not None and update not in full):
-        raise CogError(
-            f"run {run!r} has no checkpoint to resume from{'' if update is None else f' at {update}'}: full ones: {full}"
-        )
+        where = "" if update is None else f" at {update}"
+        raise CogError(f"run {run!r} has no checkpoint to resume from{where}: full ones: {full}")
     info = read_info(store, run, full[-1] if update is None else update)
     if info.algo != learner.name:
         raise CogError(f"checkpoint of another algorithm: run {run!r} is {info.algo!r}, not {learner.name!r}")
@@ -177,8 +176,8 @@ def load_training(store: Store, run: str, learner: Algorithm, update: int | None
 def split_state(learner: Algorithm) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Name every tensor of a learner: those that acting needs, and the rest with the optimisers' state.
 
-    The tensors are the learner's own: writing into them changes it. An optimiser that has not stepped yet gets
-    the state it would start with.
+    The tensors are the learner's own: writing into them changes it. An optimiser that has not stepped yet
+    gets the state it would start with.
     """
     state = learner.state_dict()
     weights = {name: value for name, value in state.items() if name.split(".")[0] in learner.acting}
@@ -208,7 +207,7 @@ def _read(store: Store, path: str, digest: str) -> dict[str, Tensor]:
     data = store.read_bytes(path)
     if hashlib.sha256(data).hexdigest() != digest:
         raise CogError(
-            f"{store.path(path)} is damaged: its sha256 is not the one written with it; use another checkpoint"
+            f"{store.path(path)} is damaged: its sha256 is not the one written beside it; use another one"
         )
     return load_tensors(data)
 

@@ -110,7 +110,9 @@ def open_policy(
     torch.set_num_threads(threads)
     learner, checkpoint = load_policy(store, run, update, device=device)
     if checkpoint.algo != info.algo:
-        raise CogError(f"run {run!r} is of {info.algo!r}, its checkpoint of {checkpoint.algo!r}: it was exchanged")
+        raise CogError(
+            f"run {run!r} is of {info.algo!r}, its checkpoint of {checkpoint.algo!r}: it was exchanged"
+        )
     return Policy(learner, run, info.seed, checkpoint.update, checkpoint.weights_digest, device)
 
 
@@ -134,7 +136,7 @@ def evaluate(
         on_progress: Called after each round of episodes.
 
     Raises:
-        CogError: No seeds or repeated ones, a world without the parts the policy looks at, a failed environment.
+        CogError: No seeds or repeated ones, a world without what the policy looks at, a failed environment.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise CogError(f"an evaluation needs at least one seed and each only once, found {len(seeds)}")
@@ -199,12 +201,12 @@ def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> Non
         )
     if "image" in spec.parts and moment.obs["image"].shape[:2] != spec.image_size:
         raise CogError(
-            f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy was trained on {spec.image_size} px"
+            f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy knows {spec.image_size}"
         )
 
 
 def _act(policy: Policy, episodes: Sequence[_Judged]) -> NDArray[np.float32]:
-    """Choose actions (16, 8): always as one batch of the same shape, so that a row never depends on the others."""
+    """Choose actions (16, 8): always as one batch of one shape, so that a row never depends on the others."""
     learner = policy.learner
     device = torch.device(policy.device)
     parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))

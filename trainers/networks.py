@@ -26,7 +26,7 @@ NORMALISED_LIMIT: Final = 10.0
 
 COARSE_M: Final = 0.05
 FINE_M: Final = 0.02
-"""Units of the way from the end effector to a thing: about the spread of both, and about a finger's clearance."""
+"""Units of the way from the end effector to a thing: about their spread, and about a finger's clearance."""
 
 LOG_STD_RANGE: Final = (-5.0, 2.0)
 """Range of the policy's log standard deviation (published code, spec §4)."""
@@ -74,7 +74,7 @@ class PaperEncoder(nn.Module):
 
 
 class FastEncoder(nn.Module):
-    """Made for two cores: three convolutions at a quarter of the resolution, keypoints and a small linear part.
+    """Made for two cores: three convolutions, keypoints at a quarter of the resolution, a small linear part.
 
     Keypoints are the expected image positions under a softmax over each channel, the form in which "where is
     the object" is linear; the linear part carries what is not a position.
@@ -116,12 +116,16 @@ ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
 
 
 def _rotation_rows() -> tuple[Tensor, Tensor]:
-    """Matrix (16, 6) and shift (6,) that turn q qᵀ, flattened, into the first two columns of q's rotation matrix."""
+    """Matrix (16, 6) and shift (6,) that turn q qᵀ, flattened, into two columns of q's rotation matrix."""
     x, y, z, w = range(4)
     entries = [  # each entry of the columns: shift, then (factor, i, j) of products q_i q_j
-        (1.0, [(-2.0, y, y), (-2.0, z, z)]), (0.0, [(2.0, x, y), (2.0, z, w)]), (0.0, [(2.0, x, z), (-2.0, y, w)]),
-        (0.0, [(2.0, x, y), (-2.0, z, w)]), (1.0, [(-2.0, x, x), (-2.0, z, z)]), (0.0, [(2.0, y, z), (2.0, x, w)]),
-    ]  # fmt: skip
+        (1.0, [(-2.0, y, y), (-2.0, z, z)]),
+        (0.0, [(2.0, x, y), (2.0, z, w)]),
+        (0.0, [(2.0, x, z), (-2.0, y, w)]),
+        (0.0, [(2.0, x, y), (-2.0, z, w)]),
+        (1.0, [(-2.0, x, x), (-2.0, z, z)]),
+        (0.0, [(2.0, y, z), (2.0, x, w)]),
+    ]
     matrix = torch.zeros(16, 6)
     for column, (_, products) in enumerate(entries):
         for factor, i, j in products:
@@ -241,8 +245,9 @@ class StackedLinear(nn.Module):
 class Critics(nn.Module):
     """E critics Q_e(z, a) over shared features, optionally with LayerNorm before each ReLU.
 
-    The norm has no scale and shift of its own: the next layer's weights do that work, at half the memory traffic.
-    The first layer is split, W[z; a] = W_z z + W_a a, so that N actions per observation cost one W_z z.
+    The norm has no scale and shift of its own: the next layer's weights do that work,
+    at half the memory traffic. The first layer is split, W[z; a] = W_z z + W_a a, so that N actions per
+    observation cost one W_z z.
     """
 
     def __init__(self, ensemble: int, dim: int, widths: Sequence[int], *, norm: bool) -> None:
@@ -351,7 +356,7 @@ def _waves(time: Tensor) -> Tensor:
 
 
 class Flow(nn.Module):
-    """Velocity v(x, t | z) of a flow that carries standard normal noise to actions; first layer split as in Critics."""
+    """Velocity v(x, t | z) of a flow from normal noise to actions; first layer split as in Critics."""
 
     def __init__(self, dim: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -404,5 +409,7 @@ def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
 
 def follow(target: nn.Module, source: nn.Module, rate: float) -> None:
     """Move a target's parameters toward the source's: θ' ← θ' + rate (θ - θ')."""
-    with torch.no_grad():
-        torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)
+    followers: list[Tensor] = list(target.parameters())
+    if followers:
+        with torch.no_grad():
+            torch._foreach_lerp_(followers, list(source.parameters()), rate)

@@ -130,7 +130,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
-    """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length in updates is not part of it."""
+    """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length is not part of it."""
     identity = {
         "config": {name: value for name, value in request.config.to_dict().items() if name != "updates"},
         "obs": request.obs,
@@ -252,7 +252,7 @@ def _only_one(store: Store, run: str) -> Iterator[None]:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into an event, so that no update is cut in half; a second one is itself."""
+    """Turn the first SIGINT or SIGTERM into an event, so that no update is cut in half; not the second."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -341,10 +341,11 @@ class _Session:
         if torch.stack(list(metrics.values())).isfinite().all():
             return
         bad = next(name for name, value in metrics.items() if not value.isfinite())
+        update = self.learner.updates_done
         self._write_state("diverged", updates_done=self.saved)
         good = f"last good checkpoint: {self.saved}" if self.saved else "no checkpoint before it"
         raise CogError(
-            f"run {self.info.run!r} diverged: {bad} is {float(metrics[bad])} at update {self.learner.updates_done}; "
+            f"run {self.info.run!r} diverged: {bad} is {float(metrics[bad])} at update {update}; "
             f"{good}; try a smaller learning rate with --set"
         )
 
@@ -362,7 +363,7 @@ class _Session:
             self._tell(force=True, warning=outside)
 
     def _outside(self, metrics: Mapping[str, float]) -> str | None:
-        """Say so if values are none that a policy could have; a conservative learner may go below, by far not above."""
+        """Say so if values are none that a policy could have; a conservative learner may go below."""
         if self.learner.value_range is None:
             return None
         low, high = self.learner.value_range
@@ -392,7 +393,7 @@ class _Session:
                 self.waited / session,
                 self.metrics,
                 warning,
-            )  # fmt: skip
+            )
         )
 
     def _save(self, status: str) -> RunState:

@@ -1,4 +1,4 @@
-"""Several environments in lock step, in this process or in others. Imports no torch: workers start quickly."""
+"""Several environments in lock step, in this process or in others. No torch here: workers start quickly."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_density_is_finite_at_the_edge() -> None:
     action = torch.tensor([[0.999999, -0.999999, 1.0, -1.0]])
     mean = torch.zeros(1, 4, requires_grad=True)
     log_density = tanh_normal_log_density(mean, torch.full((1, 4), -5.0), action)
-    log_density.sum().backward()  # type: ignore[no-untyped-call]
+    log_density.sum().backward()
     assert log_density.isfinite().all()
     assert mean.grad is not None
     assert mean.grad.isfinite().all()
@@ -72,19 +72,40 @@ def test_paper_networks_have_the_published_number_of_parameters() -> None:
     spec = ObsSpec("image", (48, 48), (), (), ())
     encoder = PaperEncoder(spec.image_size)
     assert encoder.dim == 2304
-    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+
+    def count(module: torch.nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
     q = count(encoder) + count(Critics(1, encoder.dim, (1024, 512, 256), norm=False))
     policy = count(GaussianPolicy(spec, "paper", (1024, 512, 256, 256, 256, 256)))
     assert round(q / 1e6, 2) == 3.03
     assert round(policy / 1e6, 2) == 3.22
 
 
-def test_encoders_give_the_width_they_promise() -> None:
-    for encoder in (PaperEncoder((16, 20)), FastEncoder((16, 20)), FastEncoder((48, 48))):
-        size = (16, 20) if encoder is not None and encoder.dim != 2304 else (48, 48)
-        if isinstance(encoder, FastEncoder) and encoder.grid.shape[0] == 144:
-            size = (48, 48)
-        assert encoder(torch.rand(3, 3, *size)).shape == (3, encoder.dim)
+@pytest.mark.parametrize("kind", [PaperEncoder, FastEncoder])
+@pytest.mark.parametrize("size", [(16, 20), (48, 48), (64, 64)])
+def test_encoders_give_the_width_they_promise(
+    kind: type[PaperEncoder] | type[FastEncoder], size: tuple[int, int]
+) -> None:
+    encoder = kind(size)
+    assert encoder(torch.rand(3, 3, *size)).shape == (3, encoder.dim)
+
+
+def test_keypoints_are_where_the_bright_spot_is() -> None:
+    """With convolutions that pass the first channel on, the softmax points at the spot."""
+    encoder = FastEncoder((16, 16))
+    with torch.no_grad():
+        for parameter in encoder.convolutions.parameters():
+            parameter.zero_()
+        for layer, gain in ((0, 1.0), (2, 1.0), (4, 100.0)):
+            convolution = encoder.convolutions[layer]
+            assert isinstance(convolution, torch.nn.Conv2d)
+            middle = convolution.kernel_size[0] // 2
+            convolution.weight[0, 0, middle, middle] = gain
+    image = torch.zeros(1, 3, 16, 16)
+    image[0, 0, 4, 12] = 1.0  # row 1, column 3 of the 4 × 4 map
+    row, column = encoder(image)[0, :2]
+    assert (row.item(), column.item()) == (pytest.approx(-1 / 3, abs=1e-3), pytest.approx(1.0, abs=1e-3))
 
 
 def test_split_first_layer_equals_the_joined_one() -> None:
@@ -93,6 +114,8 @@ def test_split_first_layer_equals_the_joined_one() -> None:
     values = critics(features, actions)
     for e in range(2):
         weight = torch.cat([critics.from_features.weight[e], critics.from_action.weight[e]])
+        assert critics.from_features.bias is not None
+        assert critics.out.bias is not None
         for n in range(6):
             joined = torch.cat([features, actions[n]], dim=1) @ weight + critics.from_features.bias[e]
             expected = torch.relu(joined) @ critics.out.weight[e] + critics.out.bias[e]
@@ -104,7 +127,7 @@ def test_critics_do_not_share_weights() -> None:
     values = critics(torch.randn(3, 5), torch.randn(1, 3, 8))
     values[0].sum().backward()
     grad = critics.hidden[0].weight.grad
-    assert grad is not None
+    assert isinstance(grad, torch.Tensor)
     assert grad[0].abs().sum() > 0
     assert grad[1].abs().sum() == 0
 

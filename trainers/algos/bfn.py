@@ -10,14 +10,16 @@ Deviations from EMaQ:
 
 1. β is a flow model in equal Euler steps, not autoregressive.
 2. Acting averages the critics, the backup takes their minimum.
-3. Everything that acts or is a target is the same exponential average of the weights: policies read off at
-   neighbouring checkpoints then differ little.
+3. A slow exponential average of the weights acts and proposes in the backup; the targets that value the
+   proposals follow faster, as in any Q-learning. Averaged, the clone grasps twice as often (docs/learning.md)
+   and policies read off at neighbouring checkpoints differ little.
 4. A success (reward > 0) is absorbing by default: its target is its reward and nothing is bootstrapped.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -41,7 +43,10 @@ class BfnConfig(Config):
     encoder: str = "fast"  # of images: "fast" or "paper"
     crop_px: int = 4  # padding of the random crop in training (published code, spec §4)
     discount: float = 0.95  # γ; what drives learning is the contrast it makes (spec §6)
-    target_rate: float = 0.02  # τ of the average that is target and policy (spec §6)
+    target_rate: float = 0.02  # τ of the target critics (spec §6)
+    average_rate: float = (
+        0.005  # of the average that proposes and acts; 1/n until the n-th update exceeds it (ours)
+    )
     learning_rate: float = 3e-4  # of Adam, all networks (spec §6)
     backup_samples: int = 4  # N: proposals at s' whose best is the target (spec §6)
     acting_samples: int = 16  # N': proposals of which the best is taken (spec §6)
@@ -49,6 +54,9 @@ class BfnConfig(Config):
     flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (spec §6)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (spec §6)
     critics: int = 2  # E (spec §6)
+    half_proposals: bool = (
+        True  # flow of the backup's proposals in bfloat16, where the processor has it (ours)
+    )
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
 
     def __post_init__(self) -> None:
@@ -56,13 +64,14 @@ class BfnConfig(Config):
         super().__post_init__()
         self.require("discount", 0, 1 - 1e-6)
         self.require("target_rate", 1e-6, 1)
+        self.require("average_rate", 1e-6, 1)
         self.require("learning_rate", 0, 1)
         for name in ("backup_samples", "acting_samples", "flow_steps", "critics"):
             self.require(name, 1, 1024)
 
 
 class BfnModel(nn.Module):
-    """Encoder, behaviour model and critics: learned together and averaged together."""
+    """Encoder, behaviour model and critics, learned together."""
 
     def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
         super().__init__()
@@ -84,6 +93,14 @@ def continuing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, di
 
 TARGETS = {"absorbing": absorbing_target, "continuing": continuing_target}
 """What ``success`` of a configuration may be → the target it means."""
+
+
+@functools.cache
+def _has_bfloat16(device: str) -> bool:
+    """Whether products of bfloat16 are fast there; elsewhere they would be emulated."""
+    if device == "cpu":
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
 class Bfn(Algorithm):
@@ -109,6 +126,8 @@ class Bfn(Algorithm):
         self.config: BfnConfig = config
         self.model = BfnModel(config, spec)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.target_inputs = copy.deepcopy(self.model.inputs).requires_grad_(False)
+        self.target_critics = copy.deepcopy(self.model.critics).requires_grad_(False)
         self.optimisers = {
             "model": torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
         }
@@ -124,7 +143,7 @@ class Bfn(Algorithm):
         return (0.0, 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount))
 
     def flow_loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
-        """Squared error of the velocity on straight lines from noise x0 to action: (v(x_t, t) - (a - x0))²."""
+        """Squared error of the velocity on straight lines from noise to action: (v(x_t, t) - (a - x_0))²."""
         noise = torch.randn(action.shape, generator=generator, device=action.device)
         time = torch.rand((len(action), 1), generator=generator, device=action.device)
         velocity = self.model.flow(features, torch.lerp(noise, action, time), time)
@@ -132,12 +151,15 @@ class Bfn(Algorithm):
 
     @torch.no_grad()
     def next_value(self, obs: TensorObs, generator: torch.Generator) -> Tensor:
-        """Value (B,) of the best of N proposals, by the smallest of the averaged critics."""
-        features = self.average.inputs(obs)
+        """Value (B,) of the best of N proposals of the averaged β, by the smallest of the target critics."""
+        features = self.target_inputs(obs)
+        seen = self.average.inputs(obs) if self.spec.has_image else features  # a state has nothing to encode
         shape = (self.config.backup_samples, len(obs), ACTION_DIM)
         noise = torch.randn(shape, generator=generator, device=features.device)
-        actions = self.average.flow.sample(features, noise, self.config.flow_steps)
-        values: Tensor = self.average.critics(features, actions)  # (E, N, B)
+        half = self.config.half_proposals and _has_bfloat16(features.device.type)
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
+            actions = self.average.flow.sample(seen, noise, self.config.flow_steps)
+        values: Tensor = self.target_critics(features, actions.float())  # (E, N, B)
         return values.amin(0).amax(0)
 
     def critic_loss(
@@ -156,7 +178,7 @@ class Bfn(Algorithm):
         return loss, metrics
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one gradient step on flow and critics, then move the average."""
+        """Take one gradient step on flow and critics, then move targets and average."""
         batch = augment(batch, self.config.crop_px, generator)
         features = self.model.inputs(batch.obs)
         flow_loss = self.flow_loss(features, batch.action, generator)
@@ -169,8 +191,10 @@ class Bfn(Algorithm):
         optimiser.zero_grad(set_to_none=True)
         (flow_loss + critic_loss).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        follow(self.average, self.model, self.config.target_rate)
         self.updates_done += 1
+        follow(self.target_inputs, self.model.inputs, self.config.target_rate)
+        follow(self.target_critics, self.model.critics, self.config.target_rate)
+        follow(self.average, self.model, max(self.config.average_rate, 1 / self.updates_done))
         return {"flow_loss": flow_loss.detach(), "critic_loss": critic_loss.detach(), **metrics}
 
     @torch.no_grad()

@@ -182,7 +182,7 @@ class Cql(Algorithm):
         return loss, -log_density.detach(), metrics
 
     def temperature_loss(self, entropy: Tensor) -> Tensor:
-        """log α · (entropy - target): the temperature falls while the policy is more random than the target."""
+        """Log α · (entropy - target): α falls while the policy is more random than the target."""
         return (self.log_temperature * (entropy - self.config.target_entropy)).mean()
 
     @torch.no_grad()
