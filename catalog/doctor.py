@@ -15,8 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from catalog.db import catalog_path, is_writable, open_catalog, private_copy, require_store
-from catalog.sync import TABLES, SyncReport, apply, open_indexed, read_listing, scan, try_sync
-from catalog.sync import rebuild as sync_rebuild
+from catalog.sync import TABLES, apply, open_indexed, read_listing, scan, try_sync
 from cogdata import manifest, parts, runs, samples
 from cogdata.errors import CogError
 from cogdata.store import Store
@@ -99,15 +98,6 @@ def describe_store(store: Store) -> list[CollectionSummary]:
         ORDER BY c.collection"""
     with open_indexed(store) as con:
         return [CollectionSummary(*row) for row in con.execute(sql).fetchall()]
-
-
-def rebuild(store: Store) -> SyncReport:
-    """Make a new catalog from the files and put it in place of the old one in one step.
-
-    Args:
-        store: Whose catalog.
-    """
-    return sync_rebuild(store)
 
 
 def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:

@@ -166,6 +166,10 @@ def sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
                 return SyncReport({}, {}, _problems(con))
     except (CatalogMissingError, CatalogDamagedError):
         pass
+    return _write(store, timeout_s)
+
+
+def _write(store: Store, timeout_s: float) -> SyncReport:
     try:
         with connect(store, write=True, timeout_s=timeout_s) as con:
             return apply(con, store, scan(store))
@@ -219,7 +223,7 @@ def open_indexed(store: Store) -> Iterator[_Con]:
         con = _enter_if_current(stack, store, listing)
         if con is None and is_writable(store):
             try:
-                sync(store, timeout_s=_QUERY_WAIT_S)
+                _write(store, _QUERY_WAIT_S)
                 con = stack.enter_context(connect(store))
             except (CatalogBusyError, CatalogMissingError):
                 con = _enter_if_there(stack, store)
@@ -355,34 +359,31 @@ def _utc(text: str) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _collection_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
     info = parts.read_collection(store, path.split("/")[1])
     low, high = info.success_range
-    return {
-        "collections": [
-            {
-                "collection": info.name,
-                "policy": info.policy,
-                "env": info.env,
-                "noise": info.noise,
-                "root_seed": info.root_seed,
-                "image_size": info.image_size,
-                "horizon": info.horizon,
-                "success_low": low,
-                "success_high": high,
-                "part_size": info.part_size,
-                "command": info.command,
-                "created_at": _utc(info.created_at),
-                "cogdata_version": info.cogdata_version,
-                "code": info.code,
-                "libraries": json.dumps(info.libraries, sort_keys=True),
-                "host": info.host,
-            }
-        ]
+    row = {
+        "collection": info.name,
+        "policy": info.policy,
+        "env": info.env,
+        "noise": info.noise,
+        "root_seed": info.root_seed,
+        "image_size": info.image_size,
+        "horizon": info.horizon,
+        "success_low": low,
+        "success_high": high,
+        "part_size": info.part_size,
+        "command": info.command,
+        "created_at": _utc(info.created_at),
+        "cogdata_version": info.cogdata_version,
+        "code": info.code,
+        "libraries": json.dumps(info.libraries, sort_keys=True),
+        "host": info.host,
     }
+    return {"collections": pa.Table.from_pylist([row])}
 
 
-def _mixture_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
     info = manifest.MixtureInfo.from_json(store.read_text(path))
     episodes = store.read_table(path.replace("mixture.json", "episodes.parquet"))
     counts = list(info.counts.values())
@@ -405,35 +406,34 @@ def _mixture_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
         "cogdata_version": info.cogdata_version,
     }
     wanted = ["episode_id", "source", "reward", "weight", "t_start", "t_end", "steps", "digest"]
-    name = {"mixture": info.name, "version": info.version}
-    return {
-        "mixtures": [head],
-        "mixture_episodes": [name | row for row in episodes.select(wanted).to_pylist()],
-    }
+    rows = episodes.select(wanted)
+    rows = rows.append_column("mixture", pa.array([info.name] * len(rows), pa.string()))
+    rows = rows.append_column("version", pa.array([info.version] * len(rows), pa.int32()))
+    return {"mixtures": pa.Table.from_pylist([head]), "mixture_episodes": rows}
 
 
-def _run_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
     info = runs.RunInfo(**json.loads(store.read_text(path)))
     row = asdict(info) | {
         "config": json.dumps(info.config, sort_keys=True),
         "created_at": _utc(info.created_at),
     }
-    return {"runs": [row]}
+    return {"runs": pa.Table.from_pylist([row])}
 
 
-def _state_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
     state = runs.RunState(**json.loads(store.read_text(path)))
     row = asdict(state) | {"run": path.split("/")[1], "updated_at": _utc(state.updated_at)}
-    return {"run_states": [row]}
+    return {"run_states": pa.Table.from_pylist([row])}
 
 
-def _evaluation_rows(store: Store, path: str) -> dict[str, list[dict[str, Any]]]:
+def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
     table = store.read_table(path)
     known = [name for name in runs.EVALUATIONS.names if name in table.column_names]
-    return {"evaluations": table.select(known).to_pylist()}
+    return {"evaluations": table.select(known)}
 
 
-_Rows = Callable[[Store, str], dict[str, list[dict[str, Any]]]]
+_Rows = Callable[[Store, str], dict[str, pa.Table]]
 
 
 def _each(read: _Rows) -> Callable[[_Con, Store, Sequence[str]], dict[str, str]]:
@@ -441,7 +441,7 @@ def _each(read: _Rows) -> Callable[[_Con, Store, Sequence[str]], dict[str, str]]
 
     def load(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
         problems: dict[str, str] = {}
-        rows: dict[str, list[dict[str, Any]]] = {}
+        rows: dict[str, list[pa.Table]] = {}
         for path in paths:
             try:
                 found = read(store, path)
@@ -454,10 +454,10 @@ def _each(read: _Rows) -> Callable[[_Con, Store, Sequence[str]], dict[str, str]]
                 )
                 continue
             for table, its_rows in found.items():
-                rows.setdefault(table, []).extend({"file": path} | row for row in its_rows)
-        for table, its_rows in rows.items():
-            if its_rows:
-                _insert(con, table, pa.Table.from_pylist(its_rows))
+                files = pa.array([path] * len(its_rows), pa.string())
+                rows.setdefault(table, []).append(its_rows.append_column("file", files))
+        for table, tables in rows.items():
+            _insert(con, table, pa.concat_tables(tables, promote_options="permissive"))
         return problems
 
     return load

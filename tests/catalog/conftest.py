@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,25 @@ def store(tmp_path: Path) -> Store:
     return Store(str(root))
 
 
+@pytest.fixture(scope="session")
+def tray_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 weak grasps (4 of them solved) and 9 placements (3 solved), 4 actions each; not to be changed."""
+    root = tmp_path_factory.mktemp("tray")
+    collect_into(Store(str(root)), "grasps", 0, 12)
+    collect_into(Store(str(root)), "placements", 0, 9, policy="place", env="cog/PlaceTray-v0")
+    return root
+
+
 @pytest.fixture
-def tray(store: Store) -> Store:
-    """12 weak grasps (4 of them solved) and 9 placements (3 solved), 4 actions each."""
-    collect_into(store, "grasps", 0, 12)
-    collect_into(store, "placements", 0, 9, policy="place", env="cog/PlaceTray-v0")
+def tray(store: Store, tray_files: Path) -> Store:
+    """A store of one's own with the files of ``tray_files``."""
+    shutil.copytree(tray_files, store.url, dirs_exist_ok=True)
     return store
+
+
+@pytest.fixture(scope="module")
+def quiet_tray(tmp_path_factory: pytest.TempPathFactory, tray_files: Path) -> Store:
+    """The same, shared by tests that leave it as it is."""
+    root = tmp_path_factory.mktemp("quiet") / "store"
+    shutil.copytree(tray_files, root)
+    return Store(str(root))

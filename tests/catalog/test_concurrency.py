@@ -34,7 +34,7 @@ while True:
         for name in ("frames.tar", "steps.parquet", "episodes.parquet", "COMMIT.json"):
             shutil.copy(part / name, target / name)
         sync(store, timeout_s=60)
-        time.sleep(0.05)  # a collector would now make the next part
+        time.sleep(0.5)  # a collector would now make the next part
     for part in sorted((root / "collections/grasps").glob("part-*")):
         (part / "COMMIT.json").unlink()
         sync(store, timeout_s=60)
@@ -129,13 +129,13 @@ def test_a_writer_killed_at_any_moment_leaves_a_catalog_that_answers(store: Stor
 
 def test_freezing_at_the_same_time_gives_every_content_one_version(store: Store) -> None:
     collect_into(store, "grasps", 0, 6)
-    processes = [start(FREEZE, store.url, *"123456"), start(FREEZE, store.url, *"654321")]
+    processes = [start(FREEZE, store.url, *"1234"), start(FREEZE, store.url, *"4321")]
     first, second = (finish(process).split() for process in processes)
     assert first == second[::-1]  # the same content has the same version in both
-    assert sorted(first) == [f"mix@{number}" for number in range(1, 7)]
+    assert sorted(first) == [f"mix@{number}" for number in range(1, 5)]
     for ref in first:
         assert manifest.read_manifest(store, ref).info.ref == ref  # whole, with its digest
-    assert run_query(store, "select count(*) as n from mixtures").table.to_pylist() == [{"n": 6}]
+    assert run_query(store, "select count(*) as n from mixtures").table.to_pylist() == [{"n": 4}]
 
 
 def test_many_syncs_at_once_index_once(store: Store, staged: Path) -> None:

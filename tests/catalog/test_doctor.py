@@ -1,4 +1,4 @@
-"""Verification finds every kind of damage; rebuilding; the summary of a store."""
+"""Verification finds every kind of damage; rebuilding repairs the catalog; the summary of a store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from catalog import db, sync
-from catalog.doctor import describe_store, rebuild, verify
+from catalog.doctor import describe_store, verify
 from catalog.mixture import freeze
 from catalog.query import run_query
 from cogdata import runs
@@ -24,14 +24,24 @@ GRASPS = "collections/grasps/part-00000-00-11"
 PLACEMENTS = "collections/placements/part-00000-00-08"
 
 
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory: pytest.TempPathFactory, tray_files: Path) -> Path:
+    """The tray store with a mixture, a run that learned from it and its evaluation; not to be changed."""
+    root = tmp_path_factory.mktemp("whole") / "store"
+    shutil.copytree(tray_files, root)
+    store = Store(str(root))
+    info = freeze(store, "mix", "select episode_id from episodes").info
+    write_run_of(store, "run-1", info)
+    runs.write_state(store, "run-1", runs.RunState("finished", 1000, 2.0, "2026-11-21T09:30:00+00:00"))
+    write_evaluation(store, "run-1", "final", [True, False])
+    return root
+
+
 @pytest.fixture
-def whole(tray: Store) -> Store:
-    """The tray store with a mixture, a run that learned from it and its evaluation."""
-    info = freeze(tray, "mix", "select episode_id from episodes").info
-    write_run_of(tray, "run-1", info)
-    runs.write_state(tray, "run-1", runs.RunState("finished", 1000, 2.0, "2026-11-21T09:30:00+00:00"))
-    write_evaluation(tray, "run-1", "final", [True, False])
-    return tray
+def whole(store: Store, whole_files: Path) -> Store:
+    """A store of one's own with the files of ``whole_files``."""
+    shutil.copytree(whole_files, store.url, dirs_exist_ok=True)
+    return store
 
 
 def lines(store: Store) -> list[str]:
@@ -189,7 +199,7 @@ def test_rebuilding_repairs_the_catalog(whole: Store) -> None:
     before = catalog_rows(whole)
     forget_rows(whole, "collection", "grasps")
     assert len(verify(whole)) == 1
-    report = rebuild(whole)
+    report = sync.rebuild(whole)
     assert report.added == {"collection": 2, "part": 2, "mixture": 1, "run": 1, "state": 1, "evaluation": 1}
     assert catalog_rows(whole) == before
     assert verify(whole) == []
@@ -197,7 +207,7 @@ def test_rebuilding_repairs_the_catalog(whole: Store) -> None:
 
 def test_rebuilding_makes_a_catalog_where_there_is_none(whole: Store) -> None:
     db.catalog_path(whole).unlink(missing_ok=True)
-    rebuild(whole)
+    sync.rebuild(whole)
     assert run_query(whole, "select count(*) n from episodes").table.to_pylist() == [{"n": 21}]
 
 

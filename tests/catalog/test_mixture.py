@@ -223,8 +223,8 @@ def test_weights_are_part_of_the_content(tray: Store) -> None:
          "SQL syntax error near 'episodes' at line 1, column 23: check the words just before it"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_frozen_is_refused_in_one_line(tray: Store, sql: str, line: str) -> None:
-    assert complaint(tray, sql) == line
+def test_what_cannot_be_frozen_is_refused_in_one_line(quiet_tray: Store, sql: str, line: str) -> None:
+    assert complaint(quiet_tray, sql) == line
 
 
 def test_images_of_two_sizes_are_refused(tray: Store) -> None:
@@ -287,8 +287,8 @@ def test_sources_without_a_weight_share_the_rest_by_their_transitions() -> None:
         ({"prior": 1.0}, "weights sum to 1 and leave nothing for source 'task': lower one of them"),
     ],
 )
-def test_wrong_weights_are_refused(tray: Store, weights: dict[str, float], line: str) -> None:
-    assert complaint(tray, TRAY, weights=weights) == line
+def test_wrong_weights_are_refused(quiet_tray: Store, weights: dict[str, float], line: str) -> None:
+    assert complaint(quiet_tray, TRAY, weights=weights) == line
 
 
 # --- list, diff, refresh, remove -------------------------------------------------------------------------
