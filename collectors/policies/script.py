@@ -25,6 +25,8 @@ CLOSE: Final = -0.8
 """Gripper commands far enough from ±0.5 that noise of 0.2 seldom flips them, inside the clip."""
 KEEP: Final = 0.0
 GO_NEUTRAL: Final = 0.9
+NOT_NEUTRAL: Final = -0.3
+"""With noise of 0.2 a neutral command of 0 sends the arm home every 160 steps; this one does so never."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def command(move: Point | None = None, *, gripper: float = KEEP, neutral: float 
     Args:
         move: Way to go in m; None stays.  # (3,)
         gripper: `OPEN`, `CLOSE` or `KEEP`.
-        neutral: `GO_NEUTRAL` or 0.
+        neutral: `GO_NEUTRAL`, `NOT_NEUTRAL` or 0.
 
     Returns:
         The action.  # (8,)

@@ -18,6 +18,7 @@ from collectors.policies.script import (
     CLOSE,
     GO_NEUTRAL,
     LIMIT,
+    NOT_NEUTRAL,
     OPEN,
     Phase,
     ScriptedPolicy,
@@ -53,6 +54,9 @@ RELEASE_UP_M: Final = 0.03
 RETREAT_HEIGHT_M: Final = -0.18
 """Where the end effector waits after letting go."""
 CLEAR_OF_TRAY_M: Final = 0.13
+"""Nothing is lifted or dropped nearer to the tray's middle, unless it is meant for the tray."""
+BY_TRAY_M: Final = 0.105
+"""An object this near to the tray's middle was pushed there: none starts there."""
 REGION_LOW_M: Final = (0.49, 0.16)
 REGION_HIGH_M: Final = (0.76, 0.29)
 """The part of the workspace where objects are grasped and dropped, a little wider than where they start."""
@@ -70,10 +74,10 @@ def grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
 
 
 def weak_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Grasp the object, or with probability 1/2 at a random point of the table."""
+    """Grasp the object, or with probability 1/2 at a random point; leave alone what has got to the tray."""
     threshold = _threshold(rng)
     drawn = {"grasp_threshold_m": threshold, "at_random": float(rng.random() < 0.5)}
-    goal: Goal = _above_object
+    goal: Goal = _above_object_or_away
     if drawn["at_random"]:
         x, y = _point_clear_of_tray(rng)
         drawn |= {"grasp_x_m": x, "grasp_y_m": y}
@@ -124,13 +128,15 @@ def _grasping(goal: Goal, threshold_m: float) -> list[Phase]:
     """
 
     def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(_overhead_first(goal(view) - view.ee_m, OVERHEAD_M), gripper=OPEN)
+        # a stray way home with the fingers around the object would fling it
+        way = _overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
+        return command(way, gripper=OPEN, neutral=NOT_NEUTRAL)
 
     def near(view: SceneView, _start: SceneView) -> bool:
         return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
 
     def close(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(gripper=CLOSE)
+        return command(gripper=CLOSE, neutral=NOT_NEUTRAL)
 
     def closed(view: SceneView, _start: SceneView) -> bool:
         return not view.gripper_open
@@ -197,6 +203,14 @@ def _overhead_first(way: Point, within_m: float) -> Point:
 def _above_object(view: SceneView) -> Point:
     x, y, z = view.object_m.tolist()
     return np.array([x, y, z + GRASP_DEPTH_M])
+
+
+def _above_object_or_away(view: SceneView) -> Point:
+    """Over the object, but straight up if it was pushed to the tray: chasing it could push it in."""
+    if np.linalg.norm(view.object_m[:2] - view.tray_m[:2]) > BY_TRAY_M:
+        return _above_object(view)
+    x, y, _ = view.ee_m.tolist()
+    return np.array([x, y, RETREAT_HEIGHT_M])
 
 
 def _in_tray(view: SceneView) -> Point:

@@ -189,6 +189,28 @@ def test_pick_and_place_ends_in_the_neutral_pose() -> None:
     assert wins >= 10
 
 
+@pytest.mark.parametrize(("x", "down"), [(0.62, True), (0.59, False)])
+def test_the_weak_grasp_leaves_alone_what_was_pushed_to_the_tray(x: float, down: bool) -> None:
+    places = {"object": np.array([x, 0.25, -0.349]), "tray": np.array([0.5, 0.25, -0.374])}
+    here = SceneView(np.array([x, 0.25, -0.26]), True, places, {})
+    for seed in range(20):
+        policy = make_policy("weak_grasp", noise=0.0, rng=np.random.default_rng(seed))
+        if not policy.drawn["at_random"]:
+            action, phase = policy.act(here)
+            assert phase == "approach"
+            assert (action[2] < -0.3) if down else (action[2] > 0.3)
+
+
+def test_only_the_neutral_phase_goes_home_while_grasping() -> None:
+    env = make("cog/PickTray-v0", observations=())
+    env.reset(seed=0)
+    policy = make_policy("grasp", rng=np.random.default_rng(0))
+    actions = np.array([policy.act(env.view())[0] for _ in range(2000)])  # the arm stays: approach for ever
+    env.close()
+    assert actions[:, 7].mean() == pytest.approx(-0.3, abs=0.02)
+    assert actions[:, 7].max() <= 0.5
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_success_is_in_its_documented_range_60_episodes(name: str) -> None:
     rate, solved = tally(name, 60)

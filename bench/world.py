@@ -1,0 +1,103 @@
+"""The world: steps a second with 48×48 pictures, resets included, and where the time of a step goes.
+
+One process, one core, processor time (other programs on the machine do not count). Every policy acts in the
+environment that it was made for, episode after episode, as `cog collect` lets it.
+
+    python -m bench.world --episodes 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from collectors.envs import CogEnv, make
+from collectors.policies import POLICIES, ScriptedPolicy, make_policy
+from collectors.robots import widowx
+
+PARTS = ("reset", "simulation", "inverse kinematics", "rendering", "policy")
+
+
+@dataclass
+class Clock:
+    """Processor seconds spent in named parts; of nested parts the outermost counts."""
+
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    running: bool = False
+
+    def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function so that its time counts for a part."""
+
+        def timed(*args: object, **kwargs: object) -> object:
+            if self.running:
+                return function(*args, **kwargs)
+            self.running, start = True, time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.spent[part] += time.process_time() - start
+                self.running = False
+
+        return timed
+
+
+def play(env: CogEnv, name: str, episodes: int) -> tuple[int, float]:
+    """Collect episodes without keeping them: the steps made and the processor seconds they took."""
+    start, steps = time.process_time(), 0
+    for episode in range(episodes):
+        env.reset(seed=episode)
+        policy = make_policy(name, rng=np.random.default_rng(episode))
+        for _ in range(POLICIES[name].horizon):
+            env.step(policy.act(env.view())[0])
+            steps += 1
+    return steps, time.process_time() - start
+
+
+def break_down(env: CogEnv, name: str, episodes: int) -> dict[str, float]:
+    """Play again with a stopwatch in every part: microseconds per step."""
+    clock = Clock()
+    parts: tuple[tuple[str, Any, str], ...] = (
+        ("reset", env, "reset"),
+        ("simulation", env._sim, "step"),
+        ("rendering", env._sim, "render"),
+        ("inverse kinematics", widowx, "inverse"),
+        ("policy", ScriptedPolicy, "act"),
+    )
+    originals = [getattr(owner, attribute) for _, owner, attribute in parts]
+    for (part, owner, attribute), original in zip(parts, originals, strict=True):
+        setattr(owner, attribute, clock.around(part, original))
+    try:
+        steps, total = play(env, name, episodes)
+    finally:
+        for (_, owner, attribute), original in zip(parts, originals, strict=True):
+            setattr(owner, attribute, original)
+    spent = clock.spent | {"other Python": total - sum(clock.spent.values())}
+    return {part: seconds / steps * 1e6 for part, seconds in spent.items()}
+
+
+def main() -> None:
+    """Print a table, a row for each policy."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--policy", choices=sorted(POLICIES), action="append", help="default: all")
+    asked = parser.parse_args()
+    columns = (*PARTS, "other Python")
+    print(f"{'policy':12} {'steps/s':>8} {'reset ms':>9}   µs per step: " + ", ".join(columns))
+    for name in asked.policy or POLICIES:
+        env = make(POLICIES[name].default_env)
+        play(env, name, 3)
+        steps, seconds = play(env, name, asked.episodes)
+        parts = break_down(env, name, asked.episodes)
+        reset_ms = parts["reset"] * POLICIES[name].horizon / 1000
+        row = ", ".join(f"{parts[part]:.0f}" for part in columns)
+        print(f"{name:12} {steps / seconds:8.0f} {reset_ms:9.1f}   {row}", flush=True)
+        env.close()
+
+
+if __name__ == "__main__":
+    main()
