@@ -8,16 +8,14 @@ so it does not matter who wrote a file, when, or whether the writer lived to tel
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import fsspec
@@ -35,7 +33,8 @@ from catalog.db import (
     private_copy,
     require_store,
 )
-from cogdata import manifest, parts, runs
+from catalog.guard import plain
+from catalog.loaders import LOADERS, insert
 from cogdata.errors import CogError
 from cogdata.store import Store
 
@@ -199,9 +198,16 @@ def rebuild(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
     Args:
         store: Whose catalog.
         timeout_s: As :func:`sync`.
+
+    Raises:
+        CatalogBusyError: Another process kept writing.
+        CogError: The catalog cannot be written.
     """
-    with connect(store, write=True, fresh=True, timeout_s=timeout_s) as con:
-        return apply(con, store, scan(store))
+    try:
+        with connect(store, write=True, fresh=True, timeout_s=timeout_s) as con:
+            return apply(con, store, scan(store))
+    except duckdb.Error as error:
+        raise CogError(f"cannot write {catalog_path(store)}: {plain(error)}") from None
 
 
 @contextmanager
@@ -225,7 +231,7 @@ def open_indexed(store: Store) -> Iterator[_Con]:
             try:
                 _write(store, _QUERY_WAIT_S)
                 con = stack.enter_context(connect(store))
-            except (CatalogBusyError, CatalogMissingError):
+            except CogError:  # busy, or the disk is full: an older catalog still answers
                 con = _enter_if_there(stack, store)
         if con is None:
             con = stack.enter_context(_temporary(store, listing))
@@ -288,7 +294,7 @@ def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
     new = {path: kind for path, (kind, _) in listing.items() if path not in known or path in stale}
     _delete(con, gone | stale)
     problems: dict[str, str] = {}
-    for kind, load in _LOADERS.items():
+    for kind, load in LOADERS.items():
         paths = sorted(path for path, its_kind in new.items() if its_kind == kind)
         if paths:
             problems |= load(con, store, paths)
@@ -322,13 +328,7 @@ def _note_files(con: _Con, new: Mapping[str, str], listing: _Listing, problems: 
         "fingerprint": [listing[path][1] for path in new],
         "problem": [problems.get(path) for path in new],
     }
-    _insert(con, "files", pa.table(columns, pa.schema([(name, pa.string()) for name in columns])))
-
-
-def _insert(con: _Con, table: str, rows: pa.Table) -> None:
-    con.register("arrived", rows)
-    con.execute(f"INSERT INTO base.{table} BY NAME SELECT * FROM arrived")
-    con.unregister("arrived")
+    insert(con, "files", pa.table(columns, pa.schema([(name, pa.string()) for name in columns])))
 
 
 def _shadow(con: _Con, collections: set[str]) -> None:
@@ -349,190 +349,3 @@ def _shadow(con: _Con, collections: set[str]) -> None:
                 "WHERE e.episode_id = f.episode_id AND e.collection = $name",
                 {"name": name},
             )
-
-
-# --- one loader per kind of file -------------------------------------------------------------------------
-
-
-def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    info = parts.read_collection(store, path.split("/")[1])
-    low, high = info.success_range
-    row = {
-        "collection": info.name,
-        "policy": info.policy,
-        "env": info.env,
-        "noise": info.noise,
-        "root_seed": info.root_seed,
-        "image_size": info.image_size,
-        "horizon": info.horizon,
-        "success_low": low,
-        "success_high": high,
-        "part_size": info.part_size,
-        "command": info.command,
-        "created_at": _utc(info.created_at),
-        "cogdata_version": info.cogdata_version,
-        "code": info.code,
-        "libraries": json.dumps(info.libraries, sort_keys=True),
-        "host": info.host,
-    }
-    return {"collections": pa.Table.from_pylist([row])}
-
-
-def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    info = manifest.MixtureInfo.from_json(store.read_text(path))
-    episodes = store.read_table(path.replace("mixture.json", "episodes.parquet"))
-    counts = list(info.counts.values())
-    head = {
-        "mixture": info.name,
-        "version": info.version,
-        "digest": info.digest,
-        "shape": info.shape,
-        "episodes": sum(count.episodes for count in counts),
-        "transitions": sum(count.transitions for count in counts),
-        "rewarded_before": sum(count.rewarded_before for count in counts),
-        "rewarded_after": sum(count.rewarded_after for count in counts),
-        "weights": json.dumps(info.weights, sort_keys=True),
-        "counts": json.dumps({name: asdict(count) for name, count in info.counts.items()}, sort_keys=True),
-        "image_height": info.image_size[0],
-        "image_width": info.image_size[1],
-        "scene_fields": list(info.scene_fields),
-        "sql": info.sql,
-        "created_at": _utc(info.created_at),
-        "cogdata_version": info.cogdata_version,
-    }
-    wanted = ["episode_id", "source", "reward", "weight", "t_start", "t_end", "steps", "digest"]
-    rows = episodes.select(wanted)
-    rows = rows.append_column("mixture", pa.array([info.name] * len(rows), pa.string()))
-    rows = rows.append_column("version", pa.array([info.version] * len(rows), pa.int32()))
-    return {"mixtures": pa.Table.from_pylist([head]), "mixture_episodes": rows}
-
-
-def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    info = runs.RunInfo(**json.loads(store.read_text(path)))
-    row = asdict(info) | {
-        "config": json.dumps(info.config, sort_keys=True),
-        "created_at": _utc(info.created_at),
-    }
-    return {"runs": pa.Table.from_pylist([row])}
-
-
-def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    state = runs.RunState(**json.loads(store.read_text(path)))
-    row = asdict(state) | {"run": path.split("/")[1], "updated_at": _utc(state.updated_at)}
-    return {"run_states": pa.Table.from_pylist([row])}
-
-
-def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    table = store.read_table(path)
-    known = [name for name in runs.EVALUATIONS.names if name in table.column_names]
-    return {"evaluations": table.select(known)}
-
-
-_Rows = Callable[[Store, str], dict[str, pa.Table]]
-
-
-def _each(read: _Rows) -> Callable[[_Con, Store, Sequence[str]], dict[str, str]]:
-    """Turn a reader of one file into a loader of many that reports what it cannot read."""
-
-    def load(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
-        problems: dict[str, str] = {}
-        rows: dict[str, list[pa.Table]] = {}
-        for path in paths:
-            try:
-                found = read(store, path)
-            except CogError as error:
-                problems[path] = str(error)
-                continue
-            except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
-                problems[path] = (
-                    f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
-                )
-                continue
-            for table, its_rows in found.items():
-                files = pa.array([path] * len(its_rows), pa.string())
-                rows.setdefault(table, []).append(its_rows.append_column("file", files))
-        for table, tables in rows.items():
-            _insert(con, table, pa.concat_tables(tables, promote_options="permissive"))
-        return problems
-
-    return load
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
-    """Read the heads and the episode tables of committed parts, the latter all at once."""
-    problems: dict[str, str] = {}
-    heads: list[dict[str, Any]] = []
-    for path in paths:
-        _, collection, part, _ = path.split("/")
-        try:
-            commit = parts.read_commit(store, collection, part)
-        except CogError as error:
-            problems[path] = str(error)
-            continue
-        fields = ("start", "stop", "episodes", "steps", "frames", "bytes")
-        heads.append({"file": path, "collection": collection, "part": part}
-                     | {name: getattr(commit, name) for name in fields})  # fmt: skip
-    readable = [head["file"] for head in heads]
-    try:
-        _load_episodes(con, store, readable)
-    except (duckdb.Error, pa.ArrowException, OSError, CogError):  # one of them is damaged: find out which
-        for path in readable:
-            try:
-                _load_episodes(con, store, [path])
-            except (duckdb.Error, pa.ArrowException, OSError, CogError) as error:
-                problems[path] = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)}): " \
-                                 "run `cog data verify`"  # fmt: skip
-    heads = [head for head in heads if head["file"] not in problems]
-    if heads:
-        _insert(con, "parts", pa.Table.from_pylist(heads))
-    return problems
-
-
-def _episodes_path(store: Store, commit_path: str) -> str:
-    return store.path(f"{commit_path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
-
-
-def _load_episodes(con: _Con, store: Store, paths: Sequence[str]) -> None:
-    if not paths:
-        return
-    names = ", ".join(parts.PART_EPISODES.names)
-    if store.is_local:
-        con.execute(
-            f"INSERT INTO base.episodes BY NAME SELECT replace(replace(filename, $prefix, ''), "
-            f"$episodes, $commit) AS file, false AS shadowed, {names} "
-            "FROM read_parquet($files, filename = true, union_by_name = true)",
-            {
-                "prefix": f"{store.url}/",
-                "episodes": parts.EPISODES,
-                "commit": parts.COMMIT,
-                "files": [_episodes_path(store, path) for path in paths],
-            },
-        )
-        return
-    tables = []
-    for path in paths:
-        table = store.read_table(f"{path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
-        rows = table.select(parts.PART_EPISODES.names).cast(parts.PART_EPISODES)
-        tables.append(rows.append_column("file", pa.array([path] * len(rows), pa.string())))
-    con.register("arrived", pa.concat_tables(tables))
-    con.execute("INSERT INTO base.episodes BY NAME SELECT *, false AS shadowed FROM arrived")
-    con.unregister("arrived")
-
-
-_LOADERS: Final[Mapping[str, Callable[[_Con, Store, Sequence[str]], dict[str, str]]]] = {
-    "collection": _each(_collection_rows),
-    "part": _load_parts,
-    "mixture": _each(_mixture_rows),
-    "run": _each(_run_rows),
-    "state": _each(_state_rows),
-    "evaluation": _each(_evaluation_rows),
-}

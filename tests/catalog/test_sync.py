@@ -350,3 +350,20 @@ def test_a_changed_head_is_read_again(tray: Store) -> None:
     edit_json(tray, "collections/grasps/collection.json", host="elsewhere")
     hosts = run_query(tray, "select host from collections order by collection").table
     assert hosts.column("host").to_pylist() == ["elsewhere", "test"]
+
+
+def test_a_full_disk_is_said_and_the_older_catalog_still_answers(
+    tray: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync.sync(tray)
+    collect_into(tray, "grasps", 12, 15)
+
+    def full(*_: object) -> None:
+        raise duckdb.IOException("IO Error: Could not write all bytes to file: No space left on device")
+
+    monkeypatch.setattr(sync, "apply", full)
+    wanted = r"^cannot write .*/catalog\.duckdb: Could not write all bytes to file: No space left on device$"
+    with pytest.raises(CogError, match=wanted):
+        sync.sync(tray)
+    assert episode_count(tray) == 21
+    assert list(Path(tray.url).glob(".*.tmp*")) == []
