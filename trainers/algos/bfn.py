@@ -78,6 +78,10 @@ class BfnModel(nn.Module):
         self.inputs = Inputs(spec, config.encoder)
         self.flow = Flow(self.inputs.dim, config.flow_widths)
         self.critics = Critics(config.critics, self.inputs.dim, config.critic_widths, norm=True)
+        for parameter in self.critics.out.parameters():
+            nn.init.zeros_(
+                parameter
+            )  # nothing is worth anything yet: a random value takes 1/(1-γ) sweeps to forget
 
 
 def absorbing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
