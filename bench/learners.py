@@ -109,9 +109,7 @@ def time_updates(algo: str, kind: str, updates: int, overrides: list[str]) -> tu
 def report_speed(threads: int, overrides: list[str]) -> None:
     """Print a line per algorithm and kind of observation."""
     torch.set_num_threads(threads)
-    print(
-        f"{'algorithm':<10}{'sees':<13}{'batch':>6}{'CPU ms':>9}{'wall ms':>9}   bar (wall, {threads} threads)"
-    )
+    print(f"{'algorithm':<10}{'sees':<13}{'batch':>6}{'CPU ms':>9}{'wall ms':>9}   bar of wall time")
     for kind in OBS_KINDS:
         for algo in ALGORITHMS:
             cpu, wall, batch = time_updates(algo, kind, 40 if kind == "state" else 4, overrides)
