@@ -50,8 +50,6 @@ RESET_JOINTS_RAD: Final[kinematics.Joints] = (1.57, -0.6, -0.6, 0.0, -1.57, 0.0)
 FINGER_OPEN_M: Final = 0.036
 FINGER_CLOSED_M: Final = 0.015
 FINGER_THICKNESS_M: Final = 0.016
-GRASP_DEPTH_M: Final = 0.036
-"""How far above the centre of what it holds the end effector stands."""
 
 POINTING_DOWN: Final = kinematics.turn_z(math.pi / 2) @ kinematics.turn_y(math.pi / 2)
 """The orientation whose Euler angles are zero: gripper down, fingers opening along world x."""
