@@ -1,7 +1,7 @@
 """Reading the store's files into the catalog's tables: one loader per kind of file.
 
-A loader gets all new files of its kind at once. What it cannot read it reports, in one line per file; the rest
-is loaded.
+A loader gets all new files of its kind at once. What it cannot read it reports, in one line per file; the
+rest is loaded.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -24,12 +25,13 @@ SCHEMA_DIGESTS = {1: "398a63416c44f7d8"}
 
 
 @pytest.fixture(scope="module")
-def empty() -> duckdb.DuckDBPyConnection:
+def empty() -> Iterator[duckdb.DuckDBPyConnection]:
     con = duckdb.connect(":memory:")
     con.execute("ATTACH ':memory:' AS catalog")
     con.execute("USE catalog")
     migrations.create(con)
-    return con
+    yield con
+    con.close()
 
 
 def columns_of(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
