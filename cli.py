@@ -291,6 +291,12 @@ def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None
         note(f"the first {limit} rows; there are more")
 
 
+def _print_table(table: Any) -> None:  # noqa: ANN401 - a pyarrow table, imported lazily
+    from catalog.output import write_result
+
+    write_result(table, "table", sys.stdout.buffer)
+
+
 def _say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported lazily
     info = report.info
     say(
@@ -315,7 +321,6 @@ def data_ls(root: Root = None) -> None:
     import pyarrow as pa
 
     from catalog.doctor import describe_store
-    from catalog.output import write_result
 
     shown = (
         "collection",
@@ -334,7 +339,7 @@ def data_ls(root: Root = None) -> None:
     ]
     if not rows:
         raise CogError("the store is empty: start with `cog collect --policy weak_grasp --episodes 100`")
-    write_result(pa.Table.from_pylist(rows), "table", sys.stdout.buffer)
+    _print_table(pa.Table.from_pylist(rows))
 
 
 @data_app.command("info")
@@ -677,18 +682,9 @@ def _evaluate(
 @runs_app.command("ls")
 def runs_ls(root: Root = None) -> None:
     """List runs with their success rates."""
-    sql = """
-        with judged as (
-            select run, env, update, count(*) as n, avg(success::int) as rate from evaluations group by all
-        ), newest as (
-            select run, env, n, rate from judged
-            qualify row_number() over (partition by run, env order by update desc) = 1
-        )
-        select r.run, r.algo, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture, r.status,
-               r.updates_done, n.env, n.n as episodes, round(n.rate, 3) as success
-        from runs r left join newest n using (run) order by r.created_at, r.run, n.env
-    """
-    _print_query(_store(root), sql, "table", None)
+    from catalog.summaries import runs_table
+
+    _print_table(runs_table(_store(root)))
 
 
 @runs_app.command("show")
@@ -696,17 +692,13 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
     """Show what a run is, how far it came and how it was judged."""
     from dataclasses import asdict
 
+    from catalog.summaries import judged_table
     from cogdata.runs import read_run, read_state
 
     store = _store(root)
-    state = read_state(store, run) if (info := read_run(store, run)) else None
+    info, state = read_run(store, run), read_state(store, run)
     say(json.dumps({"run": asdict(info), "state": asdict(state) if state else None}, indent=2))
-    sql = """
-        select env, update, count(*) as episodes, count_if(success) as successes,
-               round(avg(success::int), 3) as rate
-        from evaluations where run = '{}' group by all order by env, update
-    """
-    _print_query(store, sql.format(run), "table", None)
+    _print_table(judged_table(store, run))
 
 
 @runs_app.command("compare")
@@ -716,32 +708,12 @@ def runs_compare(
     root: Root = None,
 ) -> None:
     """Compare two runs on the seeds that both were judged on, newest checkpoint of each."""
-    from catalog.query import run_query
-    from cogdata.intervals import mcnemar
-    from cogdata.runs import read_run
+    from catalog.summaries import compare_runs
 
-    store = _store(root)
-    for run in (a, b):
-        read_run(store, run)
-    sql = """
-        with judged as (
-            select run, env, seed, success from evaluations where run in ('{a}', '{b}')
-            qualify row_number() over (partition by run, env, seed order by update desc, created_at desc) = 1
-        )
-        select x.env, count(*) as n, count_if(x.success) as a, count_if(y.success) as b,
-               count_if(x.success and not y.success) as only_a,
-               count_if(y.success and not x.success) as only_b
-        from judged x join judged y on x.env = y.env and x.seed = y.seed and x.run = '{a}' and y.run = '{b}'
-        group by x.env order by x.env
-    """
-    rows = run_query(store, sql.format(a=a, b=b)).table.to_pylist()
-    if not rows:
-        raise CogError(f"{a} and {b} were judged on no common environment and seed: run `cog eval` on both")
-    for row in rows:
-        p = mcnemar(row["only_a"], row["only_b"])
+    for one in compare_runs(_store(root), a, b):
         say(
-            f"{row['env']}: {row['a']}/{row['n']} against {row['b']}/{row['n']} on the same seeds; "
-            f"only the first {row['only_a']}, only the second {row['only_b']}, p = {p:.2g} (exact McNemar)"
+            f"{one.env}: {one.a}/{one.episodes} against {one.b}/{one.episodes} on the same seeds; "
+            f"only the first {one.only_a}, only the second {one.only_b}, p = {one.p_value:.2g} (McNemar)"
         )
 
 
@@ -795,6 +767,7 @@ def demo_command(
 
 
 def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], seconds: float) -> None:  # noqa: ANN401
+    from trainers.lineage import lineage, sheets
     from trainers.report import Report, Score, render, text_table
     from trainers.runlog import read_metrics
 
@@ -813,78 +786,15 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
             f"in {seconds / 60:.1f} minutes."
         ),
         scores=scores,
-        sheets=_sheets(store, manifest),
+        sheets=sheets(store, manifest),
         curves={run: read_metrics(store, run) for run in runs},
-        lineage=_lineage(store, manifest, runs, [found for _, found in judged]),
+        lineage=lineage(store, manifest, [found for _, found in judged]),
     )
     store.write_text("report.html", render(report))
     say()
     say(text_table(scores))
     say()
     say(f"{seconds / 60:.1f} minutes · {store.path('report.html')}")
-
-
-def _sheets(store: Store, manifest: Any, rows: int = 4) -> list[Any]:  # noqa: ANN401 - lazily imported
-    import numpy as np
-
-    from cogdata.pictures import contact_sheet, png
-    from cogdata.samples import Sample, read_frames
-    from trainers.report import Sheet
-
-    sheets = []
-    for source in manifest.sources:
-        chosen = [row for row in manifest.episodes.to_pylist() if row["source"] == source][:rows]
-        pictures = []
-        for row in chosen:
-            frames = np.empty((row["steps"] + 1, *manifest.info.image_size, 3), np.uint8)
-            read_frames(store, Sample.of(row), frames)
-            pictures.append(frames)
-        caption = f"{source}: {', '.join(row['episode_id'] for row in chosen)}"
-        sheets.append(Sheet(caption, png(contact_sheet(pictures, moments=9))))
-    return sheets
-
-
-def _lineage(store: Store, manifest: Any, runs: list[str], evaluations: list[Any]) -> list[Any]:  # noqa: ANN401
-    from cogdata.parts import read_collection
-    from cogdata.runs import read_run
-    from trainers.report import Step
-
-    steps = [
-        Step(
-            f"Evaluation {found.name}",
-            {
-                "run": found.run,
-                "environment": found.rows["env"][0].as_py(),
-                "checkpoint": f"update {found.rows['update'][0].as_py():,}, weights "
-                f"{found.rows['checkpoint_digest'][0].as_py()[:16]}",
-                "seeds": f"{found.rows['seed'][0].as_py()} to {found.rows['seed'][-1].as_py()}",
-            },
-        )
-        for found in evaluations
-    ]
-    for run in runs:
-        info = read_run(store, run)
-        facts = {
-            "mixture": f"{info.mixture}@{info.mixture_version}",
-            "seed": str(info.seed),
-            "observation": info.obs,
-        }
-        steps.append(Step(f"Run {run}", facts, json.dumps(info.config, indent=2)))
-    info = manifest.info
-    counts = {
-        f"source {source}": f"{c.episodes:,} episodes, {c.transitions:,} transitions, "
-        f"{c.rewarded_after:,} rewarded"
-        for source, c in sorted(info.counts.items())
-    }
-    steps.append(Step(f"Mixture {info.ref}", {"digest": info.digest, **counts}, info.sql))
-    shards = manifest.episodes["shard"].to_pylist()
-    for name in sorted({shard.split("/")[1] for shard in shards}):
-        head = read_collection(store, name)
-        facts = {
-            key: str(value) for key, value in vars(head).items() if key not in ("name", "schema_version")
-        }
-        steps.append(Step(f"Collection {name}", facts))
-    return steps
 
 
 # --- entry -----------------------------------------------------------------------------------------------
