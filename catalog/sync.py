@@ -7,6 +7,7 @@ so it does not matter who wrote a file, when, or whether the writer lived to tel
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -36,7 +37,7 @@ from catalog.db import (
 from catalog.guard import plain
 from catalog.loaders import LOADERS, insert
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.store import Store, write_failed
 
 PATTERNS: Final = {
     "collection": "collections/*/collection.json",
@@ -207,7 +208,10 @@ def rebuild(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
         with connect(store, write=True, fresh=True, timeout_s=timeout_s) as con:
             return apply(con, store, scan(store))
     except duckdb.Error as error:
-        raise CogError(f"cannot write {catalog_path(store)}: {plain(error)}") from None
+        path = catalog_path(store)
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise write_failed(str(path), OSError(errno.ENOSPC, "")) from None
+        raise CogError(f"cannot write {path}: {plain(error)}") from None
 
 
 @contextmanager
