@@ -7,35 +7,33 @@ interrupted run that is resumed equals one that was not, bit for bit on a CPU wi
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final, Protocol
 
-import filelock
 import torch
 from torch import Tensor
 
-from cogdata.errors import CogError, unknown
+from cogdata.errors import CogError
 from cogdata.manifest import Manifest
 from cogdata.rng import derive_seed
-from cogdata.runs import RunInfo, RunState, read_run, read_state, write_run, write_state
+from cogdata.runs import RunInfo, RunState, read_state, write_state
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
-from trainers.algorithm import OBS_KINDS, Algorithm, Config
-from trainers.algos import algorithm_class, build, config_from_dict
+from trainers.algorithm import Algorithm
+from trainers.algos import build
 from trainers.batches import obs_spec, tensor_batch
 from trainers.checkpoint import list_checkpoints, load_training, save_checkpoint
+from trainers.request import TrainRequest, now, only_one, register, resume_request, run_id
 from trainers.runlog import RunLog
+
+__all__ = ["BatchSource", "OpenStream", "Progress", "TrainRequest", "resume_request", "run_id", "train"]
 
 PROGRESS_S: Final = 0.5
 """Shortest time between two calls of the progress callback."""
@@ -53,52 +51,6 @@ class BatchSource(Protocol):
 
 
 OpenStream = Callable[[StreamOptions], BatchSource]
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What to train.
-
-    Attributes:
-        algo: Key of ``ALGORITHMS``.
-        config: Its resolved configuration, :func:`trainers.algos.configure`; says updates and batch size.
-        preset: The named configuration it started from.
-        obs: "image", "image+robot" or "state".
-        seed: Root seed of weights, batches and noise.
-        device: torch device.
-        threads: torch threads on a CPU; they are part of what makes a run repeatable bit for bit.
-        checkpoint_every: Updates between checkpoints.
-        log_every: Updates between lines of metrics.
-        tensorboard: Whether to write event files.
-    """
-
-    algo: str
-    config: Config
-    preset: str = "fast"
-    obs: str = "state"
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 2
-    checkpoint_every: int = 1_000
-    log_every: int = 100
-    tensorboard: bool = True
-
-    def __post_init__(self) -> None:
-        """Check ranges and that the configuration is this algorithm's."""
-        expected = type(algorithm_class(self.algo).presets["fast"])
-        if not isinstance(self.config, expected):
-            raise CogError(
-                f"algorithm {self.algo!r} takes a {expected.__name__}, found {type(self.config).__name__}"
-            )
-        if self.obs not in OBS_KINDS:
-            raise unknown("observation", self.obs, OBS_KINDS)
-        for name in ("threads", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise CogError(f"device {self.device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 @dataclass(frozen=True)
@@ -129,35 +81,6 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def run_id(manifest: Manifest, request: TrainRequest) -> str:
-    """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length is not part of it."""
-    identity = {
-        "config": {name: value for name, value in request.config.to_dict().items() if name != "updates"},
-        "obs": request.obs,
-        "mixture": manifest.info.digest,
-    }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    tail = f"s{request.seed}-{digest}"
-    return f"{request.algo}-{manifest.info.name[: 64 - len(request.algo) - len(tail) - 2]}-{tail}"
-
-
-def resume_request(store: Store, run: str, *, updates: int | None = None) -> TrainRequest:
-    """Make the request that goes on with a run, to its own number of updates or another one.
-
-    Args:
-        store: Where it is.
-        run: Run id.
-        updates: Gradient steps of the whole run; None: as asked for at first.
-
-    Raises:
-        CogError: No such run.
-    """
-    info = read_run(store, run)
-    config = config_from_dict(info.algo, info.config)
-    config = replace(config, updates=info.updates if updates is None else updates)
-    return TrainRequest(info.algo, config, info.preset, info.obs, info.seed, info.device)
-
-
 def train(
     store: Store,
     manifest: Manifest,
@@ -182,8 +105,8 @@ def train(
         CogError: A number was not finite (the state says "diverged"), or another process trains this run.
     """
     run = run_id(manifest, request)
-    with _only_one(store, run):
-        info = _register(store, run, manifest, request)
+    with only_one(store, run):
+        info = register(store, run, manifest, request)
         state = read_state(store, run)
         if state is not None and state.updates_done >= request.config.updates:
             return info, state
@@ -202,52 +125,6 @@ def train(
             return info, session.go(open_stream(options).batches(learner.updates_done))
         finally:
             log.close()
-
-
-def _register(store: Store, run: str, manifest: Manifest, request: TrainRequest) -> RunInfo:
-    """Write ``run.json``, or lengthen the run that is there."""
-    info = RunInfo(
-        run=run,
-        mixture=manifest.info.name,
-        mixture_version=manifest.info.version,
-        mixture_digest=manifest.info.digest,
-        algo=request.algo,
-        preset=request.preset,
-        obs=request.obs,
-        seed=request.seed,
-        updates=request.config.updates,
-        batch_size=request.config.batch_size,
-        config=request.config.to_dict(),
-        device=request.device,
-        created_at=_now(),
-        cogdata_version=version("cogdata"),
-    )
-    if store.exists(f"runs/{run}/run.json"):
-        there = read_run(store, run)
-        if there.updates >= info.updates:
-            return there
-        info = replace(there, updates=info.updates, config=info.config)
-    write_run(store, info)
-    return info
-
-
-@contextmanager
-def _only_one(store: Store, run: str) -> Iterator[None]:
-    """Keep a second process out of a run (stores on one machine; object stores have no locks)."""
-    if not store.is_local:
-        yield
-        return
-    path = store.path(f"runs/{run}/.lock")
-    store.write_bytes(f"runs/{run}/.lock", b"") if not store.exists(f"runs/{run}/.lock") else None
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise CogError(f"run {run!r} is being trained by another process") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -405,7 +282,7 @@ class _Session:
 
     def _write_state(self, status: str, updates_done: int | None = None) -> RunState:
         done = self.learner.updates_done if updates_done is None else updates_done
-        state = RunState(status, done, self.seconds, _now())
+        state = RunState(status, done, self.seconds, now())
         write_state(self.store, self.info.run, state)
         return state
 
@@ -419,7 +296,3 @@ def _closing(batches: Iterator[Batch]) -> Iterator[None]:
         close = getattr(batches, "close", None)
         if close is not None:
             close()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

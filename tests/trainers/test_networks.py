@@ -14,12 +14,11 @@ from trainers.networks import (
     Flow,
     GaussianPolicy,
     PaperEncoder,
-    Vectors,
     follow,
-    quaternion_starts,
     tanh_normal,
     tanh_normal_log_density,
 )
+from trainers.vectors import Vectors, quaternion_starts
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.7, -1.0), (-1.2, -0.3)])

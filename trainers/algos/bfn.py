@@ -43,22 +43,16 @@ class BfnConfig(Config):
     encoder: str = "fast"  # of images: "fast" or "paper"
     crop_px: int = 4  # padding of the random crop in training (published code, spec §4)
     discount: float = 0.95  # γ; what drives learning is the contrast it makes (spec §6)
-    target_rate: float = (
-        0.04  # τ of the target critics (spec §6: .02; ours learns the grasp in half the updates)
-    )
-    average_rate: float = (
-        0.005  # of the average that proposes and acts; 1/n until the n-th update exceeds it (ours)
-    )
-    learning_rate: float = 5e-4  # of Adam, all networks (spec §6: 3e-4)
+    target_rate: float = 0.04  # τ of the target critics (spec §6: .02; docs/learning.md)
+    average_rate: float = 0.005  # of the average that proposes and acts; at first 1/n (ours)
+    learning_rate: float = 1e-3  # of Adam, all networks (spec §6: 3e-4; docs/learning.md)
     backup_samples: int = 4  # N: proposals at s' whose best is the target (spec §6)
     acting_samples: int = 16  # N': proposals of which the best is taken (spec §6)
     flow_steps: int = 5  # Euler steps from noise to action (spec §6)
     flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (spec §6)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (spec §6)
     critics: int = 2  # E (spec §6)
-    half_proposals: bool = (
-        True  # flow of the backup's proposals in bfloat16, where the processor has it (ours)
-    )
+    half_proposals: bool = True  # those of the backup in bfloat16 where the processor has it (ours)
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
 
     def __post_init__(self) -> None:
@@ -119,6 +113,7 @@ class Bfn(Algorithm):
             "paper": BfnConfig(
                 updates=300_000,
                 encoder="paper",
+                learning_rate=3e-4,
                 flow_widths=(1024, 512, 512),
                 critic_widths=(1024, 512, 256),
                 flow_steps=10,

@@ -1,0 +1,147 @@
+"""What to train, and the name it gets: asking for the same thing again means the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import filelock
+import torch
+
+from cogdata.errors import CogError, unknown
+from cogdata.manifest import Manifest
+from cogdata.runs import RunInfo, read_run, write_run
+from cogdata.store import Store
+from trainers.algorithm import OBS_KINDS, Config
+from trainers.algos import algorithm_class, config_from_dict
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train.
+
+    Attributes:
+        algo: Key of ``ALGORITHMS``.
+        config: Its resolved configuration, :func:`trainers.algos.configure`; says updates and batch size.
+        preset: The named configuration it started from.
+        obs: "image", "image+robot" or "state".
+        seed: Root seed of weights, batches and noise.
+        device: torch device.
+        threads: torch threads on a CPU; they are part of what makes a run repeatable bit for bit.
+        checkpoint_every: Updates between checkpoints.
+        log_every: Updates between lines of metrics.
+        tensorboard: Whether to write event files.
+    """
+
+    algo: str
+    config: Config
+    preset: str = "fast"
+    obs: str = "state"
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 2
+    checkpoint_every: int = 1_000
+    log_every: int = 100
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        """Check ranges and that the configuration is this algorithm's."""
+        expected = type(algorithm_class(self.algo).presets["fast"])
+        if not isinstance(self.config, expected):
+            raise CogError(
+                f"algorithm {self.algo!r} takes a {expected.__name__}, found {type(self.config).__name__}"
+            )
+        if self.obs not in OBS_KINDS:
+            raise unknown("observation", self.obs, OBS_KINDS)
+        for name in ("threads", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise CogError(f"device {self.device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def run_id(manifest: Manifest, request: TrainRequest) -> str:
+    """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length is not part of it."""
+    identity = {
+        "config": {name: value for name, value in request.config.to_dict().items() if name != "updates"},
+        "obs": request.obs,
+        "mixture": manifest.info.digest,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    tail = f"s{request.seed}-{digest}"
+    return f"{request.algo}-{manifest.info.name[: 64 - len(request.algo) - len(tail) - 2]}-{tail}"
+
+
+def resume_request(store: Store, run: str, *, updates: int | None = None) -> TrainRequest:
+    """Make the request that goes on with a run, to its own number of updates or another one.
+
+    Args:
+        store: Where it is.
+        run: Run id.
+        updates: Gradient steps of the whole run; None: as asked for at first.
+
+    Raises:
+        CogError: No such run.
+    """
+    info = read_run(store, run)
+    config = config_from_dict(info.algo, info.config)
+    config = replace(config, updates=info.updates if updates is None else updates)
+    return TrainRequest(info.algo, config, info.preset, info.obs, info.seed, info.device)
+
+
+def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) -> RunInfo:
+    """Write ``run.json``, or lengthen the run that is there."""
+    info = RunInfo(
+        run=run,
+        mixture=manifest.info.name,
+        mixture_version=manifest.info.version,
+        mixture_digest=manifest.info.digest,
+        algo=request.algo,
+        preset=request.preset,
+        obs=request.obs,
+        seed=request.seed,
+        updates=request.config.updates,
+        batch_size=request.config.batch_size,
+        config=request.config.to_dict(),
+        device=request.device,
+        created_at=now(),
+        cogdata_version=version("cogdata"),
+    )
+    if store.exists(f"runs/{run}/run.json"):
+        there = read_run(store, run)
+        if there.updates >= info.updates:
+            return there
+        info = replace(there, updates=info.updates, config=info.config)
+    write_run(store, info)
+    return info
+
+
+@contextmanager
+def only_one(store: Store, run: str) -> Iterator[None]:
+    """Keep a second process out of a run (stores on one machine; object stores have no locks)."""
+    if not store.is_local:
+        yield
+        return
+    path = store.path(f"runs/{run}/.lock")
+    store.write_bytes(f"runs/{run}/.lock", b"") if not store.exists(f"runs/{run}/.lock") else None
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise CogError(f"run {run!r} is being trained by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def now() -> str:
+    """The time, ISO, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,112 @@
+"""The vector part of observations as features: numbers, rotations, ways from the hand to things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from cogdata.schema import ROBOT_NAMES
+from trainers.algorithm import ObsSpec, TensorObs
+
+STD_FLOOR: Final = 1e-3
+"""Smallest standard deviation a vector input is divided by: 1 mm, or about a tenth of a degree."""
+
+NORMALISED_LIMIT: Final = 10.0
+"""Vector inputs are clipped to so many standard deviations: worlds reach states that data do not hold."""
+
+COARSE_M: Final = 0.05
+FINE_M: Final = 0.02
+"""Units of the way from the end effector to a thing: about their spread, and about a finger's clearance."""
+
+
+def _rotation_rows() -> tuple[Tensor, Tensor]:
+    """Matrix (16, 6) and shift (6,) that turn q qᵀ, flattened, into two columns of q's rotation matrix."""
+    x, y, z, w = range(4)
+    entries = [  # each entry of the columns: shift, then (factor, i, j) of products q_i q_j
+        (1.0, [(-2.0, y, y), (-2.0, z, z)]),
+        (0.0, [(2.0, x, y), (2.0, z, w)]),
+        (0.0, [(2.0, x, z), (-2.0, y, w)]),
+        (0.0, [(2.0, x, y), (-2.0, z, w)]),
+        (1.0, [(-2.0, x, x), (-2.0, z, z)]),
+        (0.0, [(2.0, y, z), (2.0, x, w)]),
+    ]
+    matrix = torch.zeros(16, 6)
+    for column, (_, products) in enumerate(entries):
+        for factor, i, j in products:
+            matrix[4 * i + j, column] += factor
+    return matrix, torch.tensor([shift for shift, _ in entries])
+
+
+def quaternion_starts(names: Sequence[str]) -> list[int]:
+    """Find the quaternions in a vector by its names: four in a row that end in qx, qy, qz, qw."""
+    ends = [name.rsplit("_", 1)[-1] for name in names]
+    return [index for index in range(len(ends) - 3) if ends[index : index + 4] == ["qx", "qy", "qz", "qw"]]
+
+
+def position_starts(names: Sequence[str]) -> list[int]:
+    """Find the positions in a vector by its names: three in a row that end in x_m, y_m, z_m."""
+    return [
+        index
+        for index in range(len(names) - 2)
+        if [name[-4:] for name in names[index : index + 3]] == ["_x_m", "_y_m", "_z_m"]
+    ]
+
+
+class Vectors(nn.Module):
+    """Turn the vector part of observations into features.
+
+    Numbers are normalised. A quaternion q becomes two columns of its rotation matrix: q and -q are the same
+    rotation, simulators give either, and a network should not see the difference. Of every position the way
+    there from the end effector is added, coarse and fine: what a grasp depends on is a centimetre between two
+    numbers that both vary by decimetres.
+    """
+
+    plain: Tensor
+    turned: Tensor
+    end_effector: Tensor
+    things: Tensor
+    mean: Tensor
+    inverse_std: Tensor
+    matrix: Tensor
+    shift: Tensor
+
+    def __init__(self, spec: ObsSpec) -> None:
+        super().__init__()
+        self.parts = tuple(part for part in ("robot", "scene") if part in spec.parts)
+        names = (*ROBOT_NAMES, *spec.scene_fields) if "scene" in self.parts else ROBOT_NAMES
+        starts = quaternion_starts(names)
+        turned = {start + offset for start in starts for offset in range(4)}
+        end_effector, *things = position_starts(names)
+        plain = [index for index in range(len(names)) if index not in turned]
+        matrix, shift = _rotation_rows()
+        mean, std = torch.tensor(spec.mean, dtype=torch.float32), torch.tensor(spec.std, dtype=torch.float32)
+        constants = {
+            "plain": torch.tensor(plain),
+            "turned": torch.tensor([[start + offset for offset in range(4)] for start in starts]),
+            "end_effector": torch.arange(end_effector, end_effector + 3),
+            "things": torch.tensor([[start, start + 1, start + 2] for start in things], dtype=torch.long),
+            "mean": mean[plain],
+            "inverse_std": 1 / std[plain].clamp(min=STD_FLOOR),
+            "matrix": matrix,
+            "shift": shift,
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+        self.dim = len(plain) + 6 * len(starts) + 6 * len(things)
+
+    def forward(self, obs: TensorObs) -> Tensor:
+        """Read robot and scene as the specification names them: (B, V) → (B, D)."""
+        found = [getattr(obs, part) for part in self.parts]
+        vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
+        scaled = (vector[:, self.plain] - self.mean) * self.inverse_std
+        q = vector[:, self.turned]  # (B, rotations, 4)
+        columns = (q.unsqueeze(3) * q.unsqueeze(2)).flatten(2) @ self.matrix + self.shift
+        features = [scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), columns.flatten(1)]
+        if len(self.things):
+            way = vector[:, self.things] - vector[:, self.end_effector].unsqueeze(1)  # (B, things, 3)
+            features += [(way / COARSE_M).clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT).flatten(1)]
+            features += [torch.tanh(way / FINE_M).flatten(1)]
+        return torch.cat(features, dim=1)
