@@ -16,8 +16,10 @@ from torch import Tensor
 from cogdata.errors import CogError
 from cogdata.runs import list_runs, read_run, read_state
 from cogdata.store import Store
-from cogdata.stream import StreamOptions
+from cogdata.stream import Stream, StreamOptions
 from cogdata.transitions import Batch
+from tests.synthetic import make_manifest as synthetic_manifest
+from tests.synthetic import write_episodes
 from tests.trainers.toy import KINDS, ToyStream, make_manifest, small_config
 from trainers.algos import ALGORITHMS
 from trainers.algos.bc import Bc
@@ -251,3 +253,20 @@ def test_a_bad_request_is_refused(fields: dict[str, Any], said: str) -> None:
         make_request(**fields)
     with pytest.raises(CogError, match="algorithm 'bc' takes a BcConfig, found BfnConfig"):
         TrainRequest("bc", small_config("bfn"))
+
+
+@pytest.mark.parametrize("obs", KINDS)
+def test_a_run_learns_from_a_real_stream(store: Store, obs: str) -> None:
+    """Episodes in shards, a mixture in memory, the prefetching stream: what ``cog train`` puts together."""
+    rows = write_episodes(store, "synthetic", 6, size=16)
+    manifest = synthetic_manifest(rows, ["prior"] * 3 + ["task"] * 3, weights={"prior": 0.5, "task": 0.5})
+    request = make_request(obs=obs)
+
+    def open_stream(options: StreamOptions) -> Stream:
+        return Stream(store, manifest, options)
+
+    info, state = train(store, manifest, request, open_stream=open_stream)
+    assert (state.status, state.updates_done, info.mixture) == ("finished", 6, "synthetic")
+    again, _ = train(store, manifest, replace(request, seed=1), open_stream=open_stream)
+    first, second = (read_metrics(store, run)[-1]["q_mean"] for run in (info.run, again.run))
+    assert first != second
