@@ -782,8 +782,8 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
         title="Place in tray: two skills joined that nobody ever showed together",
         summary=(
             f"Weak grasps without reward and placements that start in the gripper, in one mixture; state "
-            f"observations; judged on {scores[0].episodes} scenes per start. Collected, trained and judged "
-            f"in {seconds / 60:.1f} minutes."
+            f"observations; judged on {scores[0].episodes} scenes per start. The command took "
+            f"{seconds / 60:.1f} minutes."
         ),
         scores=scores,
         sheets=sheets(store, manifest),
@@ -791,6 +791,8 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
         lineage=lineage(store, manifest, [found for _, found in judged]),
     )
     store.write_text("report.html", render(report))
+    figures = [vars(score) | {"rate": score.rate} for score in scores]
+    store.write_text("report.json", json.dumps({"seconds": round(seconds), "scores": figures}, indent=2))
     say()
     say(text_table(scores))
     say()

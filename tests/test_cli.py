@@ -230,6 +230,7 @@ def test_the_demo_in_small(run: Run, tmp_path: Path) -> None:
     assert said.code == 0, said
     assert "behaviour cloning" in said.out
     page = (root / "report.html").read_text()
+    assert len(json.loads((root / "report.json").read_text())["scores"]) == 4
     assert page.count("data:image/png;base64,") == 2
     assert "place_in_tray@1" in page
     assert "cog/PlaceTray-v0" in page
