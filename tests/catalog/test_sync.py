@@ -362,7 +362,9 @@ def test_a_full_disk_is_said_and_the_older_catalog_still_answers(
         raise duckdb.IOException("IO Error: Could not write all bytes to file: No space left on device")
 
     monkeypatch.setattr(sync, "apply", full)
-    wanted = r"^cannot write .*/catalog\.duckdb: the disk is full: free some space and run the same command again$"
+    wanted = (
+        r"^cannot write .*/catalog\.duckdb: the disk is full: free some space and run the same command again$"
+    )
     with pytest.raises(CogError, match=wanted):
         sync.sync(tray)
     assert episode_count(tray) == 21
