@@ -13,9 +13,15 @@ from cogdata.intervals import mcnemar
 from cogdata.runs import read_run
 from cogdata.store import Store
 
-_RUNS: Final = """
-    with judged as (
-        select run, env, update, count(*) as n, avg(success::int) as rate from evaluations group by all
+_ONCE: Final = """
+    select * from evaluations
+    qualify row_number() over (partition by run, env, update, seed order by created_at desc) = 1
+"""
+"""A seed that was judged twice at one update counts once."""
+
+_RUNS: Final = f"""
+    with once as ({_ONCE}), judged as (
+        select run, env, update, count(*) as n, avg(success::int) as rate from once group by all
     ), newest as (
         select run, env, n, rate from judged
         qualify row_number() over (partition by run, env order by update desc) = 1
@@ -25,10 +31,11 @@ _RUNS: Final = """
     from runs r left join newest n using (run) order by r.created_at, r.run, n.env
 """
 
-_JUDGED: Final = """
+_JUDGED: Final = f"""
+    with once as ({_ONCE})
     select env, update, count(*) as episodes, count_if(success) as successes,
            round(avg(success::int), 3) as success
-    from evaluations where run = '{run}' group by all order by env, update
+    from once where run = '{{run}}' group by all order by env, update
 """
 
 _PAIRED: Final = """

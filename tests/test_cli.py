@@ -195,7 +195,9 @@ def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
         run("query", 'select seed, "update", success from evaluations order by seed', "--format", "json").out
     )
     assert rows == [{"seed": 3, "update": 5, "success": False}, {"seed": 4, "update": 5, "success": False}]
-    assert name in run("runs", "ls").out
+    run("eval", name, "--env", PICK, "--seeds", "3:4", "--workers", "1")
+    judged_again = [line.split() for line in run("runs", "ls").out.splitlines() if name in line]
+    assert [line[-2:] for line in judged_again] == [["2", "0"]]  # a seed that was judged twice counts once
     assert '"updates_done": 5' in run("runs", "show", name).out
 
 
