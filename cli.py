@@ -481,7 +481,7 @@ def train_command(
     from cogdata.manifest import read_manifest
     from cogdata.runs import read_run
     from trainers.algos import configure
-    from trainers.train import TrainRequest, resume_request
+    from trainers.request import TrainRequest, resume_request
 
     store = _store(root)
     budget = _bytes(memory)
@@ -551,7 +551,8 @@ def _train(store: Store, manifest: Any, request: Any, memory: int | None) -> str
     from dataclasses import replace
 
     from cogdata.stream import open_stream
-    from trainers.train import Progress, run_id, train
+    from trainers.request import run_id
+    from trainers.train import Progress, train
 
     run = run_id(manifest, request)
     note(
@@ -741,7 +742,7 @@ def demo_command(
     from cogdata.manifest import read_manifest
     from collectors.collect import plan, request
     from trainers.algos import configure
-    from trainers.train import TrainRequest
+    from trainers.request import TrainRequest
 
     began, store, count, chosen = time.monotonic(), _store(root), _workers(workers), _seeds(None, episodes)
     for policy, wanted in (("weak_grasp", prior), ("place", task)):

@@ -27,7 +27,8 @@ from cogdata.transitions import Batch, Observation
 from trainers.algorithm import OBS_KINDS
 from trainers.algos import ALGORITHMS, build, configure
 from trainers.batches import obs_spec, tensor_batch
-from trainers.train import TrainRequest, train
+from trainers.request import TrainRequest
+from trainers.train import train
 
 SCENE = (
     "object_x_m", "object_y_m", "object_z_m", "object_qx", "object_qy", "object_qz", "object_qw",

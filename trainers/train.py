@@ -30,10 +30,8 @@ from trainers.algorithm import Algorithm
 from trainers.algos import build
 from trainers.batches import obs_spec, tensor_batch
 from trainers.checkpoint import list_checkpoints, load_training, save_checkpoint
-from trainers.request import TrainRequest, now, only_one, register, resume_request, run_id
+from trainers.request import TrainRequest, now, only_one, register, run_id
 from trainers.runlog import RunLog
-
-__all__ = ["BatchSource", "OpenStream", "Progress", "TrainRequest", "resume_request", "run_id", "train"]
 
 PROGRESS_S: Final = 0.5
 """Shortest time between two calls of the progress callback."""

@@ -6,8 +6,9 @@ import torch
 
 from tests.trainers.toy import PLACES, make_spec, move, observe, seeded, small_learner, stitching, tensors
 from trainers.algos.bc import Bc
-from trainers.algos.bfn import Bfn, absorbing_target, continuing_target
+from trainers.algos.bfn import Bfn
 from trainers.batches import tensor_obs
+from trainers.targets import absorbing_target, continuing_target
 
 
 def test_absorbing_target_by_hand() -> None:

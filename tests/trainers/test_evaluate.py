@@ -22,7 +22,8 @@ from tests.trainers.toy import (
 )
 from trainers.algorithm import Algorithm, TensorObs
 from trainers.evaluate import WORLDS, Policy, World, evaluate, open_policy, write_evaluation
-from trainers.train import TrainRequest, train
+from trainers.request import TrainRequest
+from trainers.train import train
 
 TOY = World("toy/Chain-v0", ToyEnv)
 

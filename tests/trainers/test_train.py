@@ -25,8 +25,9 @@ from trainers.algos import ALGORITHMS
 from trainers.algos.bc import Bc
 from trainers.algos.bfn import Bfn
 from trainers.checkpoint import list_checkpoints
+from trainers.request import TrainRequest, resume_request, run_id
 from trainers.runlog import read_metrics
-from trainers.train import Progress, TrainRequest, resume_request, run_id, train
+from trainers.train import Progress, train
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
 from trainers.augment import augment
 from trainers.networks import Critics, Flow, Inputs, follow
+from trainers.targets import TARGETS
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,6 @@ class BfnModel(nn.Module):
             nn.init.zeros_(
                 parameter
             )  # nothing is worth anything yet: a random value takes 1/(1-γ) sweeps to forget
-
-
-def absorbing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
-    """Target r + γ (1 - end) V(s'), where a reward or a termination is the end (B,)."""
-    end = terminated | (reward > 0)
-    return torch.where(end, reward, reward + discount * next_value)
-
-
-def continuing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
-    """Target r + γ (1 - terminated) V(s'); a success goes on and is rewarded again (B,)."""
-    return torch.where(terminated, reward, reward + discount * next_value)
-
-
-TARGETS = {"absorbing": absorbing_target, "continuing": continuing_target}
-"""What ``success`` of a configuration may be → the target it means."""
 
 
 @functools.cache

@@ -30,7 +30,6 @@ import torch
 from torch import Tensor, nn
 
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.algos.bfn import TARGETS
 from trainers.augment import augment
 from trainers.networks import (
     LOG_HALF,
@@ -40,6 +39,7 @@ from trainers.networks import (
     tanh_normal,
     tanh_normal_log_density,
 )
+from trainers.targets import TARGETS
 
 PUBLISHED_VALUE: Final = 100.0
 """Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale its settings belong to."""
