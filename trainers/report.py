@@ -109,11 +109,20 @@ def text_table(scores: Sequence[Score]) -> str:
 
 
 def _grid(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
-    envs = list(dict.fromkeys(score.env for score in scores))
-    methods = list(dict.fromkeys(score.method for score in scores))
-    cells = {(score.method, score.env): score for score in scores}
-    rows = [[method, *(str(cells.get((method, env), "–")) for env in envs)] for method in methods]
-    return ["success [95 % interval]", *envs], rows
+    """Pivot scores, rows and columns in order of first appearance; of a cell given twice the last counts."""
+    import polars as pl
+
+    title = "success [95 % interval]"
+    cells = pl.DataFrame(
+        {
+            title: [score.method for score in scores],
+            "env": [score.env for score in scores],
+            "cell": [str(score) for score in scores],
+        },
+        schema={title: pl.String, "env": pl.String, "cell": pl.String},
+    )
+    table = cells.pivot("env", index=title, values="cell", aggregate_function="last", maintain_order=True)
+    return table.columns, [list(row) for row in table.fill_null("–").iter_rows()]
 
 
 def smooth(values: Sequence[float], weight: float = SMOOTHING) -> list[float]:
