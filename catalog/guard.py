@@ -51,7 +51,8 @@ _HINTS: Final = {
 _STAR_KEYS: Final = {"class", "type", "query_location", "query_location_length"}
 _PLAIN_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _COMMENTS: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-_EXPLAIN: Final = re.compile(rf"{_COMMENTS}explain\b{_COMMENTS}(?:analyze\b|\([^)]*\))?", re.I | re.S)
+_EXPLAIN: Final = re.compile(r"explain\s+(?:(analy[sz]e)\b\s*)?+(?=[a-z])", re.I | re.A)
+_EXPLAINED: Final = frozenset({"SELECT", "WITH", "VALUES", "FROM", "DESCRIBE", "DESC", "SUMMARIZE", "SHOW"})
 _FIRST_WORD: Final = re.compile(rf"{_COMMENTS}\(*\s*(\w+)", re.S)
 
 
@@ -60,7 +61,7 @@ class Statement:
     """One statement that only reads.
 
     Attributes:
-        sql: Its text.
+        sql: Its text, as it was checked: run this and nothing else.
         tables: Names after FROM and JOIN, lower case.
         describes: View that it describes and nothing else (``describe episodes``), or None.
         lists_tables: Whether it is ``show tables``.
@@ -93,8 +94,9 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
     if len(statements) > 1:
         raise CogError(f"one statement at a time: {len(statements)} found, separated by ';'")
     kind, text = statements[0].type, statements[0].query
+    prefix = ""
     if kind == duckdb.StatementType.EXPLAIN:
-        text = _EXPLAIN.sub("", text, count=1)
+        prefix, text = _explained(con, text)
     elif kind == duckdb.StatementType.MULTI:
         raise CogError("PIVOT needs its values spelled out: pivot t on source in ('prior', 'task') …")
     elif kind != duckdb.StatementType.SELECT:
@@ -109,7 +111,29 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
         and node.get("table_name")
     )  # fmt: skip
     shown = _shown(tree) if kind == duckdb.StatementType.SELECT else None
-    return Statement(sql, names, shown if shown in VIEWS else None, shown == '"tables"')
+    return Statement(prefix + text, names, shown if shown in VIEWS else None, shown == '"tables"')
+
+
+def _explained(con: duckdb.DuckDBPyConnection, text: str) -> tuple[str, str]:
+    """Take an EXPLAIN apart: the prefix to run, in our words, and the statement that it explains.
+
+    The statement has to stand right after the prefix. No comment and no list of options comes between, so what
+    is checked is what DuckDB explains.
+    """
+    match = _EXPLAIN.match(text)
+    if not match:
+        raise CogError("EXPLAIN takes a statement right after it: explain [analyze] select …")
+    body = text[match.end() :]
+    try:
+        statements = con.extract_statements(body)
+    except duckdb.Error:
+        raise _refused(_verb(body)) from None
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise _refused(_verb(body))
+    body = statements[0].query
+    if _verb(body) not in _EXPLAINED:
+        raise _refused(_verb(body))
+    return "EXPLAIN ANALYZE " if match[1] else "EXPLAIN ", body
 
 
 def _verb(text: str) -> str:

@@ -79,7 +79,7 @@ def run_query(store: Store, sql: str, *, limit: int | None = None) -> QueryResul
             add_steps(con, store)
         _lock_down(con, store)
         with translated(store, sql):
-            return _fetch(con.sql(sql), limit)
+            return _fetch(con.sql(statement.sql), limit)
 
 
 @contextmanager

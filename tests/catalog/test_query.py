@@ -21,6 +21,7 @@ from tests.catalog.support import collect_into
 READS = "a query only reads, with SELECT, WITH, VALUES, FROM, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN"
 KEEP = "to keep a result choose --format csv, json or parquet"
 NAME_IT = "name an intermediate result by WITH name AS (…)"
+EXPLAINED = "EXPLAIN takes a statement right after it: explain [analyze] select …"
 EMPTY = 'the query is empty: type SQL, for example "select env, count(*) from episodes group by 1"'
 OUTSIDE = "is refused: SQL reads no files outside the store"
 KNOWN = "known: collections, episodes, evaluations, mixture_episodes, mixtures, parts, runs, steps"
@@ -143,7 +144,14 @@ def test_describe_summarize_show_and_explain(shop: Store) -> None:
          f"DELETE is refused: {READS}"),
         ("explain insert into base.files values ('a', 'b', 'c', null)", f"INSERT is refused: {READS}"),
         ("explain analyze copy (select 1) to 'x.csv'", f"COPY is refused: {READS}; {KEEP}"),
-        ("explain (analyze) delete from base.files", f"DELETE is refused: {READS}"),
+        ("explain analyze with x as (delete from base.files returning *) from x",
+         f"DELETE is refused: {READS}"),
+        ("explain (analyze) delete from base.files", EXPLAINED),
+        ("explain (format json) select 1", EXPLAINED),
+        ("explain (select 1)", EXPLAINED),
+        ("explain analyze (select 1)", EXPLAINED),
+        ("explain /* why */ select 1", EXPLAINED),
+        ("explain -- why\n select 1", EXPLAINED),
         ("select 1; select 2", "one statement at a time: 2 found, separated by ';'"),
         ("", EMPTY),
         ("-- nothing", EMPTY),
@@ -179,6 +187,67 @@ def test_a_way_out_of_the_store_is_refused(shop: Store) -> None:
     outside = f"{shop.url}/../secret.txt"
     Path(outside).resolve().write_text("secret")
     assert complaint(shop, f"from read_text('{outside}')").endswith(OUTSIDE)
+
+
+HIDDEN = [
+    "explain (analyze /* ) select 1 -- */) {copy}",
+    "explain (analyze /* ) */) {copy}",
+    "explain /* ( */ (analyze /* ) select 1 -- */) {copy}",
+    "explain /* /* */ select 1 -- */ */ analyze {copy}",
+    "explain analyze /* /* */ select 1 -- */ */ {copy}",
+    "explain /* */ analyze {copy}",
+    "explain -- analyze select 1\n analyze {copy}",
+    "explain -- ) select 1\r(analyze) {copy}",
+    'explain (analyze, "a)select 1--" 1) {copy}',
+    "explain (analyze, format ')select 1--') {copy}",
+    "explain (analyze, format $$)select 1--$$) {copy}",
+    "explain (analyze, format $a$)select 1--$a$) {copy}",
+    "explain (analyze, format e'\\')select 1--') {copy}",
+    "explain analyze {copy}",
+    "explain analyse {copy}",
+    "explain\u00a0(analyze) {copy}",
+    "explain analyze describe {copy}",
+    "/* explain select 1 */ explain(analyze) {copy}",
+    "explain analyze select 1; explain analyze {copy}",
+    "explain analyze with x as ({copy}) from x",
+    "explain analyze from ({copy})",
+    "from (explain analyze {copy})",
+    "describe {copy}",
+    "describe ({copy})",
+    "describe /* ) select 1 -- */ {copy}",
+    "desc {copy}",
+    "summarize {copy}",
+    "summarize ({copy})",
+    "summarize with x as ({copy}) from x",
+    "show {copy}",
+    "show ({copy})",
+    "from (describe {copy})",
+    "from (summarize {copy})",
+]
+
+
+@pytest.mark.parametrize("sql", HIDDEN)
+def test_a_write_hides_nowhere(shop: Store, sql: str) -> None:
+    target = Path(shop.url) / "mixtures" / "m" / "v1" / "stats.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("{}")
+    complaint(shop, sql.format(copy=f"copy (select 1 as x) to '{target}' (format csv)"))
+    assert target.read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "explain select ')' /* ( */ as a -- )",
+        "/* why */ explain analyze select count(*) from episodes;",
+        "explain analyze with a as (select 1 as x) from a",
+        "explain values (1)",
+        "EXPLAIN\n\tfrom episodes",
+        "explain describe episodes",
+    ],
+)
+def test_what_only_reads_is_explained(shop: Store, sql: str) -> None:
+    assert run_query(shop, sql).table.column_names == ["explain_key", "explain_value"]
 
 
 def test_the_stores_own_files_can_be_read(shop: Store) -> None:
