@@ -117,7 +117,7 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
 def _explained(con: duckdb.DuckDBPyConnection, text: str) -> tuple[str, str]:
     """Take an EXPLAIN apart: the prefix to run, in our words, and the statement that it explains.
 
-    The statement has to stand right after the prefix. No comment and no list of options comes between, so what
+    The statement has to stand right after the prefix: no comment and no list of options comes between. So what
     is checked is what DuckDB explains.
     """
     match = _EXPLAIN.match(text)
@@ -168,6 +168,9 @@ def _check_node(node: dict[str, Any]) -> None:
     kind = str(node.get("type", ""))
     if kind.endswith("_NODE") and kind not in _PLAIN_NODES:
         raise _refused(kind.split("_")[0])
+    path = [str(name).lower() for name in node.get("qualified_name", {}).get("path", ())]
+    if kind == "BASE_TABLE" and len(path) > 1 and path[-1] == "steps" and path[0] != "temp":
+        raise CogError(f"{'.'.join(path)} has no rows of its own: write steps, without a prefix")
     if kind == "TABLE_FUNCTION":
         name = str(node["function"]["function_name"]).lower()
         if name not in TABLE_FUNCTIONS:

@@ -183,6 +183,15 @@ def test_functions_that_do_more_than_read_are_refused(shop: Store, function: str
     assert complaint(shop, f"from {function}").startswith(f"{name}() is refused after FROM: query one of ")
 
 
+@pytest.mark.parametrize("name", ["main.steps", "catalog.main.steps", "base.steps", "catalog.base.Steps"])
+def test_steps_has_no_prefix(shop: Store, name: str) -> None:
+    line = f"{name.lower()} has no rows of its own: write steps, without a prefix"
+    assert complaint(shop, f"select count(*) from {name}") == line
+    assert complaint(shop, f"explain analyze select 1 where exists (from {name})") == line
+    assert complaint(shop, f"summarize {name}") == line
+    assert run_query(shop, "select count(*) n from main.episodes").table.to_pylist() == [{"n": 9}]
+
+
 def test_a_way_out_of_the_store_is_refused(shop: Store) -> None:
     outside = f"{shop.url}/../secret.txt"
     Path(outside).resolve().write_text("secret")
