@@ -39,9 +39,12 @@ _JUDGED: Final = f"""
 """
 
 _PAIRED: Final = """
-    with judged as (
-        select run, env, seed, success from evaluations where run in ('{a}', '{b}')
-        qualify row_number() over (partition by run, env, seed order by update desc, created_at desc) = 1
+    with newest as (
+        select * from evaluations where run in ('{a}', '{b}')
+        qualify update = max(update) over (partition by run, env)
+    ), judged as (
+        select run, env, seed, success from newest
+        qualify row_number() over (partition by run, env, seed order by created_at desc) = 1
     )
     select x.env, count(*) as episodes, count_if(x.success) as a, count_if(y.success) as b,
            count_if(x.success and not y.success) as only_a,

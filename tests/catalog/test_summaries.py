@@ -1,0 +1,86 @@
+"""Summaries: what counts where a run was judged more than once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pyarrow as pa
+import pytest
+
+from catalog.mixture import freeze
+from catalog.summaries import Comparison, compare_runs
+from cogdata.errors import CogError
+from cogdata.runs import EVALUATIONS
+from cogdata.store import Store
+from tests.catalog.support import write_run_of
+
+ENV = "cog/PickTray-v0"
+
+
+def judge(
+    store: Store, run: str, update: int, results: dict[int, bool], env: str = ENV, day: int = 21
+) -> None:
+    """Seed → success, at one update of a run."""
+    rows = [
+        {
+            "run": run,
+            "evaluation": f"{update}-{day}",
+            "env": env,
+            "update": update,
+            "checkpoint_digest": "ab" * 32,
+            "seed": seed,
+            "success": success,
+            "solved": success,
+            "steps": 40,
+            "total_reward": float(success),
+            "stochastic": False,
+            "created_at": datetime(2026, 11, day),
+        }
+        for seed, success in results.items()
+    ]
+    name = f"{env[4:8].lower()}-{update}-{day}"
+    store.write_table(
+        f"runs/{run}/evaluations/{name}.parquet", pa.Table.from_pylist(rows, schema=EVALUATIONS)
+    )
+
+
+@pytest.fixture
+def pair(tray: Store) -> Store:
+    info = freeze(tray, "mix", "select episode_id from episodes").info
+    for run in ("a", "b"):
+        write_run_of(tray, run, info)
+    return tray
+
+
+def test_only_the_newest_checkpoint_of_each_run_is_compared(pair: Store) -> None:
+    judge(pair, "a", 500, {1: True, 2: True, 3: True, 4: True})
+    judge(pair, "a", 1000, {1: True, 2: False})  # 3 and 4 were judged on an older checkpoint only
+    judge(pair, "b", 2000, {1: False, 2: False, 3: False, 4: False})
+    assert compare_runs(pair, "a", "b") == [Comparison(ENV, episodes=2, a=1, b=0, only_a=1, only_b=0)]
+
+
+def test_each_environment_has_its_own_newest_checkpoint(pair: Store) -> None:
+    other = "cog/DrawerOpen-v0"
+    judge(pair, "a", 500, {1: True}, env=other)
+    judge(pair, "a", 1000, {1: True})
+    judge(pair, "b", 1000, {1: True})
+    judge(pair, "b", 1000, {1: False}, env=other)
+    assert [(one.env, one.episodes, one.only_a) for one in compare_runs(pair, "a", "b")] == [
+        (other, 1, 1),
+        (ENV, 1, 0),
+    ]
+
+
+def test_a_seed_judged_twice_counts_as_judged_last(pair: Store) -> None:
+    judge(pair, "a", 1000, {1: False, 2: True}, day=21)
+    judge(pair, "a", 1000, {1: True}, day=22)
+    judge(pair, "b", 1000, {1: False, 2: True})
+    assert compare_runs(pair, "a", "b") == [Comparison(ENV, episodes=2, a=2, b=1, only_a=1, only_b=0)]
+
+
+def test_no_seed_in_common_on_the_newest_checkpoints_is_said(pair: Store) -> None:
+    judge(pair, "a", 500, {1: True})
+    judge(pair, "a", 1000, {2: True})
+    judge(pair, "b", 1000, {1: True})
+    with pytest.raises(CogError, match="judged on no common environment and seed"):
+        compare_runs(pair, "a", "b")
