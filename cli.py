@@ -135,11 +135,13 @@ def _workers(text: str) -> int:
 def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 - a Plan, imported lazily
     from catalog.sync import try_sync
     from cogdata.parts import Commit
-    from collectors.collect import prepare
+    from collectors.collect import changed_since, prepare
     from collectors.engines import LocalEngine
     from collectors.tally import Tally
 
     info = prepare(store, planned.asked, shlex.join(["cog", *sys.argv[1:]]))
+    if planned.missing and (changed := changed_since(info)):
+        note(f"warning: {changed}")
     tally, ticker, warned, synced = Tally(planned), Ticker(), False, time.monotonic()
     try:
         for event in LocalEngine(workers)(store, planned.asked, planned.ranges):
@@ -150,7 +152,8 @@ def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 
                 note(f"warning: {warning}")
                 warned = True
             if isinstance(event, Commit) and time.monotonic() - synced > 2:
-                try_sync(store)
+                with contextlib.suppress(CogError):  # the episodes are safe; the last sync says what is wrong
+                    try_sync(store)
                 synced = time.monotonic()
     except KeyboardInterrupt:
         ticker.clear()
@@ -267,9 +270,11 @@ def _sql(sql: str | None, file: Path | None) -> str:
 
 
 def _weights(texts: list[str]) -> dict[str, float]:
-    weights = {}
+    weights: dict[str, float] = {}
     for text in texts:
         source, _, share = text.partition("=")
+        if source in weights:
+            raise CogError(f"--weight names source {source!r} twice: say it once")
         try:
             weights[source] = float(share)
         except ValueError:
@@ -463,44 +468,69 @@ def train_command(
     mixture: Annotated[
         str | None, typer.Option(help="NAME or NAME@VERSION, or a recipe: `cog list recipes`.")
     ] = None,
-    algo: Annotated[str, typer.Option(help="See `cog list algorithms`.")] = "bfn",
-    obs: Annotated[str, typer.Option(help="image, image+robot or state.")] = "image+robot",
-    preset: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    algo: Annotated[str | None, typer.Option(help="See `cog list algorithms`.", show_default="bfn")] = None,
+    obs: Annotated[
+        str | None, typer.Option(help="image, image+robot or state.", show_default="image+robot")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="fast or paper.", show_default="fast")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient updates in all.")] = None,
-    seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Root of every random stream.", show_default="0")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda …", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="torch threads; else one per core.")] = None,
     memory: Annotated[
         str | None, typer.Option(help="Budget of the frame pool; else half the machine's.")
     ] = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run, as it was begun; only --steps may differ.")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
     from cogdata.manifest import read_manifest
     from cogdata.runs import read_run
+    from cogdata.stream import default_memory
     from trainers.algos import configure
-    from trainers.request import TrainRequest, resume_request
+    from trainers.request import TrainRequest, resume_request, run_id
 
     store = _store(root)
-    budget = _bytes(memory)
     if resume is not None:
-        if mixture is not None or set_:
-            raise CogError(
-                "--resume goes on with the run's own mixture and settings: leave --mixture and --set out"
-            )
+        given = (mixture, algo, obs, preset, set_ or None, seed, device, threads, memory)
+        if any(value is not None for value in given):
+            raise CogError("--resume goes on with a run as it was begun: give only --steps or --root with it")
         run = read_run(store, resume)
         request = resume_request(store, resume, updates=steps)
         manifest = read_manifest(store, f"{run.mixture}@{run.mixture_version}")
+        if run_id(manifest, request) != resume:
+            raise CogError(
+                f"run {resume!r} cannot be gone on with: its mixture {manifest.info.ref} or its settings are "
+                f"not what they were; train anew with --mixture"
+            )
     else:
         if mixture is None:
             raise CogError("name a mixture with --mixture, or a run to go on with with --resume")
+        algo, preset = algo or "bfn", preset or "fast"
         overrides = [*(set_ or []), *([f"updates={steps}"] if steps is not None else [])]
         config = configure(algo, preset, overrides)
-        request = TrainRequest(algo, config, preset, obs, seed, _device(device), threads or _cores())
+        request = TrainRequest(
+            algo,
+            config,
+            preset,
+            obs or "image+robot",
+            _natural("--seed", seed or 0),
+            _device(device or "auto"),
+            _cores() if threads is None else threads,
+            default_memory() if memory is None else _bytes(memory),
+        )
         manifest = read_manifest(store, _mixture(store, mixture))
-    _train(store, manifest, request, budget)
+    _train(store, manifest, request)
+
+
+def _natural(option: str, value: int) -> int:
+    """Check that a number fits SQL's BIGINT and is not negative."""
+    if not 0 <= value < 2**63:
+        raise CogError(f"{option} is {value}, must be from 0 to 2^63 - 1")
+    return value
 
 
 def _cores() -> int:
@@ -509,10 +539,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _bytes(memory: str | None) -> int | None:
+def _bytes(text: str) -> int:
     from cogdata.units import parse_bytes
 
-    return None if memory is None else parse_bytes(memory)
+    return parse_bytes(text)
 
 
 def _device(name: str) -> str:
@@ -547,9 +577,7 @@ def _index(store: Store) -> None:
         try_sync(store)
 
 
-def _train(store: Store, manifest: Any, request: Any, memory: int | None) -> str:  # noqa: ANN401 - lazily imported
-    from dataclasses import replace
-
+def _train(store: Store, manifest: Any, request: Any) -> str:  # noqa: ANN401 - lazily imported
     from cogdata.stream import open_stream
     from trainers.request import run_id
     from trainers.train import Progress, train
@@ -571,14 +599,15 @@ def _train(store: Store, manifest: Any, request: Any, memory: int | None) -> str
             store,
             manifest,
             request,
-            open_stream=lambda options: open_stream(store, manifest, replace(options, memory_bytes=memory)),
+            open_stream=lambda options: open_stream(store, manifest, options),
             on_progress=show,
         )
     finally:
         ticker.clear()
         _index(store)
     if state.status == "stopped":
-        note(f"stopped after {state.updates_done:,} updates; go on with: cog train --resume {run}")
+        command = f"cog train --resume {run} --root {store.url}"
+        note(f"stopped after {state.updates_done:,} updates; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
     say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
     return run
@@ -756,9 +785,7 @@ def demo_command(
     judged = []
     for algo in DEMO_METHODS:
         config = configure(algo, "fast", [f"updates={steps}"] if steps is not None else [])
-        run = _train(
-            store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", _cores()), None
-        )
+        run = _train(store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", _cores()))
         judged += [
             (algo, _evaluate(store, run, env, chosen, update=None, workers=count, record=0))
             for env in DEMO_ENVS

@@ -48,6 +48,7 @@ CREATE TABLE base.mixture_episodes (
 CREATE TABLE base.runs (
     file VARCHAR, run VARCHAR, mixture VARCHAR, mixture_version INTEGER, mixture_digest VARCHAR, algo VARCHAR,
     preset VARCHAR, obs VARCHAR, seed BIGINT, updates BIGINT, batch_size INTEGER, config VARCHAR, device VARCHAR,
+    threads INTEGER, memory_bytes BIGINT,
     created_at TIMESTAMP, cogdata_version VARCHAR
 );
 CREATE TABLE base.run_states (
@@ -189,6 +190,8 @@ COMMENT ON COLUMN runs.updates IS 'gradient steps asked for';
 COMMENT ON COLUMN runs.batch_size IS 'transitions per update';
 COMMENT ON COLUMN runs.config IS 'whole resolved configuration, JSON';
 COMMENT ON COLUMN runs.device IS 'torch device';
+COMMENT ON COLUMN runs.threads IS 'torch threads on a CPU';
+COMMENT ON COLUMN runs.memory_bytes IS 'budget of the pool that batches came from';
 COMMENT ON COLUMN runs.created_at IS 'UTC';
 COMMENT ON COLUMN runs.cogdata_version IS 'version that trains';
 COMMENT ON COLUMN runs.status IS 'running, stopped, finished or diverged; null: no checkpoint yet';

@@ -230,7 +230,8 @@ class PartWriter:
         """Write the three files, then ``COMMIT.json``.
 
         Returns:
-            The commit and the part's rows (:data:`PART_EPISODES`).
+            The commit and the part's rows (:data:`PART_EPISODES`); those that are there, if the range was
+            committed meanwhile.
 
         Raises:
             CogError: A write failed; the part does not exist then.
@@ -238,12 +239,17 @@ class PartWriter:
         start, stop = self._range
         if len(self._rows) != stop - start:
             raise ValueError(f"part [{start}, {stop}) holds {len(self._rows)} episodes")
+        folder = part_folder(self._collection, self._name)
+        if self._store.exists(
+            f"{folder}/{COMMIT}"
+        ):  # another writer was first; what is committed never changes
+            there = read_commit(self._store, self._collection, self._name)
+            return there, self._store.read_table(f"{folder}/{EPISODES}")
         self._tar.close()
         shard = self._buffer.getvalue()
         self._locate(shard)
         episodes = pa.Table.from_pylist(self._rows, schema=PART_EPISODES)
         files = {FRAMES: shard, STEPS: self._steps_parquet(), EPISODES: _parquet(episodes)}
-        folder = part_folder(self._collection, self._name)
         for name, data in files.items():
             self._store.write_bytes(f"{folder}/{name}", data)
         steps = sum(row["steps"] for row in self._rows)

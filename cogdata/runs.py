@@ -54,6 +54,8 @@ class RunInfo:
         batch_size: Transitions per update.
         config: The whole resolved configuration of the algorithm.
         device: torch device.
+        threads: torch threads on a CPU: part of what makes a run repeatable bit for bit.
+        memory_bytes: Budget of the stream's pool, which decides the order of a mixture larger than it.
         created_at: ISO time, UTC.
         cogdata_version: Version that trains.
     """
@@ -70,6 +72,8 @@ class RunInfo:
     batch_size: int
     config: dict[str, Any]
     device: str
+    threads: int
+    memory_bytes: int
     created_at: str
     cogdata_version: str
 

@@ -11,7 +11,9 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +44,14 @@ _STAGED: Final = 1.125
 """A moving pool holds its capacity and, staged, the next refill (an eighth)."""
 
 
+def default_memory() -> int:
+    """Return half of the memory, in bytes, that this machine or the container around this process may use."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return limit // 2
+
+
 @dataclass(frozen=True)
 class StreamOptions:
     """How to read; all but ``threads`` decide what a batch holds.
@@ -50,7 +60,7 @@ class StreamOptions:
         batch_size: B.
         seed: Root of the sampling order.
         columns: Parts of the observation to deliver, of ``OBSERVATIONS``.
-        memory_bytes: Budget of the pool; None: half of the machine's memory.
+        memory_bytes: Budget of the pool; None: :func:`default_memory`.
         threads: That read and decode.
     """
 
@@ -70,9 +80,7 @@ class StreamOptions:
     @property
     def budget(self) -> int:
         """Bytes the pool may take."""
-        if self.memory_bytes is not None:
-            return self.memory_bytes
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return default_memory() if self.memory_bytes is None else self.memory_bytes
 
 
 @dataclass
@@ -280,6 +288,7 @@ class Stream:
 
     def _fill(self, segment: _Segment, block: int) -> None:
         window = segment.window
+        segment.held = -1  # until everything has been read
         if segment.staged:
             wait(segment.staged.reads)
         if window.refill:
@@ -292,8 +301,7 @@ class Stream:
             segment.rows = segment.stratum.episodes
             lengths = np.array([self._rows[row]["steps"] + 1 for row in segment.rows])
             segment.offsets = segment.base + np.cumsum(lengths) - lengths
-        for read in self._read(self._pool, segment.rows, segment.offsets):
-            read.result()
+        self._finish(self._read(self._pool, segment.rows, segment.offsets))
 
     def _read_ahead(self, segment: _Segment, block: int) -> None:
         """Start reading what block ``block`` adds to the one before it."""
@@ -308,8 +316,8 @@ class Stream:
         staged = segment.staged
         if staged is None:
             raise RuntimeError(f"block {block} was never read ahead")
-        for read in staged.reads:
-            read.result()
+        segment.held = -1
+        self._finish(staged.reads)
         for i, (slot, row) in enumerate(zip(staged.slots, staged.rows, strict=True)):
             frames = self._rows[row]["steps"] + 1
             self._pool.copy_rows(int(segment.offsets[slot]), staged.pool, i * segment.stride, frames)
@@ -320,6 +328,7 @@ class Stream:
         pairs = list(zip(segment.rows, segment.offsets, strict=True))
         segment.frames = np.concatenate([offset + self._times[row] for row, offset in pairs])
         weights = self._weights[segment.rows]
+        segment.cumulative = None
         if np.ptp(weights) > 0:
             segment.cumulative = np.cumsum(
                 np.repeat(weights, [len(self._times[row]) for row in segment.rows])
@@ -331,6 +340,17 @@ class Stream:
         pairs = list(zip(rows.tolist(), offsets.tolist(), strict=True))
         chunks = [pairs[i : i + _CHUNK] for i in range(0, len(pairs), _CHUNK)]
         return [self._executor.submit(self._read_chunk, pool, chunk) for chunk in chunks]
+
+    @staticmethod
+    def _finish(reads: list[Future[None]]) -> None:
+        """Wait for reads; at the first that fails, give the others up."""
+        try:
+            for read in reads:
+                read.result()
+        except BaseException:
+            for read in reads:
+                read.cancel()
+            raise
 
     def _read_chunk(self, pool: Pool, pairs: list[tuple[int, int]]) -> None:
         for row, offset in pairs:

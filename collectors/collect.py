@@ -12,7 +12,8 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -70,8 +71,8 @@ class CollectRequest:
             raise CogError(f"--image-size is {self.image_size}, must be between 16 and 512 px")
         if self.horizon < 1:
             raise CogError(f"--horizon is {self.horizon}, must be at least 1")
-        if self.root_seed < 0:
-            raise CogError(f"--seed is {self.root_seed}, must be 0 or more")
+        if not 0 <= self.root_seed < 2**63:
+            raise CogError(f"--seed is {self.root_seed}, must be from 0 to 2^63 - 1")
 
     @property
     def collection(self) -> str:
@@ -222,7 +223,7 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         asked: The request.
         command: What was typed.
     """
-    libraries = {name: version(name) for name in ("pybullet", "numpy", "pyarrow", "gymnasium")}
+    made_with = _made_with()
     return CollectionInfo(
         name=asked.collection,
         command=command,
@@ -235,11 +236,18 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         success_range=POLICIES[asked.policy].success_range,
         part_size=PART_SIZE,
         created_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
-        cogdata_version=__version__,
-        code=_revision(),
-        libraries=libraries | {"python": platform.python_version(), "machine": platform.machine()},
+        cogdata_version=made_with.pop("cogdata"),
+        code=made_with.pop("code"),
+        libraries=made_with,
         host=platform.node(),
     )
+
+
+def _made_with() -> dict[str, str]:
+    """Versions of whatever decides bytes."""
+    libraries = {name: version(name) for name in ("pybullet", "numpy", "pyarrow", "gymnasium")}
+    machine = {"python": platform.python_version(), "machine": platform.machine()}
+    return {"cogdata": __version__, "code": _revision(), **libraries, **machine}
 
 
 def _revision() -> str:
@@ -264,10 +272,30 @@ def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo
         command: What was typed.
     """
     if store.exists(f"collections/{asked.collection}/collection.json"):
-        return read_collection(store, asked.collection)
+        with suppress(CogError):  # damaged: written anew
+            return read_collection(store, asked.collection)
     info = describe_collection(asked, command)
     write_collection(store, info)
     return info
+
+
+def changed_since(info: CollectionInfo) -> str | None:
+    """Say what has changed since a collection was begun that may change the bytes of episodes added now.
+
+    Args:
+        info: Head of the collection.
+
+    Returns:
+        A line, or None if code and libraries are the same.
+    """
+    now = _made_with()
+    before = {"cogdata": info.cogdata_version, "code": info.code, **info.libraries}
+    changed = [
+        f"{name} {before.get(name)} → {value}" for name, value in now.items() if before.get(name) != value
+    ]
+    if not changed:
+        return None
+    return f"{info.name} was begun with other versions ({', '.join(changed)}): episodes added now may differ"
 
 
 @dataclass(frozen=True)
@@ -279,14 +307,12 @@ class Plan:
         episodes: Wanted in all.
         have: Episodes committed already.
         ranges: What is missing, a part each.
-        commits: Commits that are there.
     """
 
     asked: CollectRequest
     episodes: int
     have: int
     ranges: tuple[tuple[int, int], ...]
-    commits: dict[str, Commit]
 
     @property
     def missing(self) -> int:
@@ -307,11 +333,6 @@ def plan(store: Store, asked: CollectRequest, episodes: int) -> Plan:
     """
     if episodes < 1:
         raise CogError(f"--episodes is {episodes}, must be at least 1")
-    commits = committed(store, asked.collection)
-    have = committed_indices(commits)
+    have = committed_indices(committed(store, asked.collection))
     wanted = sum(1 for index in have if index < episodes)
-    return Plan(asked, episodes, wanted, tuple(missing_ranges(have, episodes)), commits)
-
-
-Engine = Callable[[Store, CollectRequest, tuple[tuple[int, int], ...]], Iterator[EpisodeDone | Commit]]
-"""Runs :func:`collect_part` for every range somewhere and yields what happens as it happens."""
+    return Plan(asked, episodes, wanted, tuple(missing_ranges(have, episodes)))

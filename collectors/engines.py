@@ -40,6 +40,12 @@ def _serve(connection: Connection, store: Store, asked: CollectRequest) -> None:
                 commit = collect_part(store, asked, start, stop, connection.send)
             except CogError as error:
                 connection.send(error)
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                raise
+            except Exception as error:  # the same episode would fail again: no retry helps
+                connection.send(
+                    CogError(f"episodes {start} to {stop - 1} of {asked.collection} failed: {error!r}")
+                )
             else:
                 connection.send(commit)
 

@@ -201,6 +201,24 @@ def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
     assert '"updates_done": 5' in run("runs", "show", name).out
 
 
+def test_going_on_is_the_same_run_bit_for_bit(run: Run, root: Path) -> None:
+    weights = []
+    for commands in ([("--steps", "4")], [("--steps", "2"), ("--steps", "4")]):
+        shutil.rmtree(root / "runs")
+        for number, (option, value) in enumerate(commands):
+            if number:
+                name = _only(root, "runs/bfn-*").name
+                assert run("train", "--resume", name, option, value).code == 0
+            else:
+                run("train", "--mixture", "all", "--algo", "bfn", "--obs", "state", "--set", "batch_size=4",
+                    "--threads", "1", "--memory", "1MB", option, value)  # fmt: skip
+        (found,) = root.glob("runs/bfn-*/checkpoints/00000004/weights.safetensors")
+        weights.append(found.read_bytes())
+    assert weights[0] == weights[1]
+    info = json.loads(_only(root, "runs/bfn-*/run.json").read_text())
+    assert (info["threads"], info["memory_bytes"]) == (1, 1_000_000)
+
+
 def test_runs_are_compared_on_the_seeds_they_share(run: Run, root: Path) -> None:
     run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "2", "--seed", "1")
     a, b = sorted(path.name for path in root.glob("runs/bc-all-*"))
@@ -285,6 +303,11 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("train", "--mixture", "all", "--memory", "lots"), "for example 500MB"),
     (("train", "--mixture", "all", "--device", "gpu9"), "gpu9"),
     (("train", "--resume", "bc-nothing"), "unknown run 'bc-nothing'"),
+    (("train", "--resume", "bc-nothing", "--threads", "3"), "give only --steps or --root"),
+    (("train", "--mixture", "all", "--threads", "0"), "threads is 0"),
+    (("train", "--mixture", "all", "--seed", "99999999999999999999"), "--seed is"),
+    (("collect", "--policy", "place", "--episodes", "3", "--seed", "99999999999999999999"), "--seed is"),
+    (("query", EPISODES, "--as", "x", "--weight", "a=.5", "--weight", "a=.2"), "names source 'a' twice"),
     (("eval", "bc-nothing", "--env", PICK), "unknown run 'bc-nothing'"),
     (("eval", "bc-nothing", "--env", "cog/PickTry-v0"), "did you mean 'cog/PickTray-v0'?"),
     (("eval", "bc-nothing", "--env", PICK, "--seeds", "5:5"), "--seeds '5:5' must be START:STOP"),

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import filelock
 import torch
@@ -16,7 +17,8 @@ import torch
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import Manifest
 from cogdata.runs import RunInfo, read_run, write_run
-from cogdata.store import Store
+from cogdata.store import Store, write_failed
+from cogdata.stream import default_memory
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import algorithm_class, config_from_dict
 
@@ -33,6 +35,7 @@ class TrainRequest:
         seed: Root seed of weights, batches and noise.
         device: torch device.
         threads: torch threads on a CPU; they are part of what makes a run repeatable bit for bit.
+        memory_bytes: Budget of the stream's pool; decides the order of a mixture larger than it.
         checkpoint_every: Updates between checkpoints.
         log_every: Updates between lines of metrics.
         tensorboard: Whether to write event files.
@@ -45,6 +48,7 @@ class TrainRequest:
     seed: int = 0
     device: str = "cpu"
     threads: int = 2
+    memory_bytes: int = field(default_factory=default_memory)
     checkpoint_every: int = 1_000
     log_every: int = 100
     tensorboard: bool = True
@@ -58,7 +62,7 @@ class TrainRequest:
             )
         if self.obs not in OBS_KINDS:
             raise unknown("observation", self.obs, OBS_KINDS)
-        for name in ("threads", "checkpoint_every", "log_every"):
+        for name in ("threads", "memory_bytes", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")
         try:
@@ -93,7 +97,9 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
     info = read_run(store, run)
     config = config_from_dict(info.algo, info.config)
     config = replace(config, updates=info.updates if updates is None else updates)
-    return TrainRequest(info.algo, config, info.preset, info.obs, info.seed, info.device)
+    return TrainRequest(
+        info.algo, config, info.preset, info.obs, info.seed, info.device, info.threads, info.memory_bytes
+    )
 
 
 def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) -> RunInfo:
@@ -111,6 +117,8 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
         batch_size=request.config.batch_size,
         config=request.config.to_dict(),
         device=request.device,
+        threads=request.threads,
+        memory_bytes=request.memory_bytes,
         created_at=now(),
         cogdata_version=version("cogdata"),
     )
@@ -129,13 +137,15 @@ def only_one(store: Store, run: str) -> Iterator[None]:
     if not store.is_local:
         yield
         return
-    path = store.path(f"runs/{run}/.lock")
-    store.write_bytes(f"runs/{run}/.lock", b"") if not store.exists(f"runs/{run}/.lock") else None
-    lock = filelock.FileLock(path)
+    path = Path(store.path(f"runs/{run}/.lock"))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise CogError(f"run {run!r} is being trained by another process") from None
+        raise CogError(f"run {run!r} is being trained by another process: wait for it, or stop it") from None
+    except OSError as error:
+        raise write_failed(str(path), error) from None
     try:
         yield
     finally:

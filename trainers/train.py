@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Final, Protocol
 
@@ -89,6 +89,8 @@ def train(
 ) -> tuple[RunInfo, RunState]:
     """Train, or go on training, the run that the request names.
 
+    A run keeps the threads and the memory that it was begun with, so that going on changes no bit of it.
+
     Args:
         store: Where the run is kept.
         manifest: What it learns from.
@@ -107,15 +109,15 @@ def train(
         info = register(store, run, manifest, request)
         state = read_state(store, run)
         if state is not None and state.updates_done >= request.config.updates:
-            return info, state
-        torch.set_num_threads(request.threads)
+            return info, replace(state, status="finished")
+        torch.set_num_threads(info.threads)
         learner = build(request.algo, request.config, obs_spec(request.obs, manifest), request.seed,
                         torch.device(request.device))  # fmt: skip
         seconds = 0.0
         if list_checkpoints(store, run, full=True):
             seconds = load_training(store, run, learner).seconds
         options = StreamOptions(
-            batch_size=request.config.batch_size, seed=request.seed, columns=learner.spec.parts
+            request.config.batch_size, request.seed, learner.spec.parts, info.memory_bytes
         )
         log = RunLog(store, run, start=learner.updates_done, tensorboard=request.tensorboard)
         session = _Session(store, info, request, learner, log, on_progress, seconds)

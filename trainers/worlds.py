@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import gymnasium
 import numpy as np
@@ -18,6 +18,8 @@ from cogdata.errors import CogError
 
 Obs = Mapping[str, NDArray[Any]]
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
+
+_ENDED: Final = "a process with environments ended unexpectedly: was it killed, or is memory short?"
 
 
 @dataclass(frozen=True)
@@ -99,20 +101,24 @@ class RemoteGroup:
 
     def ask_reset(self, seeds: Sequence[int]) -> None:
         """Start episodes in the first ``len(seeds)`` environments."""
-        self._pipe.send(("reset", list(seeds)))
+        self._send("reset", list(seeds))
 
     def ask_step(self, actions: Mapping[int, NDArray[np.float32]]) -> None:
         """Step environments by index; the others wait."""
-        self._pipe.send(("step", dict(actions)))
+        self._send("step", dict(actions))
+
+    def _send(self, kind: str, argument: object) -> None:
+        try:
+            self._pipe.send((kind, argument))
+        except (BrokenPipeError, ConnectionResetError):
+            raise CogError(_ENDED) from None
 
     def answer(self) -> dict[int, Moment]:
         """Return what was asked for, by index of the environment."""
         try:
             result = self._pipe.recv()
-        except EOFError:
-            raise CogError(
-                "a process with environments ended unexpectedly (killed, or out of memory?)"
-            ) from None
+        except (EOFError, ConnectionResetError):
+            raise CogError(_ENDED) from None
         if isinstance(result, str):
             raise CogError(f"an environment failed: {result.strip().splitlines()[-1]}") from RuntimeError(
                 result

@@ -106,6 +106,8 @@ def write_run_of(store: Store, run: str, mixture: MixtureInfo) -> RunInfo:
         batch_size=256,
         config={"gamma": 0.95},
         device="cpu",
+        threads=2,
+        memory_bytes=1_000_000,
         created_at="2026-11-21T09:00:00+01:00",
         cogdata_version="0.1.0",
     )

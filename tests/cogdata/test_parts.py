@@ -118,6 +118,15 @@ def test_a_truncated_shard_and_a_flipped_byte_are_refused(store: Store) -> None:
         read_episode(store, rows[0])
 
 
+def test_what_is_committed_is_not_written_again(store: Store) -> None:
+    write_episodes(store, "c", 2)
+    shard = Path(store.path("collections/c/part-00000-00-01/frames.tar"))
+    before = shard.stat()
+    rows = write_episodes(store, "c", 2, steps=9)  # as a writer of another version would
+    assert shard.stat().st_mtime_ns == before.st_mtime_ns
+    assert [row["steps"] for row in rows] == [4, 4]
+
+
 def test_part_names_say_the_range() -> None:
     assert part_name(0, PART_SIZE) == "part-00000"
     assert part_name(7 * PART_SIZE, 8 * PART_SIZE) == "part-00007"

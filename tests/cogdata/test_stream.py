@@ -70,10 +70,12 @@ def test_a_pass_draws_every_transition_once(store: Store, rows: list[dict[str, A
 
 
 @pytest.mark.parametrize("memory", [None, 40 * 5 * FRAME, 12 * 5 * FRAME])
+@pytest.mark.parametrize("weighted", [False, True])
 def test_a_batch_is_a_pure_function_of_its_position(
-    store: Store, rows: list[dict[str, Any]], memory: int | None
+    store: Store, rows: list[dict[str, Any]], memory: int | None, weighted: bool
 ) -> None:
-    manifest = make_manifest(rows, ["a"] * 12 + ["b"] * 12, weights={"a": 0.25, "b": 0.75})
+    each = [5.0 if weighted and i in (3, 20) else 1.0 for i in range(24)]
+    manifest = make_manifest(rows, ["a"] * 12 + ["b"] * 12, weights={"a": 0.25, "b": 0.75}, row_weight=each)
     in_order = _stream(store, manifest, memory_bytes=memory, threads=1)
     expected = [_bytes(in_order.batch(p)) for p in range(40)]
     jumping = _stream(store, manifest, memory_bytes=memory, threads=4)

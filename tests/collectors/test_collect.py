@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from cogdata.store import Store
 from collectors.collect import (
     CollectRequest,
     EpisodeDone,
+    changed_since,
     collect_episode,
     missing_ranges,
     plan,
@@ -153,6 +155,20 @@ def test_the_head_records_command_versions_and_settings(collected: Store) -> Non
     assert (info.command, info.policy, info.root_seed, info.image_size) == ("test", "random", 0, 16)
     assert info.libraries["pybullet"] == "3.2.7"
     assert prepare(collected, _asked(), "another command") == info
+    assert changed_since(info) is None
+    older = replace(info, code="0ld", libraries=info.libraries | {"numpy": "1.0"})
+    changed = changed_since(older)
+    assert changed is not None
+    assert "code 0ld → " in changed
+    assert "numpy 1.0 → " in changed
+
+
+def test_a_damaged_head_is_written_anew(collected: Store, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    head = f"collections/{_asked().collection}/collection.json"
+    store.write_text(head, "{")
+    assert prepare(store, _asked(), "test").command == "test"
+    assert read_collection(store, _asked().collection).policy == "random"
 
 
 @pytest.mark.parametrize(
