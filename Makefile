@@ -1,4 +1,5 @@
-# Every target makes .venv and installs by itself; nothing needs to be there but Python 3.11 or later.
+# Every target makes .venv and installs by itself; nothing needs to be there but Python 3.11 (later ones must
+# compile PyBullet, which has no wheels for them).
 PYTHON ?= python3
 BIN := .venv/bin
 

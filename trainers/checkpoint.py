@@ -207,7 +207,7 @@ def _read(store: Store, path: str, digest: str) -> dict[str, Tensor]:
     data = store.read_bytes(path)
     if hashlib.sha256(data).hexdigest() != digest:
         raise CogError(
-            f"{store.path(path)} is damaged: its sha256 is not the one written beside it; use another one"
+            f"{store.path(path)} is damaged: its sha256 is not the one written beside it; remove its folder"
         )
     return load_tensors(data)
 

@@ -275,6 +275,8 @@ class _Session:
 
     def _save(self, status: str) -> RunState:
         if self.saved != self.learner.updates_done:
+            largest = [parameter.detach().abs().max() for parameter in self.learner.parameters()]
+            self._check_finite({"largest_weight": torch.stack(largest).max()})
             save_checkpoint(self.store, self.info.run, self.learner, self.seconds)
             self.saved = self.learner.updates_done
         self.log.flush()

@@ -191,6 +191,24 @@ def test_a_number_that_is_not_finite_stops_the_run(store: Store, monkeypatch: py
     assert list_checkpoints(store, run) == [2, 4]
 
 
+def test_weights_that_are_not_finite_are_never_saved(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Bc.update
+
+    def poisoned(self: Bc, *args: Any) -> dict[str, Tensor]:
+        metrics = update(self, *args)
+        if self.updates_done == 6:
+            next(self.parameters()).data.view(-1)[0] = float("inf")
+        return metrics
+
+    monkeypatch.setattr(Bc, "update", poisoned)
+    with pytest.raises(
+        CogError, match="diverged: largest_weight is inf at update 6; last good checkpoint: 4"
+    ):
+        train(store, make_manifest(), make_request("bc"), open_stream=ToyStream)
+    (run,) = list_runs(store)
+    assert list_checkpoints(store, run) == [2, 4]
+
+
 @pytest.mark.parametrize(("shift", "raised"), [(0.0, False), (3.0, True), (-3.0, True)])
 def test_values_out_of_range_raise_the_alarm_once(
     store: Store, monkeypatch: pytest.MonkeyPatch, shift: float, raised: bool
