@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -75,6 +75,8 @@ class MixtureInfo:
         scene_fields: Names of the scene vector.
         created_at: ISO time, UTC.
         cogdata_version: Version that froze it.
+        asked_weights: Shares as they were asked for, which ``weights`` were resolved from; not part of the
+            digest. Empty: none, or a version that was frozen before they were kept.
     """
 
     name: str
@@ -89,6 +91,7 @@ class MixtureInfo:
     created_at: str
     cogdata_version: str
     schema_version: int = SCHEMA_VERSION
+    asked_weights: dict[str, float] = field(default_factory=dict)
 
     @property
     def ref(self) -> str:
@@ -101,8 +104,18 @@ class MixtureInfo:
 
     @classmethod
     def from_json(cls, text: str) -> MixtureInfo:
-        """Read what :meth:`to_json` wrote."""
-        data = json.loads(text)
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            CogError: It is something else.
+        """
+        try:
+            return cls._from_data(json.loads(text))
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+            raise CogError("not the head of a mixture") from None
+
+    @classmethod
+    def _from_data(cls, data: dict[str, Any]) -> MixtureInfo:
         data["counts"] = {name: SourceCounts(**counts) for name, counts in data["counts"].items()}
         data["image_size"] = tuple(data["image_size"])
         data["scene_fields"] = tuple(data["scene_fields"])
@@ -233,7 +246,7 @@ def read_info(store: Store, ref: str) -> MixtureInfo:
         ref: ``name`` (newest version) or ``name@version``.
 
     Raises:
-        CogError: There is no such mixture or version.
+        CogError: There is no such mixture or version, or its head is damaged.
     """
     name, version = parse_ref(ref)
     versions = list_versions(store, name)
@@ -243,7 +256,16 @@ def read_info(store: Store, ref: str) -> MixtureInfo:
     if version is not None and version not in versions:
         raise CogError(f"mixture {name!r} has no version {version}: there are {versions}")
     chosen = version or versions[-1]
-    return MixtureInfo.from_json(store.read_text(f"{mixture_folder(name, chosen)}/mixture.json"))
+    path = f"{mixture_folder(name, chosen)}/mixture.json"
+    try:
+        return MixtureInfo.from_json(store.read_text(path))
+    except (CogError, UnicodeDecodeError, IsADirectoryError):
+        raise _damaged(store, path) from None
+
+
+def _damaged(store: Store, path: str) -> CogError:
+    folder = path.rpartition("/")[0]
+    return CogError(f"{store.path(path)} is damaged: restore it, or remove {folder} and freeze the query again")
 
 
 def read_manifest(store: Store, ref: str) -> Manifest:
@@ -258,12 +280,32 @@ def read_manifest(store: Store, ref: str) -> Manifest:
     """
     info = read_info(store, ref)
     folder = mixture_folder(info.name, info.version)
-    episodes = store.read_table(f"{folder}/episodes.parquet")
+    episodes = _read_table(store, f"{folder}/episodes.parquet", EPISODES)
     path = f"{folder}/rewards.parquet"
-    rewards = store.read_table(path) if store.exists(path) else None
+    rewards = _read_table(store, path, REWARDS) if store.exists(path) else None
     if mixture_digest(episodes, rewards, info.weights) != info.digest:
         raise CogError(
             f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again"
         )
-    stats = Stats(**json.loads(store.read_text(f"{folder}/stats.json")))
-    return Manifest(info, episodes, rewards, stats)
+    return Manifest(info, episodes, rewards, _read_stats(store, f"{folder}/stats.json"))
+
+
+def _read_table(store: Store, path: str, schema: pa.Schema) -> pa.Table:
+    try:
+        table = store.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise _damaged(store, path) from None
+    if not set(schema.names) <= set(table.column_names):
+        raise _damaged(store, path)
+    return table
+
+
+def _read_stats(store: Store, path: str) -> Stats:
+    try:
+        stats = Stats(**json.loads(store.read_text(path)))
+        fits = stats.mean.keys() == stats.std.keys() == {"robot", "scene", "action"}
+    except (TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
+        fits = False
+    if not fits:
+        raise _damaged(store, path)
+    return stats

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from cogdata.errors import unknown
+from cogdata.errors import CogError, unknown
 from cogdata.schema import PREDICATES
 from cogdata.store import Store
 
@@ -35,6 +35,9 @@ EVALUATIONS: Final = pa.schema(
         *((name, pa.bool_()) for name in PREDICATES),  # on the last observation; null: not in this scene
     ]
 )
+
+_DAMAGE: Final = (TypeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError)
+"""What a file that is not the JSON it should be makes its reader raise."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,15 @@ def read_run(store: Store, run: str) -> RunInfo:
         run: Run id.
 
     Raises:
-        CogError: No such run.
+        CogError: No such run, or its head is damaged.
     """
     path = f"runs/{run}/run.json"
     if not store.exists(path):
         raise unknown("run", run, list_runs(store))
-    return RunInfo(**json.loads(store.read_text(path)))
+    try:
+        return RunInfo(**json.loads(store.read_text(path)))
+    except _DAMAGE:
+        raise CogError(f"{store.path(path)} is damaged: restore it, or remove the run's folder") from None
 
 
 def write_run(store: Store, info: RunInfo) -> None:
@@ -122,9 +128,20 @@ def write_run(store: Store, info: RunInfo) -> None:
 
 
 def read_state(store: Store, run: str) -> RunState | None:
-    """Read ``state.json``; None before the first checkpoint."""
+    """Read ``state.json``; None before the first checkpoint.
+
+    Raises:
+        CogError: It is damaged.
+    """
     path = f"runs/{run}/state.json"
-    return RunState(**json.loads(store.read_text(path))) if store.exists(path) else None
+    if not store.exists(path):
+        return None
+    try:
+        return RunState(**json.loads(store.read_text(path)))
+    except _DAMAGE:
+        raise CogError(
+            f"{store.path(path)} is damaged: restore or remove it; the next checkpoint writes it again"
+        ) from None
 
 
 def write_state(store: Store, run: str, state: RunState) -> None:

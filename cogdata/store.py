@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from cogdata.errors import CogError
 
 DEFAULT_ROOT: Final = "cog-store"
 ROOT_VARIABLE: Final = "COG_ROOT"
+
+_LEFTOVER_S: Final = 3600
 
 _SAID: Final = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
@@ -141,6 +144,16 @@ class Store:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **({"compression": "zstd"} | options))
         self.write_bytes(name, memoryview(sink.getvalue()))
+
+    def sweep(self, name: str) -> int:
+        """Remove what writes that were cut off over an hour ago left under a folder; returns how many files."""
+        if not self.is_local:
+            return 0
+        oldest = time.time() - _LEFTOVER_S
+        leftovers = [path for path in Path(self.path(name)).rglob(".*.tmp") if path.stat().st_mtime < oldest]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens if it does not exist."""

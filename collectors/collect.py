@@ -271,6 +271,7 @@ def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo
         asked: The request.
         command: What was typed.
     """
+    store.sweep(f"collections/{asked.collection}")
     if store.exists(f"collections/{asked.collection}/collection.json"):
         with suppress(CogError):  # damaged: written anew
             return read_collection(store, asked.collection)

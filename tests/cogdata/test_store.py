@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,6 +46,17 @@ def test_ranges_folders_and_tables(store: Store) -> None:
     store.remove("x")
     store.remove("x")
     assert not store.exists("x/y/data")
+
+
+def test_leftovers_of_writes_that_were_cut_off_are_swept_after_an_hour(store: Store) -> None:
+    store.write_text("a/b/kept.txt", "x")
+    old, young = (Path(store.path(f"a/b/.{name}.123.tmp")) for name in ("old", "young"))
+    for path in (old, young):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    assert store.sweep("a") == 1
+    assert store.sweep("nothing") == 0
+    assert store.list_files("a/b") == [".young.123.tmp", "kept.txt"]
 
 
 def test_the_same_calls_on_a_store_that_is_no_folder() -> None:
