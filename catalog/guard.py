@@ -117,8 +117,8 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
 def _explained(con: duckdb.DuckDBPyConnection, text: str) -> tuple[str, str]:
     """Take an EXPLAIN apart: the prefix to run, in our words, and the statement that it explains.
 
-    The statement has to stand right after the prefix: no comment and no list of options comes between. So what
-    is checked is what DuckDB explains.
+    The statement has to stand right after the prefix: no comment and no list of options comes between,
+    so what is checked is what DuckDB explains.
     """
     match = _EXPLAIN.match(text)
     if not match:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -19,7 +19,12 @@ from cogdata import manifest, parts, runs
 from cogdata.errors import CogError
 from cogdata.store import Store
 
-_UNREADABLE: Final = (duckdb.Error, pa.ArrowException, OSError, CogError)
+_UNREADABLE: Final = (
+    duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+"""What a damaged file, or a folder in the place of one, makes its reader raise; CogError is a ValueError."""
+
 _NO_SPACE: Final = "No space left"
 """What the system says of a full disk, which is no fault of the file that was being read."""
 
@@ -128,61 +133,97 @@ def _each(read: _Rows) -> Loader:
 
     def load(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
         problems: dict[str, str] = {}
-        rows: dict[str, list[pa.Table]] = {}
+        found: dict[str, dict[str, pa.Table]] = {}
         for path in paths:
             try:
-                found = read(store, path)
-            except CogError as error:
-                problems[path] = str(error)
-                continue
-            except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
-                problems[path] = (
-                    f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
-                )
-                continue
-            for table, its_rows in found.items():
-                files = pa.array([path] * len(its_rows), pa.string())
-                rows.setdefault(table, []).append(its_rows.append_column("file", files))
-        for table, tables in rows.items():
-            insert(con, table, pa.concat_tables(tables, promote_options="permissive"))
+                found[path] = {
+                    table: rows.append_column("file", pa.array([path] * len(rows), pa.string()))
+                    for table, rows in read(store, path).items()
+                }
+            except _UNREADABLE as error:
+                problems[path] = _problem(store, path, error)
+        try:
+            _insert_all(con, list(found.values()))
+        except _UNREADABLE as first:  # one of them does not fit its table: find out which
+            _raise_if_full(first)
+            for path, tables in found.items():
+                try:
+                    _insert_all(con, [tables])
+                except _UNREADABLE as error:
+                    problems[path] = _problem(store, path, error)
         return problems
 
     return load
+
+
+def _insert_all(con: _Con, found: Sequence[Mapping[str, pa.Table]]) -> None:
+    """Insert the rows of some files, or those of none of them."""
+    con.execute("BEGIN")
+    try:
+        for table in sorted({name for tables in found for name in tables}):
+            its_rows = [tables[table] for tables in found if table in tables]
+            insert(con, table, pa.concat_tables(its_rows, promote_options="permissive"))
+        con.execute("COMMIT")
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+
+
+def _problem(store: Store, path: str, error: Exception) -> str:
+    _raise_if_full(error)
+    if isinstance(error, CogError):
+        return str(error)
+    return f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
+
+
+def _raise_if_full(error: Exception) -> None:
+    if _NO_SPACE in str(error):
+        raise error
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+_HEADS: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("file", "collection", "part")),
+        *((name, pa.int32()) for name in ("start", "stop", "episodes")),
+        *((name, pa.int64()) for name in ("steps", "frames", "bytes")),
+    ]
+)
+
+
 def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
     """Read the heads and the episode tables of committed parts, the latter all at once."""
     problems: dict[str, str] = {}
-    heads: list[dict[str, Any]] = []
+    heads: dict[str, pa.Table] = {}
     for path in paths:
         _, collection, part, _ = path.split("/")
         try:
             commit = parts.read_commit(store, collection, part)
+            row = {"file": path, "collection": collection, "part": part}
+            numbers = {name: getattr(commit, name) for name in _HEADS.names if name not in row}
+            heads[path] = pa.Table.from_pylist([row | numbers], schema=_HEADS)
         except CogError as error:
             problems[path] = str(error)
-            continue
-        fields = ("start", "stop", "episodes", "steps", "frames", "bytes")
-        heads.append({"file": path, "collection": collection, "part": part}
-                     | {name: getattr(commit, name) for name in fields})  # fmt: skip
-    readable = [head["file"] for head in heads]
+        except _UNREADABLE as error:
+            _raise_if_full(error)
+            problems[path] = f"{store.path(path)} cannot be read ({_one_line(error)}): " \
+                             "remove the folder and collect again"  # fmt: skip
     try:
-        _load_episodes(con, store, readable)
+        _load_episodes(con, store, list(heads))
     except _UNREADABLE as first:  # one of them is damaged: find out which
-        if _NO_SPACE in str(first):
-            raise
-        for path in readable:
+        _raise_if_full(first)
+        for path in heads:
             try:
                 _load_episodes(con, store, [path])
             except _UNREADABLE as error:
+                _raise_if_full(error)
                 problems[path] = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)}): " \
                                  "run `cog data verify`"  # fmt: skip
-    heads = [head for head in heads if head["file"] not in problems]
-    if heads:
-        insert(con, "parts", pa.Table.from_pylist(heads))
+    if readable := [head for path, head in heads.items() if path not in problems]:
+        insert(con, "parts", pa.concat_tables(readable))
     return problems
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from catalog import db, migrations, sync
+from catalog import db, loaders, migrations, sync
 from catalog.mixture import freeze
 from catalog.query import run_query
 from cogdata import parts, runs
@@ -166,6 +169,98 @@ def test_a_damaged_file_is_reported_and_the_rest_indexed(tray: Store) -> None:
     collect_into(tray, "placements", 0, 9, policy="place", env="cog/PlaceTray-v0")
     assert len(sync.sync(tray).problems) == 2
     assert episode_count(tray) == 24
+
+
+def break_footer(store: Store, path: str) -> None:
+    """Leave the length and the magic number at the end, so that the reader goes on to the footer itself."""
+    data = bytearray(store.read_bytes(path))
+    data[-120:-8] = b"\xff" * 112
+    store.write_bytes(path, bytes(data))
+
+
+def put_folder(store: Store, path: str) -> None:
+    store.remove(path)
+    (Path(store.url) / path).mkdir(parents=True)
+
+
+PART = "collections/placements/part-00000-00-08"
+DAMAGES: dict[str, tuple[str, Callable[[Store, str], object], int]] = {
+    # path, damage, episodes left
+    "a footer": ("runs/run-1/evaluations/final.parquet", break_footer, 21),
+    "columns of other types": (
+        "runs/run-1/evaluations/final.parquet",
+        lambda store, path: store.write_table(path, pa.table({"run": ["run-1"], "seed": ["many"]})),
+        21,
+    ),
+    "a folder as an evaluation": ("runs/run-1/evaluations/final.parquet", put_folder, 21),
+    "a folder as a run": ("runs/run-1/run.json", put_folder, 21),
+    "a folder as a state": ("runs/run-1/state.json", put_folder, 21),
+    "a folder as a mixture": ("mixtures/both/v1/mixture.json", put_folder, 21),
+    "a folder as a head": ("collections/grasps/collection.json", put_folder, 21),
+    "a folder as a commit": (f"{PART}/COMMIT.json", put_folder, 12),
+    "a folder as episodes": (f"{PART}/episodes.parquet", put_folder, 12),
+    "a footer of episodes": (f"{PART}/episodes.parquet", break_footer, 12),
+    "no UTF-8 in a commit": (
+        f"{PART}/COMMIT.json", lambda store, path: store.write_bytes(path, b'{"\xff": 1}'), 12,
+    ),
+    "no UTF-8 in a run": (
+        "runs/run-1/run.json", lambda store, path: store.write_bytes(path, b'{"\xff": 1}'), 21,
+    ),
+    "a list as a commit": (f"{PART}/COMMIT.json", lambda store, path: store.write_text(path, "[1]"), 12),
+    "a huge number in a commit": (
+        f"{PART}/COMMIT.json", lambda store, path: edit_json(store, path, steps=2**70), 12,
+    ),
+    "a text for a number in a commit": (
+        f"{PART}/COMMIT.json", lambda store, path: edit_json(store, path, steps="many"), 12,
+    ),
+    "a huge seed of a run": (
+        "runs/run-1/run.json", lambda store, path: edit_json(store, path, seed=2**63), 21,
+    ),
+    "a larger one": ("runs/run-1/run.json", lambda store, path: edit_json(store, path, seed=2**64), 21),
+    "a huge root seed": (
+        "collections/grasps/collection.json",
+        lambda store, path: edit_json(store, path, root_seed=2**63), 21,
+    ),
+    "counts that are a list": (
+        "mixtures/both/v1/mixture.json", lambda store, path: edit_json(store, path, counts=[1]), 21,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_damaged_file_is_a_problem_and_the_rest_is_indexed(tray: Store, damage: str) -> None:
+    info = freeze(tray, "both", "select episode_id from episodes").info
+    for run in ("run-1", "run-2"):
+        write_run_of(tray, run, info)
+        write_evaluation(tray, run, "final", [True, False])
+        runs.write_state(tray, run, runs.RunState("finished", 9, 1.0, "2026-11-21T09:30:00+00:00"))
+    path, spoil, left = DAMAGES[damage]
+    spoil(tray, path)
+    db.catalog_path(tray).unlink()  # episodes.parquet is not looked at again once it was read
+    for report in (sync.sync(tray), sync.sync(tray), sync.rebuild(tray)):
+        (line,) = report.problems
+        assert line.startswith(tray.path(path))
+        assert "\n" not in line
+    assert episode_count(tray) == left
+    counted = run_query(
+        tray, "select (select count(*) from evaluations where run = 'run-2') as judged, "
+        "(select status from runs where run = 'run-2') as status, "
+        "(select count(*) from collections where collection = 'placements') as collections, "
+        "(select count(*) from parts where collection = 'grasps') as parts"
+    ).table.to_pylist()  # fmt: skip
+    assert counted == [{"judged": 2, "status": "finished", "collections": 1, "parts": 1}]
+
+
+def test_a_full_disk_is_no_fault_of_a_file(tray: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("insert", "_load_episodes"):
+        with monkeypatch.context() as patch:
+            patch.setattr(loaders, name, full)
+            with pytest.raises(CogError, match=r"^cannot write .*: the disk is full: "):
+                sync.sync(tray)
+    assert sync.sync(tray).problems == ()
 
 
 def test_rebuild_equals_sync(tray: Store) -> None:
