@@ -6,6 +6,7 @@ import errno
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -146,14 +147,17 @@ class Store:
         self.write_bytes(name, memoryview(sink.getvalue()))
 
     def sweep(self, name: str) -> int:
-        """Remove what writes that were cut off over an hour ago left under a folder; returns how many files."""
+        """Remove what writes left under a folder that were cut off over an hour ago; return how many files."""
         if not self.is_local:
             return 0
         oldest = time.time() - _LEFTOVER_S
-        leftovers = [path for path in Path(self.path(name)).rglob(".*.tmp") if path.stat().st_mtime < oldest]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+        swept = 0
+        for path in Path(self.path(name)).rglob(".*.tmp"):
+            with suppress(FileNotFoundError):  # a writer of now has just renamed it
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens if it does not exist."""
