@@ -112,7 +112,7 @@ class TensorBatch:
         reward: float32 (B,).
         next_obs: s'.
         terminated: bool (B,); time limits are not terminations.
-        source: int64 (B,).
+        source: int16 (B,), index into the stream's ``sources``.
     """
 
     obs: TensorObs
@@ -314,10 +314,7 @@ class _Seeded:
         torch.random.set_rng_state(self.state)
 
 
-ACTION_LIMIT: Final = 1.0
-"""Actions live in [-1, 1]^8 (:mod:`cogdata.schema`)."""
-
 __all__ = [
-    "ACTION_DIM", "ACTION_LIMIT", "OBS_KINDS", "Algorithm", "Config", "ObsSpec", "Success", "TensorBatch",
-    "TensorObs", "init_seeded",
+    "ACTION_DIM", "OBS_KINDS", "Algorithm", "Config", "ObsSpec", "Success", "TensorBatch", "TensorObs",
+    "init_seeded",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Random crops of images, in training only: the camera shifted by a few pixels (published code, spec §4)."""
+"""Random crops of images, in training only: the camera shifted by some pixels (avisingh599/cog @ 98252e1)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
 from trainers.vectors import Vectors
 
 LOG_STD_RANGE: Final = (-5.0, 2.0)
-"""Range of the policy's log standard deviation (published code, spec §4)."""
+"""Range of the policy's log standard deviation (avisingh599/cog @ 98252e1)."""
 
 TIME_WAVES: Final = 4
 """K, number of frequencies of the flow's time; with them a two-mode target is fitted to a 10 % lower loss."""
@@ -300,11 +300,6 @@ class Flow(nn.Module):
 def _dim(inputs: nn.Module) -> int:
     assert isinstance(inputs, Inputs)
     return inputs.dim
-
-
-def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
-    """List the trainable parameters of several modules."""
-    return [parameter for module in modules for parameter in module.parameters()]
 
 
 def follow(target: nn.Module, source: nn.Module, rate: float) -> None:

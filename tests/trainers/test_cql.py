@@ -76,7 +76,7 @@ def test_penalty_actions_come_with_their_own_densities() -> None:
     actions, density = learner.penalty_actions(batch, seeded(0))
     assert actions.shape == (6, 3, 8)
     torch.testing.assert_close(density[:2], torch.full((2, 3), 8 * math.log(0.5)))
-    assert 8 * math.log(0.5) == pytest.approx(-5.545, abs=1e-3)  # spec §4
+    assert 8 * math.log(0.5) == pytest.approx(-5.545, abs=1e-3)  # uniform on [-1, 1]^8: 8 log ½
     for obs, rows in ((batch.obs, slice(2, 4)), (batch.next_obs, slice(4, 6))):
         mean, log_std = learner.policy(obs)
         u = torch.atanh(actions[rows])

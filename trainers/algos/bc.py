@@ -1,8 +1,9 @@
 """Behaviour cloning: a tanh-Gaussian policy by maximum likelihood.
 
-Source: the BC baselines of COG (arXiv 2010.14500 §5, A.2), whose code is a CQL learner that never leaves its
-warm start (avisingh599/cog @ 98252e1). "BC-all" is this on the whole mixture, "BC-oracle" on a mixture of
-successful task episodes: which one it is depends on the data alone.
+Source: the BC baselines of COG (arXiv 2010.14500 §6, A.2, A.3), whose code is a CQL learner that never leaves
+its warm start (avisingh599/cog @ 98252e1). "BC-all" is this on the whole mixture, "BC-oracle" on a mixture
+of successful task episodes: which one it is depends on the data alone. "Study" below:
+docs/learning.md, Feasibility.
 
 Deviations:
 
@@ -29,13 +30,13 @@ from trainers.networks import GaussianPolicy, tanh_normal_log_density
 class BcConfig(Config):
     """Settings of behaviour cloning."""
 
-    updates: int = 6_000  # gradient steps; 0.4 minutes on states (spec §6)
-    batch_size: int = 256  # transitions per update (published code, spec §4)
+    updates: int = 6_000  # gradient steps (study)
+    batch_size: int = 256  # transitions per update (A.3)
     encoder: str = "fast"  # of images: "fast" or "paper"
-    crop_px: int = 4  # padding of the random crop in training (published code, spec §4)
-    widths: tuple[int, ...] = (256, 256, 256)  # hidden layers after the encoder (spec §6)
-    learning_rate: float = 3e-4  # of Adam (spec §6)
-    stochastic: bool = True  # sample when judged, as the paper does for BC (spec §4); false: the mode
+    crop_px: int = 4  # padding of the random crop in training (published code)
+    widths: tuple[int, ...] = (256, 256, 256)  # hidden layers after the encoder (as the study's flow)
+    learning_rate: float = 3e-4  # of Adam (as in the study)
+    stochastic: bool = True  # sample when judged, as the paper does for BC (§6.2); false: the mode
 
     def __post_init__(self) -> None:
         """Check ranges."""

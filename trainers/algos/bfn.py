@@ -4,7 +4,7 @@ A flow-matching model β(a|s) clones everything in the mixture; two critics lear
 best of N proposals of β"; the policy is that rule itself, so no actor is trained and no action outside the
 data is ever valued. The idea is EMaQ's (Ghasemipour et al., arXiv 2007.11091) and, with a diffusion model,
 IDQL's (Hansen-Estruch et al., arXiv 2304.10573); flow matching after Lipman et al. (arXiv 2210.02747).
-Starting numbers: this project's feasibility study (spec §6).
+Starting numbers: this project's feasibility study (docs/learning.md, Feasibility), "study" below.
 
 Deviations from EMaQ:
 
@@ -39,20 +39,20 @@ from trainers.targets import TARGETS
 class BfnConfig(Config):
     """Settings of best-of-N learning."""
 
-    updates: int = 10_000  # gradient steps (spec §6)
-    batch_size: int = 256  # transitions per update (spec §6)
+    updates: int = 10_000  # gradient steps (study)
+    batch_size: int = 256  # transitions per update (study)
     encoder: str = "fast"  # of images: "fast" or "paper"
-    crop_px: int = 4  # padding of the random crop in training (published code, spec §4)
-    discount: float = 0.95  # γ; what drives learning is the contrast it makes (spec §6)
-    target_rate: float = 0.04  # τ of the target critics (spec §6: .02; docs/learning.md)
+    crop_px: int = 4  # padding of the random crop in training (avisingh599/cog @ 98252e1)
+    discount: float = 0.95  # γ; what drives learning is the contrast it makes (study)
+    target_rate: float = 0.04  # τ of the target critics (study: .02; docs/learning.md)
     average_rate: float = 0.005  # of the average that proposes and acts; at first 1/n (ours)
-    learning_rate: float = 1e-3  # of Adam, all networks (spec §6: 3e-4; docs/learning.md)
-    backup_samples: int = 4  # N: proposals at s' whose best is the target (spec §6)
-    acting_samples: int = 16  # N': proposals of which the best is taken (spec §6)
-    flow_steps: int = 5  # Euler steps from noise to action (spec §6)
-    flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (spec §6)
-    critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (spec §6)
-    critics: int = 2  # E (spec §6)
+    learning_rate: float = 1e-3  # of Adam, all networks (study: 3e-4; docs/learning.md)
+    backup_samples: int = 4  # N: proposals at s' whose best is the target (study)
+    acting_samples: int = 16  # N': proposals of which the best is taken (study)
+    flow_steps: int = 5  # Euler steps from noise to action (study)
+    flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (study)
+    critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (study)
+    critics: int = 2  # E (study)
     half_proposals: bool = True  # those of the backup in bfloat16 where the processor has it (ours)
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
 

@@ -1,7 +1,7 @@
 """Conservative Q-learning, CQL(H), as COG runs it: a lower bound of values keeps the policy near the data.
 
-Source: Kumar et al., arXiv 2006.04779, eq. 4; COG, arXiv 2010.14500, §4, A.2; reference code
-avisingh599/cog @ 98252e1 (facts of it in spec §4). Deviations, 1-4 of them faults not repeated:
+Source: Kumar et al., arXiv 2006.04779, eq. 4; COG, arXiv 2010.14500, §4, A.2, A.3; published code
+avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 
 1. The targets start as copies of the Qs; in the code they start as networks of their own.
 2. The actor is differentiated through the Qs before these move.
@@ -50,22 +50,20 @@ class CqlConfig(Config):
     """Settings of CQL(H)."""
 
     updates: int = 20_000  # gradient steps
-    batch_size: int = 256  # transitions per update (published code, spec §4)
+    batch_size: int = 256  # transitions per update (A.3)
     encoder: str = "fast"  # of images: "fast" or "paper"
-    crop_px: int = 4  # padding of the random crop in training (published code, spec §4)
+    crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy
-    discount: float = 0.95  # γ; paper .99 (spec §4), smaller: fewer sweeps to spread a value (spec §6)
-    target_rate: float = 0.02  # τ of the target networks; paper .005 (spec §4)
-    critic_learning_rate: float = 3e-4  # of Adam (published code, spec §4)
-    policy_learning_rate: float = 1e-4  # of Adam (published code; the paper's text says 3e-5, spec §4)
-    penalty_weight: float = (
-        1.0  # α on the conservative term, in units of value_scale (published code, spec §4)
-    )
-    penalty_samples: int = 1  # N actions each from uniform, π(s) and π(s') (published code, spec §4)
+    discount: float = 0.95  # γ; A.3: .99; smaller, there is more contrast (docs/learning.md, Feasibility)
+    target_rate: float = 0.02  # τ of the target networks; A.3: .005
+    critic_learning_rate: float = 3e-4  # of Adam (A.3)
+    policy_learning_rate: float = 1e-4  # of Adam (published code; A.3 says 3e-5)
+    penalty_weight: float = 1.0  # α on the conservative term, in units of value_scale (A.3)
+    penalty_samples: int = 1  # N actions each from uniform, π(s) and π(s') (A.3)
     temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
-    target_entropy: float = -8.0  # of the automatic temperature: minus the action dimension (spec §4)
-    warm_start: int = 2_000  # updates in which the policy clones the data (published: 10 000, spec §4)
+    target_entropy: float = -8.0  # of the automatic temperature: minus the action dimension (published code)
+    warm_start: int = 2_000  # updates in which the policy clones the data (A.3: 10 000)
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
 
     def __post_init__(self) -> None:
@@ -147,7 +145,7 @@ class Cql(Algorithm):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Deterministic when judged (paper, spec §4)."""
+        """Deterministic when judged (published code)."""
         return (0,)
 
     @property
