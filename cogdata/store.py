@@ -147,7 +147,7 @@ class Store:
         self.write_bytes(name, memoryview(sink.getvalue()))
 
     def sweep(self, name: str) -> int:
-        """Remove what writes left under a folder that were cut off over an hour ago; return how many files."""
+        """Remove what writes cut off over an hour ago left under a folder; return how many files."""
         if not self.is_local:
             return 0
         oldest = time.time() - _LEFTOVER_S

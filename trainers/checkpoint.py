@@ -146,7 +146,7 @@ def load_policy(
 
 
 def load_training(store: Store, run: str, learner: Algorithm, update: int | None = None) -> CheckpointInfo:
-    """Put a learner into the state of the newest full checkpoint, bit for bit.
+    """Put a learner into the state of a full checkpoint, bit for bit.
 
     Args:
         store: Where from.
