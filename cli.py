@@ -508,7 +508,7 @@ def train_command(
             )
     else:
         if mixture is None:
-            raise CogError("name a mixture with --mixture, or a run to go on with with --resume")
+            raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
         algo, preset = algo or "bfn", preset or "fast"
         overrides = [*(set_ or []), *([f"updates={steps}"] if steps is not None else [])]
         config = configure(algo, preset, overrides)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from cogdata import __version__
 from cogdata.episode import Episode, EpisodeMeta
@@ -37,6 +38,10 @@ from cogdata.rollout import rollout
 from cogdata.store import Store
 from collectors.envs import ENVS, CogEnv, make
 from collectors.policies import POLICIES, make_policy
+
+
+MAX_EPISODES: Final = 10_000_000
+"""Of one collection: the seven digits of an episode's index."""
 
 
 @dataclass(frozen=True)
@@ -334,6 +339,8 @@ def plan(store: Store, asked: CollectRequest, episodes: int) -> Plan:
     """
     if episodes < 1:
         raise CogError(f"--episodes is {episodes}, must be at least 1")
+    if episodes > MAX_EPISODES:
+        raise CogError(f"--episodes is {episodes}, must be at most {MAX_EPISODES:,}")
     have = committed_indices(committed(store, asked.collection))
     wanted = sum(1 for index in have if index < episodes)
     return Plan(asked, episodes, wanted, tuple(missing_ranges(have, episodes)))

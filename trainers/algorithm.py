@@ -145,8 +145,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check ranges; subclasses add theirs with :meth:`require`."""
-        self.require("updates", 1, float("inf"))
-        self.require("batch_size", 1, float("inf"))
+        self.require("updates", 1, 10**9)
+        self.require("batch_size", 1, 2**16)
         self.require("crop_px", 0, 64)
         for name, value in vars(self).items():
             if isinstance(value, tuple) and (not value or min(value) < 1):
