@@ -21,7 +21,7 @@ from cogdata.errors import CogError
 from cogdata.store import Store
 
 Progress = Callable[[int, int], None]
-_Digests = dict[str, str]  # episode_id → digest
+_Episodes = dict[str, dict[tuple[Any, ...], str]]  # episode_id → where its bytes are → digest
 
 _UNREADABLE: Final = (CogError, ValueError, TypeError, KeyError, OSError, pa.ArrowException)
 
@@ -116,22 +116,24 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     """
     require_store(store)
     problems: list[Problem] = []
-    digests: _Digests = {}
+    episodes: _Episodes = {}
     found = [path.split("/")[1:3] for path, (kind, _) in scan(store).items() if kind == "part"]
     for number, (collection, part) in enumerate(found, 1):
-        problems += _verify_part(store, collection, part, digests)
+        problems += _verify_part(store, collection, part, episodes)
         if on_progress:
             on_progress(number, len(found))
-    problems += _verify_collections(store, {collection for collection, _ in found})
-    problems += _verify_mixtures(store, digests)
-    problems += _verify_runs(store)
-    return problems + list(_verify_catalog(store, {problem.where for problem in problems}))
+    collections = {collection for collection, _ in found}
+    problems += _verify_collections(store, collections)
+    overlaps = list(_verify_overlaps(store, collections))
+    others = [*_verify_mixtures(store, episodes), *_verify_runs(store)]
+    damaged = {problem.where for problem in problems + others}
+    return problems + overlaps + others + list(_verify_catalog(store, damaged))
 
 
 # --- parts -----------------------------------------------------------------------------------------------
 
 
-def _verify_part(store: Store, collection: str, part: str, digests: _Digests) -> list[Problem]:
+def _verify_part(store: Store, collection: str, part: str, episodes: _Episodes) -> list[Problem]:
     folder = parts.part_folder(collection, part)
     try:
         commit = parts.read_commit(store, collection, part)
@@ -146,7 +148,8 @@ def _verify_part(store: Store, collection: str, part: str, digests: _Digests) ->
         rows = store.read_table(f"{folder}/{parts.EPISODES}").to_pylist()
     except _UNREADABLE as error:
         return problems or [Problem(f"{folder}/{parts.EPISODES}", _said(error))]
-    digests.update({row["episode_id"]: row["digest"] for row in rows})
+    for row in rows:
+        episodes.setdefault(row["episode_id"], {})[_location(row)] = row["digest"]
     if [row["episode_index"] for row in rows] != list(range(commit.start, commit.stop)):
         problems.append(
             Problem(folder, f"holds {len(rows)} episodes, not {commit.start} to {commit.stop - 1}")
@@ -209,6 +212,10 @@ def _verify_collections(store: Store, with_parts: set[str]) -> Iterator[Problem]
             missing = not store.exists(f"collections/{name}/collection.json")
             said = "is missing: run the same `cog collect` again" if missing else _said(error)
             yield Problem(f"collections/{name}/collection.json", said)
+
+
+def _verify_overlaps(store: Store, collections: set[str]) -> Iterator[Problem]:
+    for name in sorted(collections):
         ranges = []
         for part in parts.list_parts(store, name):
             try:
@@ -221,41 +228,57 @@ def _verify_collections(store: Store, with_parts: set[str]) -> Iterator[Problem]
 
 def _overlaps(name: str, ranges: list[tuple[int, int, str]]) -> Iterator[Problem]:
     """Ranges (start, stop, part), ascending."""
-    covered, by = 0, ""
+    first, covered, by = 0, 0, ""
     for start, stop, part in ranges:
-        if start < covered:
-            yield Problem(f"collections/{name}/{part}", f"overlaps {by}: remove one of the two folders")
+        spare, whole = (part, by) if stop <= covered else (by, part)
+        if start < covered and (stop <= covered or start == first):
+            yield Problem(f"collections/{name}/{spare}", f"{whole} has all its episodes: remove this folder")
+        elif start < covered:
+            what = f"overlaps {by}: remove one of the two folders and collect its range again"
+            yield Problem(f"collections/{name}/{part}", what)
         if stop > covered:
-            covered, by = stop, part
+            first, covered, by = start, stop, part
 
 
 # --- mixtures, runs, catalog -----------------------------------------------------------------------------
 
 
-def _verify_mixtures(store: Store, digests: _Digests) -> Iterator[Problem]:
+def _verify_mixtures(store: Store, episodes: _Episodes) -> Iterator[Problem]:
     for path, (kind, _) in scan(store).items():
         if kind != "mixture":
             continue
         _, name, version, _ = path.split("/")
         folder = path.removesuffix("/mixture.json")
+        newest = f"v{manifest.list_versions(store, name)[-1]}"
         try:
             frozen = manifest.read_manifest(store, f"{name}@{version}")
         except _UNREADABLE as error:
             yield Problem(folder, _said(error))
             continue
-        rows = frozen.episodes.select(["episode_id", "digest"]).to_pylist()
-        gone = [row["episode_id"] for row in rows if row["episode_id"] not in digests]
-        other = [
-            row["episode_id"]
-            for row in rows
-            if digests.get(row["episode_id"], row["digest"]) != row["digest"]
-        ]
+        gone, other, moved = [], [], []
+        for row in frozen.episodes.to_pylist():
+            found = episodes.get(row["episode_id"])
+            if found is None:
+                gone.append(row["episode_id"])
+            elif row["digest"] not in found.values():
+                other.append(row["episode_id"])
+            elif found.get(_location(row)) != row["digest"]:
+                moved.append(row["episode_id"])
         if gone:
             yield Problem(
                 folder, f"{len(gone)} of its episodes are gone, for example {gone[0]}: collect them again"
             )
         if other:
             yield Problem(folder, f"{len(other)} of its episodes have changed, for example {other[0]}")
+        if moved:
+            again = f"run `cog mix refresh {name}`" if version == newest else "freeze its query again"
+            yield Problem(
+                folder, f"{len(moved)} of its episodes lie elsewhere now, for example {moved[0]}: {again}"
+            )
+
+
+def _location(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in manifest.LOCATION)
 
 
 def _verify_runs(store: Store) -> Iterator[Problem]:

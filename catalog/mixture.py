@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -36,10 +37,12 @@ class FreezeReport:
     Attributes:
         info: Head of the version that holds this content.
         created: Whether it is new; False: the same content was frozen before.
+        moved: Episodes of an older version that were collected again elsewhere and are found there now.
     """
 
     info: MixtureInfo
     created: bool
+    moved: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def freeze(
         scene_fields=scene.scene_fields,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         cogdata_version=cogdata.__version__,
+        asked_weights=dict(weights or {}),
     )
     return _keep(store, Manifest(info, episodes, rewards, stats))
 
@@ -148,14 +152,40 @@ def _keep(store: Store, frozen: Manifest) -> FreezeReport:
     """Write a manifest as the next version, unless one of the versions has the same content."""
     name = frozen.info.name
     with lock(store, "mixtures"):
-        for version in reversed(manifest.list_versions(store, name)):
+        there = _same_content(store, frozen)
+        if there is not None:
+            report = FreezeReport(there, created=False, moved=_relocate(store, there, frozen))
+        else:
+            info = replace(frozen.info, version=_next_version(store, name))
+            manifest.write_manifest(store, replace(frozen, info=info))
+            report = FreezeReport(info, created=True)
+    if report.created:  # where episodes lie is not in the catalog
+        try_sync(store)
+    return report
+
+
+def _same_content(store: Store, frozen: Manifest) -> MixtureInfo | None:
+    name = frozen.info.name
+    for version in reversed(manifest.list_versions(store, name)):
+        with suppress(CogError):  # a damaged version is passed over: `cog data verify` names it
             there = manifest.read_info(store, f"{name}@{version}")
             if there.digest == frozen.info.digest:
-                return FreezeReport(there, created=False)
-        info = replace(frozen.info, version=_next_version(store, name))
-        manifest.write_manifest(store, replace(frozen, info=info))
-    try_sync(store)
-    return FreezeReport(info, created=True)
+                return there
+    return None
+
+
+def _relocate(store: Store, there: MixtureInfo, frozen: Manifest) -> int:
+    """Let a version of the same content find its episodes where they are now; returns how many have moved."""
+    columns = ["source", "episode_id", *manifest.LOCATION]
+    path = f"{manifest.mixture_folder(there.name, there.version)}/episodes.parquet"
+    now = {tuple(row.values()) for row in frozen.episodes.select(columns).to_pylist()}
+    try:
+        before = {tuple(row.values()) for row in store.read_table(path).select(columns).to_pylist()}
+    except (CogError, KeyError, OSError, pa.ArrowException):
+        before = set()  # damaged: the content is that of the digest, so this repairs it
+    if moved := len(now - before):
+        store.write_table(path, frozen.episodes)
+    return moved
 
 
 def _next_version(store: Store, name: str) -> int:
@@ -243,14 +273,17 @@ def _stats(con: _Con, scene: Scene) -> Stats:
 def list_mixtures(store: Store) -> list[MixtureInfo]:
     """Return the heads of all mixture versions, by name and version.
 
+    A damaged one is left out; `cog data verify` names it.
+
     Args:
         store: Where to look.
     """
-    return [
-        manifest.read_info(store, f"{name}@{version}")
-        for name in store.list_folders("mixtures")
-        for version in manifest.list_versions(store, name)
-    ]
+    infos = []
+    for name in store.list_folders("mixtures"):
+        for version in manifest.list_versions(store, name):
+            with suppress(CogError):
+                infos.append(manifest.read_info(store, f"{name}@{version}"))
+    return infos
 
 
 def diff(store: Store, ref_a: str, ref_b: str) -> MixtureDiff:
@@ -292,7 +325,7 @@ def _contents(frozen: Manifest) -> dict[tuple[str, str], tuple[object, ...]]:
 
 
 def refresh(store: Store, name: str) -> FreezeReport:
-    """Run the SQL of a mixture's newest version again, with its shares, and freeze what it returns now.
+    """Run the SQL of a mixture's newest version again, with the shares asked for, and freeze the result.
 
     Args:
         store: Where it is.
@@ -307,7 +340,8 @@ def refresh(store: Store, name: str) -> FreezeReport:
     newest = manifest.read_manifest(store, bare)
     ids = newest.episodes.column("episode_id")
     overlaps = len(ids.unique()) < len(ids)
-    return freeze(store, bare, newest.info.sql, weights=newest.info.weights, allow_overlap=overlaps)
+    weights = newest.info.asked_weights or newest.info.weights  # an old version knows only the resolved ones
+    return freeze(store, bare, newest.info.sql, weights=weights, allow_overlap=overlaps)
 
 
 def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:

@@ -37,6 +37,11 @@ EPISODES: Final = pa.schema(
         ("steps_crc32", pa.int64()),
     ]
 )
+LOCATION: Final = (
+    "shard", "frames_offset", "frames_size", "steps_offset", "steps_size", "frames_crc32", "steps_crc32",
+)  # fmt: skip
+"""Columns of :data:`EPISODES` that say where an episode's bytes are; not part of the digest."""
+
 REWARDS: Final = pa.schema(
     [("episode_id", pa.string()), ("t", pa.list_(pa.int32())), ("reward", pa.list_(pa.float32()))]
 )
@@ -107,12 +112,12 @@ class MixtureInfo:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            CogError: It is something else.
+            ValueError: It is something else.
         """
         try:
             return cls._from_data(json.loads(text))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
-            raise CogError("not the head of a mixture") from None
+            raise ValueError("not the head of a mixture") from None
 
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> MixtureInfo:
@@ -259,13 +264,15 @@ def read_info(store: Store, ref: str) -> MixtureInfo:
     path = f"{mixture_folder(name, chosen)}/mixture.json"
     try:
         return MixtureInfo.from_json(store.read_text(path))
-    except (CogError, UnicodeDecodeError, IsADirectoryError):
+    except (ValueError, IsADirectoryError):  # UnicodeDecodeError is a ValueError
         raise _damaged(store, path) from None
 
 
 def _damaged(store: Store, path: str) -> CogError:
     folder = path.rpartition("/")[0]
-    return CogError(f"{store.path(path)} is damaged: restore it, or remove {folder} and freeze the query again")
+    return CogError(
+        f"{store.path(path)} is damaged: restore it, or remove {folder} and freeze the query again"
+    )
 
 
 def read_manifest(store: Store, ref: str) -> Manifest:

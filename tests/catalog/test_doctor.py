@@ -86,6 +86,11 @@ def forget_rows(store: Store, column: str, value: object) -> None:
     con.close()
 
 
+def collect_elsewhere(store: Store) -> None:
+    store.remove(GRASPS)
+    collect_into(store, "grasps", 0, 14)
+
+
 DAMAGES: list[tuple[str, Callable[[Store], object], list[str]]] = [
     (
         "a flipped byte in a shard",
@@ -144,7 +149,34 @@ DAMAGES: list[tuple[str, Callable[[Store], object], list[str]]] = [
     (
         "parts that overlap",
         lambda store: collect_into(store, "grasps", 10, 14),
-        ["collections/grasps/part-00000-10-13: overlaps part-00000-00-11: remove one of the two folders"],
+        ["collections/grasps/part-00000-10-13: overlaps part-00000-00-11: remove one of the two folders and "
+         "collect its range again"],
+    ),
+    (
+        "a part within another",
+        lambda store: collect_into(store, "grasps", 10, 12),
+        ["collections/grasps/part-00000-10-11: part-00000-00-11 has all its episodes: remove this folder"],
+    ),
+    (
+        "a longer part from the same start",
+        lambda store: collect_into(store, "grasps", 0, 14),
+        ["collections/grasps/part-00000-00-11: part-00000-00-13 has all its episodes: remove this folder"],
+    ),
+    (
+        "episodes collected again into another folder",
+        collect_elsewhere,
+        ["mixtures/mix/v1: 12 of its episodes lie elsewhere now, for example grasps/0000000: "
+         "run `cog mix refresh mix`"],
+    ),
+    (
+        "a damaged head of a mixture",
+        lambda store: store.write_text("mixtures/mix/v1/mixture.json", "{"),
+        ["mixtures/mix/v1: ", "runs/run-1/run.json: its mixture mix@1 is gone"],
+    ),
+    (
+        "damaged statistics of a mixture",
+        lambda store: store.write_text("mixtures/mix/v1/stats.json", "[]"),
+        ["mixtures/mix/v1: "],
     ),
     (
         "a removed collection",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalog.doctor import verify
 from catalog.mixture import diff, freeze, list_mixtures, refresh, remove, resolve_weights
 from catalog.query import run_query
 from cogdata import manifest
 from cogdata.errors import CogError
 from cogdata.manifest import SourceCounts
+from cogdata.samples import read_episode
 from cogdata.store import Store
 from tests.catalog.support import collect_into, make_episode, write_run_of
 
@@ -331,6 +334,73 @@ def test_refresh_freezes_what_the_sql_returns_now(tray: Store) -> None:
         refresh(tray, "tray@1")
     with pytest.raises(CogError, match=r"^unknown mixture 'try': did you mean 'tray'\? known: tray$"):
         refresh(tray, "try")
+
+
+THREE = "select episode_id, collection as source from episodes"
+
+
+def test_refresh_shares_as_asked_where_sources_grow_and_come(tray: Store) -> None:
+    collect_into(tray, "drops", 0, 3)  # 12, 48 and 36 transitions: drops, grasps, placements
+    first = freeze(tray, "mix", THREE, weights={"grasps": 0.5}).info
+    assert first.asked_weights == {"grasps": 0.5}
+    assert first.weights == pytest.approx({"drops": 0.125, "grasps": 0.5, "placements": 0.375})
+    assert manifest.read_info(tray, "mix") == first
+    collect_into(tray, "drops", 3, 9)  # 36 of drops now: as many as of placements
+    assert refresh(tray, "mix").info.weights == pytest.approx(
+        {"drops": 0.25, "grasps": 0.5, "placements": 0.25}
+    )
+    collect_into(tray, "extra", 0, 18)  # 72 of extra: half of the half
+    report = refresh(tray, "mix")
+    assert (report.created, report.info.ref, report.info.asked_weights) == (True, "mix@3", {"grasps": 0.5})
+    assert report.info.weights == pytest.approx(
+        {"drops": 0.125, "extra": 0.25, "grasps": 0.5, "placements": 0.125}
+    )
+
+
+def test_a_version_of_before_asked_weights_were_kept(tray: Store) -> None:
+    freeze(tray, "tray", TRAY, weights={"prior": 0.25})
+    path = "mixtures/tray/v1/mixture.json"
+    head = json.loads(tray.read_text(path))
+    assert head.pop("asked_weights") == {"prior": 0.25}
+    tray.write_text(path, json.dumps(head))
+    assert manifest.read_manifest(tray, "tray").info.asked_weights == {}
+    report = refresh(tray, "tray")
+    assert (report.created, report.info.weights) == (False, {"prior": 0.25, "task": 0.75})
+
+
+@pytest.mark.parametrize("again", ["freeze", "refresh"])
+def test_episodes_collected_again_elsewhere_are_found(tray: Store, again: str) -> None:
+    info = freeze(tray, "mix", ALL).info
+    before = manifest.read_manifest(tray, "mix").episodes
+    tray.remove("collections/grasps/part-00000-00-11")
+    collect_into(tray, "grasps", 0, 8)
+    collect_into(tray, "grasps", 8, 12)
+    assert [problem.where for problem in verify(tray)] == ["mixtures/mix/v1"]
+    report = freeze(tray, "mix", ALL) if again == "freeze" else refresh(tray, "mix")
+    assert (report.created, report.info, report.moved) == (False, info, 12)
+    after = manifest.read_manifest(tray, "mix")
+    assert after.info == info
+    assert set(after.episodes.column("shard").to_pylist()) == {
+        "collections/grasps/part-00000-00-07/frames.tar",
+        "collections/grasps/part-00000-08-11/frames.tar",
+        "collections/placements/part-00000-00-08/frames.tar",
+    }
+    content = [name for name in manifest.EPISODES.names if name not in manifest.LOCATION]
+    assert after.episodes.select(content) == before.select(content)
+    committed = {row["episode_id"]: row for row in run_query(tray, "from episodes").table.to_pylist()}
+    for row in after.episodes.to_pylist():
+        assert read_episode(tray, committed[row["episode_id"]] | row).digest() == row["digest"]
+    assert verify(tray) == []
+    assert freeze(tray, "mix", ALL).moved == 0
+
+
+def test_a_damaged_mixture_hides_no_other(tray: Store) -> None:
+    freeze(tray, "good", ALL)
+    for number, damage in enumerate((b"{", b"\xff", b"[]", b"{}", b'{"counts": [1]}'), 1):
+        tray.write_bytes(f"mixtures/bad/v{number}/mixture.json", damage)
+    assert [info.ref for info in list_mixtures(tray)] == ["good@1"]
+    assert {problem.where for problem in verify(tray)} == {f"mixtures/bad/v{i}" for i in range(1, 6)}
+    assert freeze(tray, "bad", ALL).info.ref == "bad@6"
 
 
 def test_list_and_remove(tray: Store) -> None:
