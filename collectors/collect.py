@@ -39,7 +39,6 @@ from cogdata.store import Store
 from collectors.envs import ENVS, CogEnv, make
 from collectors.policies import POLICIES, make_policy
 
-
 MAX_EPISODES: Final = 10_000_000
 """Of one collection: the seven digits of an episode's index."""
 
