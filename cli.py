@@ -307,6 +307,8 @@ def _say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported
     say(
         f"{info.ref} {'frozen' if report.created else 'has this content already'} · digest {info.digest[:12]}"
     )
+    if report.moved:
+        say(f"  {report.moved:,} episodes were collected again elsewhere and are found there now")
     for source, counts in sorted(info.counts.items()):
         share = f" · {info.weights[source]:.1%} of every batch" if info.weights else ""
         say(

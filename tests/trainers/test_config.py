@@ -39,7 +39,7 @@ def test_the_last_of_two_settings_holds_and_others_keep_their_preset() -> None:
         ("discount=nan", "discount must be a number, found 'nan'"),
         ("discount=1", r"discount is 1.0, must be within \[0, "),
         ("batch_size=2.5", "batch_size must be a whole number, found '2.5'"),
-        ("batch_size=0", r"batch_size is 0, must be within \[1, inf\]"),
+        ("batch_size=0", r"batch_size is 0, must be within \[1, 65536\]"),
         ("success=never", "unknown value of success 'never'.*known: absorbing, continuing"),
         ("flow_widths=64,x", "flow_widths must be a whole number, found 'x'"),
         ("flow_widths=64,0", r"flow_widths is \(64, 0\), must be one or more widths"),
