@@ -119,7 +119,7 @@ def collect_command(
 
 
 def _workers(text: str) -> int:
-    from collectors.engines import usable_cores
+    from cogdata.machine import usable_cores
 
     if text == "auto":
         return usable_cores()
@@ -489,6 +489,7 @@ def train_command(
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
+    from cogdata.machine import usable_cores
     from cogdata.manifest import read_manifest
     from cogdata.runs import read_run
     from cogdata.stream import default_memory
@@ -521,7 +522,7 @@ def train_command(
             obs or "image+robot",
             _natural("--seed", seed or 0),
             _device(device or "auto"),
-            _cores() if threads is None else threads,
+            usable_cores() if threads is None else threads,
             default_memory() if memory is None else _bytes(memory),
         )
         manifest = read_manifest(store, _mixture(store, mixture))
@@ -533,12 +534,6 @@ def _natural(option: str, value: int) -> int:
     if not 0 <= value < 2**63:
         raise CogError(f"{option} is {value}, must be from 0 to 2^63 - 1")
     return value
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def _bytes(text: str) -> int:
@@ -770,6 +765,7 @@ def demo_command(
     """From nothing to a judged policy: collect, freeze place_in_tray, train, judge, report."""
     from catalog.mixture import freeze
     from catalog.recipes import RECIPES, recipe_sql
+    from cogdata.machine import usable_cores
     from cogdata.manifest import read_manifest
     from collectors.collect import plan, request
     from trainers.algos import configure
@@ -787,7 +783,9 @@ def demo_command(
     judged = []
     for algo in DEMO_METHODS:
         config = configure(algo, "fast", [f"updates={steps}"] if steps is not None else [])
-        run = _train(store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", _cores()))
+        run = _train(
+            store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", usable_cores())
+        )
         judged += [
             (algo, _evaluate(store, run, env, chosen, update=None, workers=count, record=0))
             for env in DEMO_ENVS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -22,11 +21,6 @@ MAX_RETRIES: Final = 2
 """How often the range of a worker that died is given to a new one."""
 
 Range = tuple[int, int]
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def _serve(connection: Connection, store: Store, asked: CollectRequest) -> None:
