@@ -89,8 +89,8 @@ def _store(root: str | None) -> Store:
 
 @app.command("collect")
 def collect_command(
-    policy: Annotated[str, typer.Option(help="Who acts: see `cog list policies`.")],
-    episodes: Annotated[int, typer.Option(help="How many the collection shall hold in all.")],
+    policy: Annotated[str | None, typer.Option(help="Who acts: see `cog list policies`.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="How many the collection shall hold in all.")] = None,
     env: Annotated[
         str | None, typer.Option(help="Where: see `cog list envs`; else the policy's own.")
     ] = None,
@@ -100,22 +100,56 @@ def collect_command(
     image_size: Annotated[int, typer.Option(help="px, square.")] = 48,
     horizon: Annotated[int | None, typer.Option(help="Actions per episode; else the policy's own.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--for", help="Collect all that a recipe needs: see `cog list recipes`.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Fraction of the paper's episodes; with --for.", show_default="1")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
     from collectors.collect import plan, request
 
-    asked = request(policy, env=env, noise=noise, root_seed=seed, image_size=image_size, horizon=horizon)
+    wanted = _wanted(policy, env, episodes, recipe, scale)
+    asked = [
+        (request(who, env=where, noise=noise, root_seed=seed, image_size=image_size, horizon=horizon), many)
+        for who, where, many in wanted
+    ]
     count = _workers(workers)
     store = _store(root)
-    planned = plan(store, asked, episodes)
-    say(
-        f"{asked.collection}: {asked.policy} in {asked.env}, {planned.episodes} episodes wanted, "
-        f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts with {count} "
-        f"workers"
-    )
-    if not dry_run:
-        _collect(store, planned, count)
+    for one, many in asked:
+        planned = plan(store, one, many)
+        say(
+            f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
+            f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts with {count} "
+            f"workers"
+        )
+        if not dry_run:
+            _collect(store, planned, count)
+
+
+def _wanted(
+    policy: str | None, env: str | None, episodes: int | None, recipe: str | None, scale: float | None
+) -> list[tuple[str, str | None, int]]:
+    """Policy, environment (None: the policy's own) and number of episodes of every collection asked for."""
+    if recipe is None:
+        if scale is not None:
+            raise CogError("--scale is a fraction of what a recipe needs: add --for RECIPE")
+        if policy is None or episodes is None:
+            raise CogError(
+                "say who acts and how many episodes, for example `cog collect --policy weak_grasp --episodes "
+                "2000`, or what for: `cog collect --for place_in_tray`"
+            )
+        return [(policy, env, episodes)]
+    if any(value is not None for value in (policy, env, episodes)):
+        raise CogError("--for collects what the recipe needs: leave --policy, --env and --episodes out")
+    from catalog.recipes import find_recipe
+
+    if scale is not None and not 0 < scale <= 10:
+        raise CogError(f"--scale is {scale:g}, must be more than 0 and at most 10; 1 is the paper's number")
+    needs = find_recipe(recipe).needs
+    return [(need.policy, need.env, need.scaled(1.0 if scale is None else scale)) for need in needs]
 
 
 def _workers(text: str) -> int:
@@ -558,11 +592,13 @@ def _mixture(store: Store, ref: str) -> str:
     if list_versions(store, name):
         return ref
     try:
-        from catalog.recipes import ensure_mixture
+        from catalog.recipes import ensure_mixture, shortfall
     except ModuleNotFoundError:
         return ref
     info = ensure_mixture(store, ref)
     note(f"recipe frozen as {info.ref}")
+    if line := shortfall(store, name):
+        note(line)
     return str(info.ref)
 
 

@@ -33,7 +33,7 @@ CREATE TABLE base.episodes (
 CREATE TABLE base.steps (
     episode_id VARCHAR, t INTEGER, robot FLOAT[], scene FLOAT[], action FLOAT[], reward FLOAT,
     terminated BOOLEAN, truncated BOOLEAN, phase VARCHAR, grasped BOOLEAN, placed BOOLEAN, drawer_open BOOLEAN,
-    top_drawer_closed BOOLEAN, blocker_moved BOOLEAN
+    drawer_closed BOOLEAN, top_drawer_closed BOOLEAN, blocker_moved BOOLEAN
 );
 CREATE TABLE base.mixtures (
     file VARCHAR, mixture VARCHAR, version INTEGER, digest VARCHAR, shape VARCHAR, episodes BIGINT,
@@ -58,7 +58,7 @@ CREATE TABLE base.evaluations (
     file VARCHAR, run VARCHAR, evaluation VARCHAR, env VARCHAR, "update" BIGINT, checkpoint_digest VARCHAR,
     seed BIGINT, success BOOLEAN, solved BOOLEAN, first_reward_t INTEGER, steps INTEGER, total_reward FLOAT,
     stochastic BOOLEAN, created_at TIMESTAMP, grasped BOOLEAN, placed BOOLEAN, drawer_open BOOLEAN,
-    top_drawer_closed BOOLEAN, blocker_moved BOOLEAN
+    drawer_closed BOOLEAN, top_drawer_closed BOOLEAN, blocker_moved BOOLEAN
 );
 
 CREATE VIEW collections AS SELECT * EXCLUDE (file) FROM base.collections;
@@ -144,6 +144,7 @@ COMMENT ON COLUMN steps.phase IS 'what the policy was doing when it chose the ac
 COMMENT ON COLUMN steps.grasped IS 'target is held up, on this observation; null: not in this scene';
 COMMENT ON COLUMN steps.placed IS 'object is in the tray, on this observation; null: not in this scene';
 COMMENT ON COLUMN steps.drawer_open IS 'bottom drawer is open, on this observation; null: not in this scene';
+COMMENT ON COLUMN steps.drawer_closed IS 'bottom drawer is closed, on this observation; null: not in this scene';
 COMMENT ON COLUMN steps.top_drawer_closed IS 'top drawer is closed, on this observation; null: not in this scene';
 COMMENT ON COLUMN steps.blocker_moved IS 'blocking object is out of the way, on this observation; null: not in this scene';
 
@@ -216,5 +217,6 @@ COMMENT ON COLUMN evaluations.created_at IS 'UTC';
 COMMENT ON COLUMN evaluations.grasped IS 'on the last observation; null: not in this scene';
 COMMENT ON COLUMN evaluations.placed IS 'on the last observation; null: not in this scene';
 COMMENT ON COLUMN evaluations.drawer_open IS 'on the last observation; null: not in this scene';
+COMMENT ON COLUMN evaluations.drawer_closed IS 'on the last observation; null: not in this scene';
 COMMENT ON COLUMN evaluations.top_drawer_closed IS 'on the last observation; null: not in this scene';
 COMMENT ON COLUMN evaluations.blocker_moved IS 'on the last observation; null: not in this scene';

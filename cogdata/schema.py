@@ -44,7 +44,9 @@ ROBOT_NAMES: Final = (
 )  # fmt: skip
 ROBOT_DIM: Final = len(ROBOT_NAMES)
 
-PREDICATES: Final = ("grasped", "placed", "drawer_open", "top_drawer_closed", "blocker_moved")
+PREDICATES: Final = (
+    "grasped", "placed", "drawer_open", "drawer_closed", "top_drawer_closed", "blocker_moved",
+)  # fmt: skip
 """Every success predicate that a world of ours can judge, each a nullable boolean column of ``steps``."""
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

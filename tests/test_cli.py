@@ -6,77 +6,14 @@ import errno
 import hashlib
 import json
 import shutil
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import cli
+from tests.running import TINY, Run
 
 PICK = "cog/PickTray-v0"
-TINY = ("--image-size", "16", "--horizon", "3")
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line that a mistake costs."""
-        assert self.code != 0, self
-        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, self
-        assert "Traceback" not in self.err
-        return lines[0].removeprefix("error: ")
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*args: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["cog", *args])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(int(left.value.code or 0), out, err)
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two collections, a mixture, and a cloned policy."""
-    root = tmp_path_factory.mktemp("filled") / "store"
-    commands = [
-        ("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY),
-        ("collect", "--policy", "place", "--episodes", "8", *TINY),
-        ("query", "select episode_id from episodes", "--as", "all"),
-        ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "3"),
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        for command in commands:
-            patch.setattr(sys, "argv", ["cog", *command, "--root", str(root)])
-            with pytest.raises(SystemExit) as left:
-                cli.main()
-            assert not left.value.code, command
-    return root
-
-
-@pytest.fixture
-def root(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to do harm to, and the store that every command means."""
-    copy = tmp_path / "store"
-    shutil.copytree(filled, copy)
-    monkeypatch.setenv("COG_ROOT", str(copy))
-    return copy
 
 
 def _bytes(root: Path) -> dict[str, str]:
@@ -270,7 +207,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("train", "--mixture", "all", "--seed", "-1"), "--seed is -1"),
     (("collect", "--policy", "place", "--episodes", "three"), "Invalid value for '--episodes'"),
     (("collect", "--policy", "place", "--episodes", "3", "--noise", "nan"), "--noise is nan"),
-    (("collect",), "Missing option '--policy'"),
+    (("collect",), "how many episodes, for example `cog collect"),
     (("colect",), "No such command 'colect'. Did you mean 'collect'?"),
     (("list", "polices"), "did you mean 'policies'?"),
     (("query",), "give the SQL as an argument"),
@@ -349,12 +286,6 @@ def test_images_of_two_sizes_do_not_mix(run: Run, root: Path) -> None:
     assert "16" in error
     assert "20" in error
     assert _bytes(root) == before
-
-
-def test_a_recipe_without_its_data_says_what_to_collect(run: Run, tmp_path: Path) -> None:
-    error = run("train", "--mixture", "place_in_tray", "--root", str(tmp_path / "empty")).error
-    assert "cog collect --policy weak_grasp" in error
-    assert "cog collect --policy place" in error
 
 
 def _flip(path: Path, offset: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,18 +15,33 @@ from cogdata.errors import CogError, unknown
 from cogdata.manifest import MixtureInfo
 from cogdata.store import Store
 
+_SHOWN: Final = 3
+"""Needs that an error names; of the rest it says how many."""
+_FEW: Final = 0.5
+"""Share of the paper's episodes below which a recipe is said to be small."""
+
 
 @dataclass(frozen=True)
 class Need:
-    """Episodes that a recipe takes.
+    """Episodes that a recipe takes: those of a policy in an environment, whatever their collection's seed.
 
     Attributes:
-        where: Their condition over ``episodes``.
-        command: What collects them, in the paper's number.
+        policy: Who acted.
+        env: Where.
+        episodes: How many the paper has.
+        source: Source of the mixture that they belong to.
+        only: Further condition over ``episodes``; empty: none.
     """
 
-    where: str
-    command: str
+    policy: str
+    env: str
+    episodes: int
+    source: str
+    only: str = ""
+
+    def scaled(self, scale: float) -> int:
+        """Return how many episodes a fraction of the paper's number is, at least 1."""
+        return math.ceil(round(scale * self.episodes, 6))
 
 
 @dataclass(frozen=True)
@@ -34,35 +50,97 @@ class Recipe:
 
     Attributes:
         summary: What it holds, in one line.
-        needs: Source → the episodes it takes.
+        file: Its SQL file beside this one, without ".sql"; recipes of the same content share one.
+        needs: The episodes it takes.
         weights: Source → share of every batch; empty: uniform over transitions.
     """
 
     summary: str
-    needs: Mapping[str, Need]
+    file: str
+    needs: tuple[Need, ...]
     weights: Mapping[str, float]
 
 
-_WEAK_GRASPS: Final = Need(
-    "policy = 'weak_grasp' and env = 'cog/PickTray-v0' and not solved",
-    "cog collect --policy weak_grasp --env cog/PickTray-v0 --episodes 10000",
-)
-_PLACEMENTS: Final = Need(
-    "policy = 'place' and env = 'cog/PlaceTray-v0'",
-    "cog collect --policy place --env cog/PlaceTray-v0 --episodes 5000",
-)
-_GOOD_PLACEMENTS: Final = Need(f"{_PLACEMENTS.where} and success", _PLACEMENTS.command)
+def _prior(policy: str, env: str, episodes: int) -> Need:
+    """Episodes without reward, of which none may have solved the task."""
+    return Need(policy, env, episodes, "prior", "not solved")
+
+
+_WEAK_GRASPS: Final = _prior("weak_grasp", "cog/PickTray-v0", 10_000)
+_PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task")
+_GOOD_PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task", "success")
+_GRASPS: Final = Need("grasp_from_drawer", "cog/DrawerOpen-v0", 10_000, "task")
+_GOOD_GRASPS: Final = Need("grasp_from_drawer", "cog/DrawerOpen-v0", 10_000, "task", "success")
+
+_HALVES: Final = {"prior": 0.5, "task": 0.5}
+
+DRAWER_PRIORS: Final[Mapping[str, tuple[Need, ...]]] = {
+    "closed_drawer": (
+        _prior("drawer_open", "cog/DrawerClosed-v0", 6_000),
+        _prior("drawer_open_suboptimal", "cog/DrawerClosed-v0", 6_000),
+        _prior("drawer_close", "cog/DrawerOpen-v0", 2_000),
+        _prior("pick_place", "cog/DrawerClosed-v0", 2_000),
+    ),
+    "blocked_drawer_1": (
+        _prior("close_top_then_open", "cog/DrawerBlocked1-v0", 12_000),
+        _prior("drawer_open_suboptimal", "cog/DrawerBlocked1-v0", 4_000),
+    ),
+    "blocked_drawer_2": (
+        _prior("clear_blocker_then_open", "cog/DrawerBlocked2-v0", 12_000),
+        _prior("pick_place", "cog/DrawerBlocked2-v0", 4_000),
+    ),
+}
+"""Recipe → its prior; 30 actions an episode, about 1.5 million transitions in all, as in the paper."""
+
+_DRAWER_SUMMARIES: Final = {
+    "closed_drawer": "opening, closing and moving the bottle at a closed drawer",
+    "blocked_drawer_1": "closing the top drawer that is in the way and opening the bottom one",
+    "blocked_drawer_2": "taking the bottle out of the way and opening the drawer",
+    "drawer_all": "the priors of all three drawer recipes",
+}
+_ALL_PRIORS: Final = tuple(need for needs in DRAWER_PRIORS.values() for need in needs)
+
+
+def _drawer(name: str) -> dict[str, Recipe]:
+    """A recipe over the drawer, and its two variants, whose data are the same for every start."""
+    prior = DRAWER_PRIORS.get(name, _ALL_PRIORS)
+    summary = f"{_DRAWER_SUMMARIES[name]}, without reward; grasps from the open drawer"
+    same = "from the open drawer alone, the same for every drawer recipe"
+    return {
+        name: Recipe(summary, name, (*prior, _GRASPS), _HALVES),
+        f"{name}_no_prior": Recipe(f"grasps {same}", "drawer_no_prior", (_GRASPS,), {}),
+        f"{name}_oracle": Recipe(f"successful grasps {same}", "drawer_oracle", (_GOOD_GRASPS,), {}),
+    }
+
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     "place_in_tray": Recipe(
         "weak grasps without reward, and placements",
-        {"prior": _WEAK_GRASPS, "task": _PLACEMENTS},
-        {"prior": 0.5, "task": 0.5},
+        "place_in_tray",
+        (_WEAK_GRASPS, _PLACEMENTS),
+        _HALVES,
     ),
-    "place_in_tray_no_prior": Recipe("placements alone", {"task": _PLACEMENTS}, {}),
-    "place_in_tray_oracle": Recipe("successful placements alone", {"task": _GOOD_PLACEMENTS}, {}),
+    "place_in_tray_no_prior": Recipe("placements alone", "place_in_tray_no_prior", (_PLACEMENTS,), {}),
+    "place_in_tray_oracle": Recipe(
+        "successful placements alone", "place_in_tray_oracle", (_GOOD_PLACEMENTS,), {}
+    ),
+    **{name: recipe for start in _DRAWER_SUMMARIES for name, recipe in _drawer(start).items()},
 }
-"""Name → recipe; its SQL is the file of that name beside this one."""
+"""Name → recipe."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by name.
+
+    Args:
+        name: Key of :data:`RECIPES`.
+
+    Raises:
+        CogError: There is no such recipe.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]
 
 
 def recipe_sql(name: str) -> str:
@@ -74,9 +152,7 @@ def recipe_sql(name: str) -> str:
     Raises:
         CogError: There is no such recipe.
     """
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    return files("catalog.recipes").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    return files("catalog.recipes").joinpath(f"{find_recipe(name).file}.sql").read_text(encoding="utf-8")
 
 
 def ensure_mixture(store: Store, ref: str) -> MixtureInfo:
@@ -95,19 +171,51 @@ def ensure_mixture(store: Store, ref: str) -> MixtureInfo:
     if name not in RECIPES or version is not None:
         mixtures = [entry for entry in store.list_folders("mixtures") if manifest.list_versions(store, entry)]
         raise unknown("mixture", ref, {*mixtures, *RECIPES})
-    missing = _missing(store, RECIPES[name])
+    recipe = RECIPES[name]
+    missing = [need for need, (usable, _) in _found(store, recipe).items() if not usable]
     if missing:
-        commands = " and ".join(f"`{command}`" for command in missing)
-        raise CogError(f"mixture {name!r} needs episodes that are not in the store: run {commands}")
-    return freeze(store, name, recipe_sql(name), weights=RECIPES[name].weights).info
+        listed = [f"{need.policy} in {need.env} (0 of {need.episodes:,})" for need in missing[:_SHOWN]]
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise CogError(
+            f"recipe {name!r} lacks episodes of {', '.join(listed)}{more}: run `cog collect --for {name}` "
+            f"(--scale 0.1: a tenth of it)"
+        )
+    return freeze(store, name, recipe_sql(name), weights=recipe.weights).info
 
 
-def _missing(store: Store, recipe: Recipe) -> list[str]:
+def shortfall(store: Store, name: str) -> str | None:
+    """Say which of a recipe's needs has far fewer episodes than the paper.
+
+    Args:
+        store: Where episodes are.
+        name: Key of :data:`RECIPES`.
+
+    Returns:
+        A line about the scarcest of them, or None.
+    """
+    found = _found(store, find_recipe(name))
+    need = min(found, key=lambda need: found[need][1] / need.episodes)
+    collected = found[need][1]
+    if collected >= _FEW * need.episodes:
+        return None
+    return (
+        f"{name} has {collected:,} episodes of {need.policy} in {need.env}, the paper {need.episodes:,}: "
+        f"`cog collect --for {name}` collects the rest"
+    )
+
+
+def _found(store: Store, recipe: Recipe) -> dict[Need, tuple[int, int]]:
+    """Need → episodes that the recipe can use, and episodes of its policy and environment."""
     if not store.exists("collections"):
-        return [need.command for need in recipe.needs.values()]
+        return dict.fromkeys(recipe.needs, (0, 0))
+    found = {}
     with open_indexed(store) as con:
-        return [
-            need.command
-            for need in recipe.needs.values()
-            if not con.execute(f"SELECT 1 FROM episodes WHERE {need.where} LIMIT 1").fetchall()
-        ]
+        for need in recipe.needs:
+            sql = (
+                f"SELECT count(*) FILTER ({need.only or 'true'}), count(*) FROM episodes "
+                "WHERE policy = $policy AND env = $env"
+            )
+            given = {"policy": need.policy, "env": need.env}
+            usable, collected = con.execute(sql, given).fetchall()[0]
+            found[need] = (int(usable), int(collected))
+    return found

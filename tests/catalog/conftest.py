@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.recipes import RECIPES
 from cogdata.store import Store
 from tests.catalog.support import collect_into
 
@@ -33,6 +34,25 @@ def tray(store: Store, tray_files: Path) -> Store:
     """A store of one's own with the files of ``tray_files``."""
     shutil.copytree(tray_files, store.url, dirs_exist_ok=True)
     return store
+
+
+@pytest.fixture(scope="session")
+def wanted_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 episodes (the first solved) of each policy and environment that a recipe needs; and of none of them."""
+    root = tmp_path_factory.mktemp("wanted")
+    pairs = {(need.policy, need.env) for recipe in RECIPES.values() for need in recipe.needs}
+    others = {("grasp_from_drawer", "cog/DrawerClosed-v0"), ("drawer_open", "cog/DrawerOpen-v0")}
+    for number, (policy, env) in enumerate(sorted(pairs | others)):
+        collect_into(Store(str(root)), f"c{number}", 0, 3, policy=policy, env=env)
+    return root
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory, wanted_files: Path) -> Store:
+    """A copy of these files, shared by tests that only add mixtures of names of their own."""
+    root = tmp_path_factory.mktemp("wanted") / "store"
+    shutil.copytree(wanted_files, root)
+    return Store(str(root))
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 
 from catalog.mixture import freeze
-from catalog.recipes import RECIPES, ensure_mixture, recipe_sql
+from catalog.recipes import RECIPES, Need, ensure_mixture, recipe_sql, shortfall
 from cogdata.errors import CogError
 from cogdata.manifest import SourceCounts, read_manifest
 from cogdata.store import Store
-
-GRASP = "`cog collect --policy weak_grasp --env cog/PickTray-v0 --episodes 10000`"
-PLACE = "`cog collect --policy place --env cog/PlaceTray-v0 --episodes 5000`"
+from tests.catalog.support import collect_into
 
 
 def test_place_in_tray_is_frozen_at_first_use(tray: Store) -> None:
@@ -39,29 +38,77 @@ def test_a_mixture_of_that_name_wins(tray: Store) -> None:
     assert ensure_mixture(tray, "place_in_tray@1") == own
 
 
-def test_missing_data_names_the_commands_that_collect_it(store: Store, tray: Store) -> None:
-    assert store is tray
+LACKS = "lacks episodes of weak_grasp in cog/PickTray-v0 (0 of 10,000)"
+RUN = "run `cog collect --for place_in_tray` (--scale 0.1: a tenth of it)"
+
+
+def test_missing_data_names_the_command_that_collects_it(tray: Store) -> None:
     tray.remove("collections/grasps")
     with pytest.raises(CogError) as caught:
         ensure_mixture(tray, "place_in_tray")
-    assert (
-        str(caught.value) == f"mixture 'place_in_tray' needs episodes that are not in the store: run {GRASP}"
-    )
+    assert str(caught.value) == f"recipe 'place_in_tray' {LACKS}: {RUN}"
     tray.remove("collections/placements")
     with pytest.raises(CogError) as caught:
         ensure_mixture(tray, "place_in_tray")
     assert str(caught.value) == (
-        f"mixture 'place_in_tray' needs episodes that are not in the store: run {GRASP} and {PLACE}"
+        f"recipe 'place_in_tray' {LACKS}, place in cog/PlaceTray-v0 (0 of 5,000): {RUN}"
     )
+
+
+def test_an_empty_store_lacks_everything_in_one_line(store: Store) -> None:
+    with pytest.raises(CogError) as caught:
+        ensure_mixture(store, "drawer_all")
+    assert "drawer_open in cog/DrawerClosed-v0 (0 of 6,000), " in str(caught.value)
+    assert " and 6 more: run `cog collect --for drawer_all` " in str(
+        caught.value
+    )  # 8 priors + 1 task, 3 named
+
+
+def test_episodes_that_a_recipe_cannot_use_do_not_count(store: Store) -> None:
+    collect_into(store, "solved", 0, 1)  # episode 0 is solved: not for the prior
+    collect_into(store, "placed", 0, 1, policy="place", env="cog/PlaceTray-v0")
+    with pytest.raises(
+        CogError, match=r"lacks episodes of weak_grasp in cog/PickTray-v0 \(0 of 10,000\): run"
+    ):
+        ensure_mixture(store, "place_in_tray")
+
+
+def test_far_fewer_episodes_than_the_papers_are_said(tray: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 12 of 10,000 grasps are 0.12 %, 9 of 5,000 placements 0.18 %: the grasps are scarcer
+    assert shortfall(tray, "place_in_tray") == (
+        "place_in_tray has 12 episodes of weak_grasp in cog/PickTray-v0, the paper 10,000: "
+        "`cog collect --for place_in_tray` collects the rest"
+    )
+    small = replace(
+        RECIPES["place_in_tray_oracle"],
+        needs=(replace(RECIPES["place_in_tray_oracle"].needs[0], episodes=18),),
+    )
+    monkeypatch.setitem(RECIPES, "half", small)
+    assert shortfall(tray, "half") is None  # 9 of 18 are half
+
+
+@pytest.mark.parametrize(
+    ("scale", "episodes"),
+    [(1.0, 10_000), (0.1, 1_000), (0.00001, 1), (0.00011, 2), (0.07, 700), (2.0, 20_000)],
+)
+def test_a_need_is_scaled_up_to_whole_episodes(scale: float, episodes: int) -> None:
+    assert Need("place", "cog/PlaceTray-v0", 10_000, "task").scaled(scale) == episodes
+
+
+def test_the_priors_of_the_drawer_are_the_papers_number_of_transitions() -> None:
+    """30 actions an episode: 1.5 million of prior in all, within a tenth; 300,000 of the task."""
+    prior = sum(need.episodes for need in RECIPES["drawer_all"].needs if need.source == "prior")
+    assert 30 * prior == pytest.approx(1_500_000, rel=0.1)
+    assert [30 * need.episodes for need in RECIPES["drawer_all_no_prior"].needs] == [300_000]
 
 
 def test_an_unknown_mixture_is_named_with_its_neighbours(tray: Store) -> None:
     freeze(tray, "mine", "select episode_id from episodes")
     with pytest.raises(CogError) as caught:
         ensure_mixture(tray, "place_in_try")
+    known = ", ".join(sorted(["mine", *RECIPES]))
     assert str(caught.value) == (
-        "unknown mixture 'place_in_try': did you mean 'place_in_tray'? known: mine, place_in_tray, "
-        "place_in_tray_no_prior, place_in_tray_oracle"
+        f"unknown mixture 'place_in_try': did you mean 'place_in_tray'? known: {known}"
     )
     with pytest.raises(CogError, match=r"^unknown mixture 'place_in_tray@2'"):
         ensure_mixture(tray, "place_in_tray@2")
@@ -69,26 +116,33 @@ def test_an_unknown_mixture_is_named_with_its_neighbours(tray: Store) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_a_file_that_documents_it(name: str) -> None:
-    sql = recipe_sql(name)
-    assert sql.startswith(f"-- {name}: ")
-    assert all(f"-- {source}:" in sql for source in RECIPES[name].needs)
+    recipe, sql = RECIPES[name], recipe_sql(name)
+    assert sql.startswith(f"-- {recipe.file}: ")
+    assert recipe.file == name or name in sql
+    assert all(f"-- {need.source}:" in sql for need in recipe.needs)
 
 
-def test_every_file_is_a_recipe() -> None:
+def test_every_file_is_a_recipes() -> None:
     names = {entry.name.removesuffix(".sql") for entry in files("catalog.recipes").iterdir()
              if entry.name.endswith(".sql")}  # fmt: skip
-    assert names == set(RECIPES)
+    assert names == {recipe.file for recipe in RECIPES.values()}
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_what_a_recipe_needs_is_what_its_sql_takes(tray: Store, name: str) -> None:
-    info = ensure_mixture(tray, name)
-    assert set(info.counts) == set(RECIPES[name].needs)
-    for source, need in RECIPES[name].needs.items():
-        count = freeze(tray, "need", f"select episode_id from episodes where {need.where}").info.counts[
-            "data"
-        ]
-        assert count.episodes == info.counts[source].episodes
+def test_what_a_recipe_needs_is_what_its_sql_takes(wanted: Store, name: str) -> None:
+    """Of 3 episodes the first is solved: 2 for each prior, 3 for the task, 1 for the oracle."""
+    needs = RECIPES[name].needs
+    usable = {"not solved": 2, "": 3, "success": 1}
+    counts = ensure_mixture(wanted, name).counts
+    assert {source: count.episodes for source, count in counts.items()} == {
+        source: sum(usable[need.only] for need in needs if need.source == source)
+        for source in {need.source for need in needs}
+    }
+    assert counts["task"].rewarded_after > 0
+    assert all(count.rewarded_after == 0 for source, count in counts.items() if source == "prior")
+    rows = read_manifest(wanted, name).episodes.to_pylist()
+    taken = {row["episode_id"].rpartition("/")[0] for row in rows}
+    assert len(taken) == len({(need.policy, need.env) for need in needs}) == len(needs)
 
 
 def test_an_unknown_recipe_is_named() -> None:

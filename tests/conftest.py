@@ -1,0 +1,52 @@
+"""The command line as a fixture, and a store that it filled."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from tests.running import TINY, Run, Said
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*args: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["cog", *args])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Said(int(left.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two collections, a mixture, and a cloned policy."""
+    root = tmp_path_factory.mktemp("filled") / "store"
+    commands = [
+        ("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY),
+        ("collect", "--policy", "place", "--episodes", "8", *TINY),
+        ("query", "select episode_id from episodes", "--as", "all"),
+        ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "3"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        for command in commands:
+            patch.setattr(sys, "argv", ["cog", *command, "--root", str(root)])
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+            assert not left.value.code, command
+    return root
+
+
+@pytest.fixture
+def root(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to do harm to, and the store that every command means."""
+    copy = tmp_path / "store"
+    shutil.copytree(filled, copy)
+    monkeypatch.setenv("COG_ROOT", str(copy))
+    return copy

@@ -1,0 +1,50 @@
+"""Recipes on the command line: what they need is collected by one command, and is said when it lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.running import TINY, Run
+
+
+def test_one_command_collects_what_a_recipe_needs(run: Run, tmp_path: Path) -> None:
+    """A 5000th of 10,000 grasps and of 5,000 placements: 2 episodes and 1."""
+    store = ("--root", str(tmp_path / "store"))
+    collect = ("collect", "--for", "place_in_tray", "--scale", "0.0002", "--workers", "1", *TINY, *store)
+    lacking = run("train", "--mixture", "place_in_tray", *store).error
+    assert lacking.endswith("run `cog collect --for place_in_tray` (--scale 0.1: a tenth of it)")
+    planned = run(*collect, "--dry-run").out
+    assert "weak_grasp in cog/PickTray-v0, 2 episodes wanted, 0 there" in planned
+    assert "place in cog/PlaceTray-v0, 1 episodes wanted, 0 there" in planned
+    assert run("query", "from episodes", *store).code == 1
+    assert run(*collect).code == 0
+    again = run(*collect).out
+    assert "weak_grasp in cog/PickTray-v0, 2 episodes wanted, 2 there, 0 to collect in 0 parts" in again
+    trained = run(
+        "train", "--mixture", "place_in_tray", "--obs", "state", "--algo", "bc", "--steps", "1", *store
+    )
+    assert trained.code == 0
+    assert "place_in_tray has 2 episodes of weak_grasp in cog/PickTray-v0, the paper 10,000" in trained.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "`cog collect --policy weak_grasp --episodes 2000`"),
+        (("--policy", "place"), "how many episodes"),
+        (("--policy", "place", "--episodes", "2", "--scale", "0.1"), "add --for RECIPE"),
+        (("--for", "place_in_tray", "--policy", "place"), "leave --policy, --env and --episodes out"),
+        (("--for", "place_in_tray", "--episodes", "5"), "leave --policy, --env and --episodes out"),
+        (("--for", "place_in_tray", "--scale", "0"), "--scale is 0, must be more than 0"),
+        (("--for", "place_in_tray", "--scale", "nan"), "--scale is nan, must be more than 0"),
+        (("--for", "place_in_tray", "--scale", "1e9"), "at most 10"),
+        (("--for", "place_in_try"), "did you mean 'place_in_tray'?"),
+    ],
+)
+def test_what_cannot_be_collected_is_one_line(
+    run: Run, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    assert said in run("collect", *options, "--root", str(tmp_path / "store")).error
+    assert not (tmp_path / "store").exists()
