@@ -1,0 +1,206 @@
+"""A robot's eye: background subtraction and a calibrated monocular camera say where a thing is.
+
+As in the paper (arXiv 2010.14500, appendix A.1). A calibration comes from known points
+(`collectors.calibration`), or from pictures of a checkerboard: `intrinsics_from_checkerboard`, then
+`pose_from_points` with `find_checkerboard` of a picture in which the board lies at a known place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cogdata.errors import CogError
+from collectors.calibration import Calibration, Float, Intrinsics, intrinsics_of
+
+Picture = NDArray[np.uint8]
+
+THRESHOLD: Final = 25
+"""A pixel has changed if a channel differs by more, of 255: above a camera's noise, below most contrasts."""
+MIN_AREA_PX: Final = 4
+"""A smaller patch of changed pixels is noise."""
+BOARD_PICTURES: Final = 3
+STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
+"""Corners are refined until they move less than a thousandth of a pixel."""
+LEAST_TILT_RAD: Final = math.radians(15)
+"""Boards that are all tilted alike leave the focal length open."""
+
+
+@dataclass(frozen=True)
+class Checkerboard:
+    """A printed board.
+
+    Attributes:
+        columns: Inner corners in a row.
+        rows: Inner corners in a column. One of the two is odd, one even: then the board has a right way up.
+        square_m: Edge of a square.
+    """
+
+    columns: int
+    rows: int
+    square_m: float
+
+    def __post_init__(self) -> None:
+        """Refuse boards whose corners could be told in two orders."""
+        if min(self.columns, self.rows) < 3 or (self.columns + self.rows) % 2 == 0 or not self.square_m > 0:
+            raise CogError(
+                f"a board of {self.columns}×{self.rows} inner corners of {self.square_m} m: needed are 3 or "
+                f"more each way, one number odd and one even, and squares larger than 0"
+            )
+
+    def points_m(self, first_m: Sequence[float] = (0.0, 0.0, 0.0), yaw_rad: float = 0.0) -> Float:
+        """Say where the corners of a board that lies flat, face up, are.
+
+        Args:
+            first_m: The first corner, the one beside the black corner square.
+            yaw_rad: Direction of the first row, counted from the world's x; the rows follow one another to
+                its right, seen from above.
+
+        Returns:
+            The corners, row by row.  # (rows * columns, 3)
+        """
+        row, column = np.mgrid[0 : self.rows, 0 : self.columns].reshape(2, -1) * self.square_m
+        cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
+        flat = np.stack([cos * column + sin * row, sin * column - cos * row, np.zeros(row.shape)], axis=1)
+        return flat + np.asarray(first_m, np.float64)
+
+
+def find_checkerboard(picture: Picture, board: Checkerboard) -> Float:
+    """Find a board's inner corners, from the one beside the black corner square on, row by row.
+
+    Args:
+        picture: RGB.  # (H, W, 3)
+        board: What to look for.
+
+    Returns:
+        Pixels.  # (rows * columns, 2)
+
+    Raises:
+        CogError: The board is not there as a whole.
+    """
+    gray = cv2.cvtColor(_picture(picture), cv2.COLOR_RGB2GRAY)
+    found, corners = cv2.findChessboardCorners(gray, (board.columns, board.rows))
+    if not found:
+        raise CogError(
+            f"no checkerboard of {board.columns}×{board.rows} inner corners in a picture of {gray.shape[0]}×"
+            f"{gray.shape[1]} px: show the whole board, flat and in focus, with a white margin"
+        )
+    corners = cv2.cornerSubPix(gray, corners, (5, 5), (-1, -1), STOP)
+    grid = np.asarray(corners, np.float64).reshape(board.rows, board.columns, 2)
+    (ax, ay), (bx, by) = grid[0, -1] - grid[0, 0], grid[-1, 0] - grid[0, 0]
+    if ax * by - ay * bx < 0:
+        grid = grid[::-1]
+    if _outer(gray, grid) > _outer(gray, grid[::-1, ::-1]):
+        grid = grid[::-1, ::-1]
+    return np.ascontiguousarray(grid.reshape(-1, 2))
+
+
+def _outer(gray: NDArray[Any], grid: Float) -> int:
+    """Brightness in the middle of the corner square beside the first corner."""
+    u, v = grid[0, 0] - (grid[0, 1] - grid[0, 0]) / 2 - (grid[1, 0] - grid[0, 0]) / 2
+    height, width = gray.shape
+    return int(gray[min(max(round(v), 0), height - 1), min(max(round(u), 0), width - 1)])
+
+
+def intrinsics_from_checkerboard(pictures: Sequence[Picture], board: Checkerboard) -> Intrinsics:
+    """Find what is inside a camera with square pixels from pictures of a board held at different tilts.
+
+    Args:
+        pictures: RGB, of one size.  # (H, W, 3) each
+        board: What they show.
+
+    Raises:
+        CogError: Fewer than three pictures, of several sizes, without the board, or tilted too little.
+    """
+    if len(pictures) < BOARD_PICTURES:
+        raise CogError(f"{len(pictures)} pictures of the checkerboard, at least {BOARD_PICTURES} are needed")
+    height, width = pictures[0].shape[:2]
+    for picture in pictures:
+        _picture(picture, (height, width))
+    corners = [find_checkerboard(picture, board).astype(np.float32) for picture in pictures]
+    flat = board.points_m().astype(np.float32)
+    flags = cv2.CALIB_FIX_ASPECT_RATIO | cv2.CALIB_FIX_K3 | cv2.CALIB_ZERO_TANGENT_DIST
+    _, matrix, lens, turns, _ = cv2.calibrateCamera(
+        [flat] * len(corners), corners, (width, height), np.eye(3), np.zeros(5), flags=flags
+    )
+    up = np.stack([np.asarray(cv2.Rodrigues(turn)[0])[:, 2] for turn in turns])
+    tilt_rad = float(np.arccos(np.clip(up @ up.T, -1, 1)).max())
+    if tilt_rad < LEAST_TILT_RAD:
+        raise CogError(
+            f"the board's tilts in the {len(pictures)} pictures differ by {math.degrees(tilt_rad):.0f}° "
+            f"at most: hold it at tilts that differ by 30° or more"
+        )
+    return intrinsics_of((height, width), matrix, lens)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A patch of a picture that has changed.
+
+    Attributes:
+        centre_px: Its centroid, (u, v), finer than a pixel.
+        area_px: Pixels in it.
+    """
+
+    centre_px: tuple[float, float]
+    area_px: int
+
+
+def find_blob(picture: Picture, background: Picture, threshold: int = THRESHOLD) -> Blob | None:
+    """Find the largest connected patch that differs from the background.
+
+    Args:
+        picture: RGB.  # (H, W, 3)
+        background: The same view without the thing, the arm in the same pose.  # (H, W, 3)
+        threshold: A pixel has changed if one channel differs by more.
+
+    Returns:
+        The patch, or None if nothing has changed.
+
+    Raises:
+        CogError: The pictures have different sizes.
+    """
+    height, width = _picture(background).shape[:2]
+    changed = cv2.absdiff(_picture(picture, (height, width)), background).max(axis=2) > threshold
+    _, _, stats, centres = cv2.connectedComponentsWithStats(changed.astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]  # the first component is what has not changed
+    if not len(areas) or areas.max() < MIN_AREA_PX:
+        return None
+    largest = 1 + int(np.argmax(areas))
+    u, v = centres[largest].tolist()
+    return Blob((u, v), int(areas.max()))
+
+
+def locate(camera: Calibration, picture: Picture, background: Picture, height_m: float) -> Float | None:
+    """Say where a thing is that was put before the camera.
+
+    Args:
+        camera: Calibrated at the pictures' size.
+        picture: With the thing.  # (H, W, 3)
+        background: Without it.  # (H, W, 3)
+        height_m: z of the thing's middle: the centroid of its silhouette is near the picture of that.
+
+    Returns:
+        Its middle in m (3,), or None if nothing is to be seen.
+
+    Raises:
+        CogError: A picture has another size than the calibration, or the thing lies beyond the horizon.
+    """
+    _picture(picture, camera.intrinsics.size_px)
+    blob = find_blob(picture, background)
+    return None if blob is None else camera.on_plane(blob.centre_px, height_m)
+
+
+def _picture(picture: Picture, size_px: tuple[int, int] | None = None) -> Picture:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise CogError(f"a picture is {picture.dtype} {picture.shape}, must be uint8 (height, width, 3), RGB")
+    if size_px is not None and picture.shape[:2] != tuple(size_px):
+        found, needed = "×".join(map(str, picture.shape[:2])), "×".join(map(str, size_px))
+        raise CogError(f"a picture is {found} px, must be {needed} px like the others of this camera")
+    return picture
