@@ -52,7 +52,7 @@ class Sample:
 def _step_fields(scene_dim: int, predicates: Sequence[str]) -> list[pa.Field]:
     return [
         pa.field("robot", pa.list_(pa.float32(), ROBOT_DIM)),
-        pa.field("scene", pa.list_(pa.float32(), scene_dim)),
+        pa.field("scene", pa.list_(pa.float32(), scene_dim or -1)),  # no fixed size may be 0
         pa.field("action", pa.list_(pa.float32(), ACTION_DIM)),
         pa.field("reward", pa.float32()),
         pa.field("terminated", pa.bool_()),
@@ -63,8 +63,10 @@ def _step_fields(scene_dim: int, predicates: Sequence[str]) -> list[pa.Field]:
 
 
 def _fixed(values: Float32, rows: int) -> pa.Array:
-    """(n, D) float32 → fixed-size lists; rows beyond n are null."""
+    """(n, D) float32 → fixed-size lists; rows beyond n are null. Nothing is known of a scene of size 0."""
     dim = values.shape[1]
+    if not dim:
+        return pa.array([[]] * rows, pa.list_(pa.float32()))
     padded = np.zeros((rows, dim), np.float32)
     padded[: len(values)] = values
     mask = pa.array(np.arange(rows) >= len(values)) if len(values) < rows else None
@@ -160,7 +162,7 @@ def floats(batch: pa.RecordBatch, column: str) -> Float32:
     """
     array = batch.column(column)
     values: Float32 = array.values.to_numpy(zero_copy_only=True)
-    return values.reshape(len(array), -1)
+    return values.reshape(len(array), values.size // len(array))
 
 
 def _column(batch: pa.RecordBatch, name: str, steps: int) -> np.ndarray[Any, Any]:

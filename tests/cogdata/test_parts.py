@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def test_an_episode_comes_back_bit_for_bit(store: Store) -> None:
         assert back.digest() == original.digest() == row["digest"]
         np.testing.assert_array_equal(back.image, original.image)
         assert back.meta == original.meta
+
+
+def test_a_scene_of_which_nothing_is_known_comes_back_empty(store: Store) -> None:
+    bare = replace(make_episode("c", 0), scene=np.zeros((5, 0), np.float32), scene_fields=())
+    writer = PartWriter(store, "c", 0, 1)
+    writer.add(bare)
+    (row,) = writer.commit()[1].to_pylist()
+    back = read_episode(store, row)
+    assert (back.scene.shape, back.scene_fields, back.digest()) == ((5, 0), (), bare.digest())
 
 
 def test_the_same_range_is_the_same_bytes(store: Store, tmp_path: Path) -> None:
