@@ -77,7 +77,11 @@ def write_part(store: Store, info: CollectionInfo, start: int, stop: int) -> Non
     folder = f"collections/{info.name}/{part}"
     episodes = [episode_row(info, part, index) for index in range(start, stop)]
     store.write_table(f"{folder}/episodes.parquet", pa.Table.from_pylist(episodes, schema=PART_EPISODES))
-    store.write_table(f"{folder}/steps.parquet", step_rows(info, start, stop), write_statistics=False)
+    floats = [f"{name}.list.element" for name in ("robot", "scene", "action")]
+    store.write_table(
+        f"{folder}/steps.parquet", step_rows(info, start, stop), compression_level=6, store_schema=False,
+        write_statistics=False, use_byte_stream_split=floats, use_dictionary=["episode_id", "phase"],
+    )  # fmt: skip
     steps = info.horizon * (stop - start)
     commit = Commit(info.name, part, start, stop, stop - start, steps, steps + stop - start, 0, {})
     store.write_text(f"{folder}/COMMIT.json", json.dumps(asdict(commit)))

@@ -16,14 +16,15 @@ import duckdb
 import pyarrow as pa
 
 import cogdata
+from catalog.contents import collect_contents
 from catalog.db import lock
-from catalog.query import add_steps, run_query, translated
-from catalog.shape import Scene, choose
+from catalog.query import run_query, translated
+from catalog.shape import choose
 from catalog.sync import open_indexed, try_sync
 from cogdata import manifest, runs
 from cogdata.errors import CogError, unknown
-from cogdata.manifest import Manifest, MixtureInfo, SourceCounts, Stats
-from cogdata.schema import ACTION_DIM, NAME_PATTERN, ROBOT_DIM
+from cogdata.manifest import Manifest, MixtureInfo
+from cogdata.schema import NAME_PATTERN
 from cogdata.store import Store
 
 _ROUNDING: Final = 1e-9
@@ -94,26 +95,23 @@ def freeze(
     table = run_query(store, sql).table
     with open_indexed(store) as con, translated(store, sql):
         shape, scene = choose(con, table, allow_overlap=allow_overlap)
-        _add_transitions(con, store, shape)
-        counts = _counts(con)
-        shares = resolve_weights(weights or {}, {name: count.transitions for name, count in counts.items()})
-        episodes, rewards = _episodes(con, shape), _rewards(con) if shape == "step" else None
-        stats = _stats(con, scene)
+        held = collect_contents(con, store, shape, scene)
+    shares = resolve_weights(weights or {}, {name: count.transitions for name, count in held.counts.items()})
     info = MixtureInfo(
         name=name,
         version=0,  # decided when it is written
-        digest=manifest.mixture_digest(episodes, rewards, shares),
+        digest=manifest.mixture_digest(held.episodes, held.rewards, shares),
         sql=sql,
         shape=shape,
         weights=shares,
-        counts=counts,
+        counts=held.counts,
         image_size=scene.image_size,
         scene_fields=scene.scene_fields,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         cogdata_version=cogdata.__version__,
         asked_weights=dict(weights or {}),
     )
-    return _keep(store, Manifest(info, episodes, rewards, stats))
+    return _keep(store, Manifest(info, held.episodes, held.rewards, held.stats))
 
 
 def resolve_weights(weights: Mapping[str, float], transitions: Mapping[str, int]) -> dict[str, float]:
@@ -193,77 +191,6 @@ def _next_version(store: Store, name: str) -> int:
     folders = store.list_folders(f"mixtures/{name}")
     return (
         max((int(entry[1:]) for entry in folders if entry[:1] == "v" and entry[1:].isdigit()), default=0) + 1
-    )
-
-
-# --- what is frozen ---------------------------------------------------------------------------------------
-
-
-def _add_transitions(con: _Con, store: Store, shape: str) -> None:
-    """Make ``transitions``: a row for each that takes part, with its reward as collected and as frozen."""
-    only = con.execute(
-        "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
-    ).fetchall()
-    add_steps(con, store, only)
-    when = {
-        "step": "s.t = c.t",
-        "episode": "s.t >= coalesce(c.t_start, 0) AND (c.t_end IS NULL OR s.t < c.t_end)",
-    }[shape]
-    con.execute(
-        "CREATE TEMP VIEW transitions AS SELECT s.*, c.source, s.reward AS collected, "
-        "coalesce(c.reward, s.reward) AS relabelled "
-        f"FROM steps s JOIN chosen c ON s.episode_id = c.episode_id AND {when} WHERE s.action IS NOT NULL"
-    )
-
-
-def _counts(con: _Con) -> dict[str, SourceCounts]:
-    rows = con.execute(
-        "SELECT source, count(DISTINCT episode_id), count(*), count(*) FILTER (collected > 0), "
-        "count(*) FILTER (relabelled > 0) FROM transitions GROUP BY source ORDER BY source"
-    ).fetchall()
-    return {source: SourceCounts(*counts) for source, *counts in rows}
-
-
-def _episodes(con: _Con, shape: str) -> pa.Table:
-    chosen = {
-        "episode": "SELECT * FROM chosen",
-        "step": "SELECT episode_id, any_value(source) AS source, NULL AS reward, "
-        "any_value(weight) AS weight, min(t) AS t_start, max(t) + 1 AS t_end FROM chosen GROUP BY episode_id",
-    }[shape]
-    given = {
-        "weight": "coalesce(c.weight, 1)",
-        "t_start": "coalesce(c.t_start, 0)",
-        "t_end": "coalesce(c.t_end, e.steps)",
-    }
-    own = ("episode_id", "source", "reward")
-    columns = ", ".join(
-        f"{given.get(name, f'c.{name}' if name in own else f'e.{name}')} AS {name}"
-        for name in manifest.EPISODES.names
-    )
-    table = con.sql(
-        f"SELECT {columns} FROM ({chosen}) c JOIN episodes e ON c.episode_id = e.episode_id "
-        "ORDER BY c.source, c.episode_id"
-    ).to_arrow_table()
-    return table.cast(manifest.EPISODES)
-
-
-def _rewards(con: _Con) -> pa.Table:
-    table = con.sql(
-        "SELECT episode_id, list(t ORDER BY t) AS t, list(relabelled ORDER BY t) AS reward FROM transitions "
-        "GROUP BY episode_id ORDER BY episode_id"
-    ).to_arrow_table()
-    return table.cast(manifest.REWARDS)
-
-
-def _stats(con: _Con, scene: Scene) -> Stats:
-    sizes = {"robot": ROBOT_DIM, "scene": len(scene.scene_fields), "action": ACTION_DIM}
-    terms = [f"{{}}({name}[{i + 1}])" for name, size in sizes.items() for i in range(size)]
-    sql = ", ".join(term.format(function) for function in ("avg", "stddev_pop") for term in terms)
-    numbers = con.execute(f"SELECT {sql} FROM transitions").fetchall()[0]
-    means, deviations = iter(numbers[: len(terms)]), iter(numbers[len(terms) :])
-    return Stats(
-        mean={name: [next(means) for _ in range(size)] for name, size in sizes.items()},
-        std={name: [next(deviations) for _ in range(size)] for name, size in sizes.items()},
     )
 
 

@@ -132,7 +132,9 @@ def add_steps(
     columns = ", ".join(f"s.{name}" for name in STEPS.names)
     try:
         source = _local_steps(store, files) if store.is_local else _remote_steps(con, store, files, apart)
-        con.execute(f"CREATE TEMP VIEW steps AS SELECT {columns} FROM {source} s {where}")
+        # Parts that were collected before a predicate existed lack its column: base.steps has them all.
+        whole = f"(SELECT *, '' AS filename FROM catalog.base.steps UNION ALL BY NAME SELECT * FROM {source})"
+        con.execute(f"CREATE TEMP VIEW steps AS SELECT {columns} FROM {whole} s {where}")
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise CogError(
             f"the steps of a part cannot be read ({plain(error)}): run `cog data verify`"

@@ -123,6 +123,17 @@ def test_a_predicate_can_be_the_reward(tray: Store) -> None:
     assert info.counts == {"data": SourceCounts(21, 84, 14, 7)}  # placed from t = 3 on in 7 episodes
 
 
+def test_what_never_changes_deviates_by_exactly_nothing(tray: Store) -> None:
+    """All episodes but number 7 left out, the scene is 7 everywhere; 0.1 has no exact binary form."""
+    freeze(tray, "one", "select episode_id from episodes where episode_id = 'grasps/0000007'")
+    stats = manifest.read_manifest(tray, "one").stats
+    assert stats.mean["scene"] == [7.0, 7.0]
+    assert stats.std["scene"] == [0.0, 0.0]
+    # robot[t][0] = 7 + 10 t / 100 for t = 0 … 3: mean 7.15, variance (0.15² + 0.05² + 0.05² + 0.15²) / 4
+    assert stats.mean["robot"][0] == pytest.approx(7.15)
+    assert stats.std["robot"][0] == pytest.approx(0.0125**0.5, rel=1e-5)
+
+
 def test_stats_are_those_of_the_chosen_transitions(tray: Store) -> None:
     two = "('grasps/0000001', 'placements/0000002')"
     sql = f"select episode_id, 1 as t_start from episodes where episode_id in {two}"

@@ -321,6 +321,17 @@ def test_steps_joins_collections_with_different_scenes(store: Store) -> None:
     assert rows.to_pylist() == [{"n": 2, "rows": 10}, {"n": 3, "rows": 10}]
 
 
+def test_parts_from_before_a_predicate_existed_have_nulls_for_it(store: Store) -> None:
+    """3 episodes of 4 actions: 15 rows; one collection alone, then beside one that has the column."""
+    collect_into(store, "old", 0, 3)
+    for path in Path(store.url).glob("collections/old/*/steps.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["drawer_closed"]), path)
+    sql = "select count(*) as rows, count(drawer_closed) as known, count(placed) as placed from steps"
+    assert run_query(store, sql).table.to_pylist() == [{"rows": 15, "known": 0, "placed": 15}]
+    collect_into(store, "new", 0, 1)
+    assert run_query(store, sql).table.to_pylist() == [{"rows": 20, "known": 0, "placed": 20}]
+
+
 def test_a_missing_steps_file_is_said_to_be_missing(tray: Store) -> None:
     sync.sync(tray)
     (Path(tray.url) / "collections" / "grasps" / "part-00000-00-11" / "steps.parquet").unlink()
