@@ -71,6 +71,7 @@ def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "code": info.code,
         "libraries": json.dumps(info.libraries, sort_keys=True),
         "host": info.host,
+        "localize": info.localize,
     }
     return {"collections": pa.Table.from_pylist([row])}
 

@@ -15,7 +15,8 @@ CREATE TABLE base.files (
 CREATE TABLE base.collections (
     file VARCHAR, collection VARCHAR, policy VARCHAR, env VARCHAR, noise DOUBLE, root_seed BIGINT,
     image_size INTEGER, horizon INTEGER, success_low DOUBLE, success_high DOUBLE, part_size INTEGER,
-    command VARCHAR, created_at TIMESTAMP, cogdata_version VARCHAR, code VARCHAR, libraries VARCHAR, host VARCHAR
+    command VARCHAR, created_at TIMESTAMP, cogdata_version VARCHAR, code VARCHAR, libraries VARCHAR, host VARCHAR,
+    localize VARCHAR
 );
 CREATE TABLE base.parts (
     file VARCHAR, collection VARCHAR, part VARCHAR, start INTEGER, stop INTEGER, episodes INTEGER, steps BIGINT,
@@ -90,6 +91,7 @@ COMMENT ON COLUMN collections.cogdata_version IS 'version that collected';
 COMMENT ON COLUMN collections.code IS 'git revision of the code; empty: unknown';
 COMMENT ON COLUMN collections.libraries IS 'versions of the libraries that decide bytes, JSON';
 COMMENT ON COLUMN collections.host IS 'machine that started it';
+COMMENT ON COLUMN collections.localize IS 'who told scripts where movable things are: simulator or camera';
 
 COMMENT ON VIEW parts IS 'one row per committed part of a collection';
 COMMENT ON COLUMN parts.collection IS 'collection it belongs to';

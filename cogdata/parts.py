@@ -88,6 +88,7 @@ class CollectionInfo:
         code: Git revision of the code, or "".
         libraries: Versions of the libraries that decide bytes.
         host: Machine that started it.
+        localize: Who said where movable things are: "simulator" or "camera".
     """
 
     name: str
@@ -106,6 +107,7 @@ class CollectionInfo:
     libraries: dict[str, str]
     host: str
     schema_version: int = SCHEMA_VERSION
+    localize: str = "simulator"
 
 
 @dataclass(frozen=True)

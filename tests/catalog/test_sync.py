@@ -449,6 +449,16 @@ def test_a_changed_head_is_read_again(tray: Store) -> None:
     assert hosts.column("host").to_pylist() == ["elsewhere", "test"]
 
 
+def test_a_head_from_before_there_was_a_camera_says_simulator(tray: Store) -> None:
+    path = "collections/grasps/collection.json"
+    old = json.loads(tray.read_text(path))
+    del old["localize"]
+    tray.write_text(path, json.dumps(old))
+    edit_json(tray, "collections/placements/collection.json", localize="camera")
+    rows = run_query(tray, "select collection, localize from collections order by collection").table
+    assert rows.column("localize").to_pylist() == ["simulator", "camera"]
+
+
 def test_a_full_disk_is_said_and_the_older_catalog_still_answers(
     tray: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
