@@ -369,6 +369,68 @@ def data_ls(root: Root = None) -> None:
         "env",
         "noise",
         "episodes",
+# --- show ------------------------------------------------------------------------------------------------
+
+
+@app.command("show")
+def show_command(
+    episode: Annotated[str, typer.Argument(help="An episode_id, or a query that yields episode_id.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder, or one file: .png for the sheet, .webp for the animation.")
+    ] = Path(),
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement; else about 144 px a frame.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Most episodes of a query to draw.")] = 5,
+    root: Root = None,
+) -> None:
+    """Draw an episode, a sheet (PNG) and an animation (WebP), with predicates, phases and rewards."""
+    from catalog.episodes import find_episodes
+    from cogdata.samples import read_episode
+
+    single = out.suffix.lower() in (".png", ".webp")
+    if out.suffix and not single and not out.is_dir():
+        raise CogError(f"--out {out} must be a folder, or end with .png or .webp")
+    _check_scale(scale)
+    store = _store(root)
+    rows, more = find_episodes(store, episode, limit)
+    if single and len(rows) > 1:
+        raise CogError(f"--out {out} is one file, the query yields {len(rows)} episodes: name a folder")
+    for row in rows:
+        stem = out / row["episode_id"].replace("/", "-")
+        files = [out] if single else [stem.with_name(f"{stem.name}{kind}") for kind in (".png", ".webp")]
+        _draw(read_episode(store, row), files, scale)
+    if more:
+        note(f"the first {limit} episodes; there are more: see --limit")
+
+
+def _check_scale(scale: int | None) -> None:
+    if scale is not None and not 1 <= scale <= 16:
+        raise CogError(f"--scale is {scale}, must be from 1 to 16: how often a pixel is repeated")
+
+
+def _draw(episode: Any, files: list[Path], scale: int | None) -> None:  # noqa: ANN401 - an Episode, lazily
+    from cogdata.captions import default_factor, episode_animation, episode_sheet
+    from cogdata.pictures import animated_webp, png
+
+    size = episode.image.shape[2]
+    for file in files:
+        if file.suffix.lower() == ".png":
+            _write_picture(file, png(episode_sheet(episode, scale or default_factor(size, 144))))
+        else:
+            pictures = episode_animation(episode, scale or default_factor(size, 288))
+            _write_picture(file, animated_webp(pictures))
+
+
+def _write_picture(file: Path, data: bytes) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    except OSError as error:
+        raise CogError(f"cannot write {file} ({error.strerror or error}): name another with --out") from None
+    say(str(file))
+
+
         "steps",
         "success_rate",
         "bytes",
@@ -448,6 +510,39 @@ def mix_show(
     mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], root: Root = None
 ) -> None:
     """Show the SQL, counts, shares and digest of a mixture."""
+@data_app.command("sheet")
+def data_sheet(
+    episodes: Annotated[str, typer.Argument(help="A query that yields episode_id, or an episode_id.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
+    columns: Annotated[int, typer.Option(help="Episodes in a row.")] = 4,
+    limit: Annotated[int, typer.Option(help="Most episodes to draw.")] = 40,
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement; else about 96 px a frame.", show_default=False)
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Draw first, middle and last frame of many episodes on one page."""
+    from catalog.episodes import find_episodes
+    from cogdata.captions import Entry, default_factor, overview
+    from cogdata.pictures import png
+    from cogdata.samples import read_episode
+
+    if out.suffix.lower() != ".png":
+        raise CogError(f"--out {out} must end with .png")
+    if not 1 <= columns <= 20:
+        raise CogError(f"--columns is {columns}, must be from 1 to 20")
+    if not 1 <= limit <= 1000:
+        raise CogError(f"--limit is {limit}, must be from 1 to 1000")
+    _check_scale(scale)
+    store = _store(root)
+    rows, more = find_episodes(store, episodes, limit)
+    entries = [Entry.of(read_episode(store, row)) for row in rows]
+    page = overview(entries, scale or default_factor(entries[0].frames.shape[2], 96), columns)
+    _write_picture(out, png(page))
+    if more:
+        note(f"the first {limit} episodes; there are more: see --limit")
+
+
     from cogdata.manifest import read_info
 
     say(read_info(_store(root), mixture).to_json())
