@@ -12,13 +12,14 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cogdata import __version__
 from cogdata.episode import Episode, EpisodeMeta
@@ -36,8 +37,11 @@ from cogdata.parts import (
 from cogdata.rng import derive_seed, generator
 from cogdata.rollout import rollout
 from cogdata.store import Store
-from collectors.envs import ENVS, CogEnv, make
-from collectors.policies import POLICIES, make_policy
+from collectors.drivers import Driven, check_name, fingerprint, is_driver, open_env
+from collectors.envs import CogEnv
+from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
+from collectors.policies import POLICIES, SceneView, make_policy
+from collectors.policies.needs import needs
 
 MAX_EPISODES: Final = 10_000_000
 """Of one collection: the seven digits of an episode's index."""
@@ -49,11 +53,12 @@ class CollectRequest:
 
     Attributes:
         policy: Key of ``POLICIES``.
-        env: Key of ``ENVS``.
+        env: Key of ``ENVS``, or ``module:Class``.
         noise: Standard deviation of the action noise, in action units.
         root_seed: Root of every random stream.
         image_size: px, square.
         horizon: Actions per episode.
+        localize: Key of ``LOCALIZERS``: who says where movable things are.
     """
 
     policy: str
@@ -62,13 +67,20 @@ class CollectRequest:
     root_seed: int
     image_size: int
     horizon: int
+    localize: str = SIMULATOR
 
     def __post_init__(self) -> None:
         """Refuse what could not be collected, naming the option that says so."""
         if self.policy not in POLICIES:
             raise unknown("policy", self.policy, POLICIES)
-        if self.env not in ENVS:
-            raise unknown("environment", self.env, ENVS)
+        check_name(self.env)
+        if self.localize not in LOCALIZERS:
+            raise unknown("localizer", self.localize, LOCALIZERS)
+        if self.localize != SIMULATOR and is_driver(self.env):
+            raise CogError(
+                f"--localize {self.localize} is for the worlds of `cog list envs`: {self.env} says in "
+                f"its own view() where things are"
+            )
         if not 0 <= self.noise <= 2:
             raise CogError(f"--noise is {self.noise}, must be between 0 and 2")
         if not 16 <= self.image_size <= 512:
@@ -81,7 +93,10 @@ class CollectRequest:
     @property
     def collection(self) -> str:
         """Name of the collection: the policy and a hash of the whole request."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        given = asdict(self)
+        if self.localize == SIMULATOR:  # named as before there was a choice
+            del given["localize"]
+        text = json.dumps(given, sort_keys=True)
         return f"{re.sub('[^a-z0-9_]', '_', self.policy)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -93,16 +108,18 @@ def request(
     root_seed: int = 0,
     image_size: int = 48,
     horizon: int | None = None,
+    localize: str = SIMULATOR,
 ) -> CollectRequest:
     """Fill in what the policy documents: its environment and horizon.
 
     Args:
         policy: Key of ``POLICIES``.
-        env: Key of ``ENVS``; None: the policy's own.
+        env: Key of ``ENVS``, or ``module:Class``; None: the policy's own.
         noise: Standard deviation of the action noise.
         root_seed: Root of every random stream.
         image_size: px, square.
         horizon: Actions per episode; None: the policy's own.
+        localize: Key of ``LOCALIZERS``.
 
     Raises:
         CogError: Unknown policy or environment, or a number out of range.
@@ -117,6 +134,7 @@ def request(
         root_seed,
         image_size,
         spec.horizon if horizon is None else horizon,
+        localize,
     )
 
 
@@ -166,9 +184,21 @@ def committed_indices(commits: dict[str, Commit]) -> set[int]:
 
 
 @functools.cache
-def _world(env: str, image_size: int, horizon: int) -> CogEnv:
-    """One world per process and kind, kept between parts."""
-    return make(env, image_size=image_size, horizon=horizon)
+def _world(env: str, image_size: int, horizon: int) -> CogEnv | Driven:
+    """One world per process and kind, kept between parts; a robot is let go of when the process ends."""
+    world = open_env(env, image_size=image_size, horizon=horizon)
+    if isinstance(world, Driven):
+        Finalize(None, world.close, exitpriority=0)
+    return world
+
+
+def _viewer(
+    asked: CollectRequest, world: CogEnv | Driven, seed: int
+) -> Callable[[Mapping[str, Any]], SceneView]:
+    """From an observation to what a script sees of that moment."""
+    if asked.localize == SIMULATOR or isinstance(world, Driven):
+        return lambda _obs: world.view()
+    return CameraView(world, seed, needs(asked.policy).landmarks)
 
 
 def collect_episode(asked: CollectRequest, index: int) -> Episode:
@@ -191,9 +221,10 @@ def collect_episode(asked: CollectRequest, index: int) -> Episode:
         noise=asked.noise,
         seed=derive_seed("scene", asked.root_seed, index),
         task=world.task_predicate,
-        goal=spec.success,
+        goal=spec.goal(world.predicates),
     )
-    return rollout(world, lambda _: policy.act(world.view()), meta)
+    see = _viewer(asked, world, meta.seed)
+    return rollout(world, lambda obs: policy.act(see(obs)), meta)
 
 
 def collect_part(
@@ -227,7 +258,7 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         asked: The request.
         command: What was typed.
     """
-    made_with = _made_with()
+    made_with = _made_with(asked.env, asked.localize)
     return CollectionInfo(
         name=asked.collection,
         command=command,
@@ -244,12 +275,20 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         code=made_with.pop("code"),
         libraries=made_with,
         host=platform.node(),
+        localize=asked.localize,
     )
 
 
-def _made_with() -> dict[str, str]:
+def _made_with(env: str, localize: str) -> dict[str, str]:
     """Versions of whatever decides bytes."""
-    libraries = {name: version(name) for name in ("pybullet", "numpy", "pyarrow", "gymnasium")}
+    names = (
+        "pybullet",
+        "numpy",
+        "pyarrow",
+        "gymnasium",
+        *(() if localize == SIMULATOR else ("opencv-python",)),
+    )
+    libraries = {name: version(name) for name in names} | fingerprint(env)
     machine = {"python": platform.python_version(), "machine": platform.machine()}
     return {"cogdata": __version__, "code": _revision(), **libraries, **machine}
 
@@ -293,7 +332,7 @@ def changed_since(info: CollectionInfo) -> str | None:
     Returns:
         A line, or None if code and libraries are the same.
     """
-    now = _made_with()
+    now = _made_with(info.env, info.localize)
     before = {"cogdata": info.cogdata_version, "code": info.code, **info.libraries}
     changed = [
         f"{name} {before.get(name)} → {value}" for name, value in now.items() if before.get(name) != value

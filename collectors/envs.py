@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, ROBOT_DIM
 from collectors.policies.view import SceneView
-from collectors.robots.widowx import WidowX
+from collectors.robots.widowx import WidowX, turned_from_down
 from collectors.sim import Camera, Simulation
-from collectors.tasks import TaskFactory
+from collectors.tasks import TaskFactory, drawer
+from collectors.tasks.drawer import DrawerTask
 from collectors.tasks.tray import TrayTask
 
 Observation = dict[str, NDArray[Any]]
@@ -66,6 +67,22 @@ ENVS: Final[dict[str, EnvSpec]] = {
             "cog/PlaceTray-v0", partial(TrayTask, initial="object_in_gripper"), 40,
             "put the block into the tray; it starts in the gripper",
         ),
+        *(
+            EnvSpec(
+                f"cog/Drawer{name}{suffix}-v0", partial(DrawerTask, start=start, variation=variation), 80,
+                f"take the ball out of the bottom drawer; {begins}{varies}",
+            )
+            for variation, suffix, varies in (
+                (drawer.PUBLISHED, "", ""),
+                (drawer.RANDOMIZED, "Randomized", "; places, shapes and colours vary"),
+            )
+            for name, start, begins in (
+                ("Open", drawer.OPEN, "it starts open"),
+                ("Closed", drawer.CLOSED, "it starts closed"),
+                ("Blocked1", drawer.BLOCKED_1, "it starts closed, the top drawer half open above its handle"),
+                ("Blocked2", drawer.BLOCKED_2, "it starts closed, a bottle before it"),
+            )
+        ),
     )
 }  # fmt: skip
 
@@ -107,6 +124,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.scene_fields = self._task.scene_fields
         self.predicates = self._task.predicates
         self.task_predicate = self._task.task_predicate
+        self.located = self._task.located
         self._observed = tuple(name for name in OBSERVATIONS if name in observations)
         self._time = 0
         spaces: dict[str, Space[Any]] = {
@@ -154,9 +172,10 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def view(self) -> SceneView:
         """What a scripted policy sees of the present state."""
-        ee_m = self._robot.ee_position()
+        ee_m, rotation = self._robot.ee_pose()
         return SceneView(
             ee_m=np.array(ee_m),
+            turned_rad=np.array(turned_from_down(rotation)),
             gripper_open=self._robot.gripper_open,
             landmarks=self._task.landmarks(),
             predicates=self._task.judge(ee_m),
@@ -173,6 +192,10 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """
         size = self.image_size if size is None else size
         return self._sim.render(CAMERA, size, size)
+
+    def take_away(self, landmark: str) -> None:
+        """Remove a thing that a camera can find, for a picture of what is behind it, until the next reset."""
+        self._sim.remove(self.located[landmark].body)
 
     def close(self) -> None:
         """Give the world's memory back."""

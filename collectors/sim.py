@@ -100,6 +100,8 @@ class Link:
         quat: Orientation in the parent's frame.
         axis: Joint axis in the link's frame.
         friction: Coulomb coefficient, multiplied with the other body's.
+        rolling_friction: Lever of rolling resistance in m; 0 rolls for ever.
+        limits: Lowest and highest joint position (rad or m); None is free.
     """
 
     name: str
@@ -111,6 +113,8 @@ class Link:
     quat: Quat = (0.0, 0.0, 0.0, 1.0)
     axis: Vec3 = (0.0, 0.0, 1.0)
     friction: float = 0.5
+    rolling_friction: float = 0.0
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,8 +201,12 @@ class Simulation:
             linkJointAxis=[link.axis for link in rest],
         )
         for index, link in enumerate(links, start=-1):
-            self._client.changeDynamics(body, index, lateralFriction=link.friction)
+            self._client.changeDynamics(body, index, **_dynamics(link))
         self._ids[name] = body
+
+    def remove(self, name: str) -> None:
+        """Take a body out of the world."""
+        self._client.removeBody(self._ids.pop(name))
 
     def _make_shapes(self, shapes: Sequence[Shape]) -> tuple[int, int]:
         """Create one compound collision shape and one compound visual shape: their ids."""
@@ -259,6 +267,23 @@ class Simulation:
             targetPositions=targets, forces=[force] * n, positionGains=[gain] * n,
         )  # fmt: skip
 
+    def brake_joints(self, name: str, links: Sequence[int], force: float) -> None:
+        """Let joints resist any motion with the same force, as dry friction does.
+
+        Args:
+            name: The body.
+            links: The links whose joints to brake.
+            force: Largest resistance per joint (N or N m).
+        """
+        for link in links:
+            self._client.setJointMotorControl2(
+                self._ids[name], link - 1, p.VELOCITY_CONTROL, targetVelocity=0.0, force=force
+            )
+
+    def touching(self, one: str, other: str) -> bool:
+        """Say whether two bodies were in contact in the last time step."""
+        return bool(self._client.getContactPoints(self._ids[one], self._ids[other]))
+
     def gear(self, name: str, links: tuple[int, int], force: float) -> None:
         """Make two joints of a body mirror each other, as if one motor drove both.
 
@@ -295,6 +320,16 @@ class Simulation:
 
 
 _GEOMETRY: Final[dict[type, int]] = {Box: p.GEOM_BOX, Cylinder: p.GEOM_CYLINDER, Sphere: p.GEOM_SPHERE}
+
+
+def _dynamics(link: Link) -> dict[str, float]:
+    """Put a link's contact and joint properties into PyBullet's words."""
+    values = {"lateralFriction": link.friction}
+    if link.rolling_friction:
+        values |= {"rollingFriction": link.rolling_friction, "spinningFriction": link.rolling_friction}
+    if link.limits:
+        values |= {"jointLowerLimit": link.limits[0], "jointUpperLimit": link.limits[1]}
+    return values
 
 
 def _center(shapes: Sequence[Shape]) -> Vec3:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
 
-from cogdata.errors import unknown
-from collectors.policies import tray
+from cogdata.errors import CogError, unknown
+from collectors.policies import drawer, tray
 from collectors.policies.script import Phase, ScriptedPolicy
 from collectors.policies.view import SceneView
 
@@ -31,8 +32,10 @@ class PolicySpec:
         name: Its key in `POLICIES`.
         help: What it does, in one line.
         default_env: Where it is meant to act.
-        success: The predicate that says, on an episode's last observation, whether it did what it is for.
-        success_range: Lowest and highest success rate to expect over many episodes with noise 0.2.
+        goals: The first of these predicates that a scene has says, on an episode's last observation, whether
+            the policy did what it is for.
+        success_range: Lowest and highest success rate to expect over many episodes with noise 0.2 in its own
+            environment.
         factory: Makes the policy of one episode.
         horizon: Actions per collected episode.
     """
@@ -40,31 +43,75 @@ class PolicySpec:
     name: str
     help: str
     default_env: str
-    success: str
+    goals: tuple[str, ...]
     success_range: tuple[float, float]
     factory: Factory
     horizon: int = 30
+
+    def goal(self, predicates: Collection[str]) -> str:
+        """Name the predicate that judges the policy in a scene that has these.
+
+        Raises:
+            CogError: The scene has none of them: the policy was made for another one.
+        """
+        for name in self.goals:
+            if name in predicates:
+                return name
+        raise CogError(
+            f"policy {self.name} is judged by {' or '.join(self.goals)}, this environment has only "
+            f"{', '.join(predicates)}: use --env {self.default_env}"
+        )
 
 
 POLICIES: Final[dict[str, PolicySpec]] = {
     "weak_grasp": PolicySpec(
         "weak_grasp", "grasp the object or, half of the time, at a random point; the tray prior",
-        "cog/PickTray-v0", "grasped", (0.30, 0.50), tray.weak_grasp_policy,
+        "cog/PickTray-v0", ("grasped",), (0.30, 0.50), tray.weak_grasp_policy,
     ),
     "grasp": PolicySpec(
         "grasp", "grasp the object and hold it up",
-        "cog/PickTray-v0", "grasped", (0.60, 0.85), tray.grasp_policy,
+        "cog/PickTray-v0", ("grasped",), (0.60, 0.85), tray.grasp_policy,
     ),
     "place": PolicySpec(
         "place", "carry the object that is held over the tray and let go",
-        "cog/PlaceTray-v0", "placed", (0.90, 1.0), tray.place_policy,
+        "cog/PlaceTray-v0", ("placed",), (0.90, 1.0), tray.place_policy,
     ),
     "pick_place": PolicySpec(
-        "pick_place", "grasp the object, drop it in the tray or, half of the time, elsewhere, go to neutral",
-        "cog/PickTray-v0", "placed", (0.20, 0.50), tray.pick_place_policy, horizon=40,
+        "pick_place", "put the object into the tray or, half of the time, anywhere else, go to neutral",
+        "cog/PickTray-v0", ("placed", "blocker_moved"), (0.20, 0.50), tray.pick_place_policy, horizon=40,
+    ),
+    "drawer_open": PolicySpec(
+        "drawer_open", "pull the bottom drawer open, go to neutral",
+        "cog/DrawerClosed-v0", ("drawer_open",), (0.40, 0.60), drawer.drawer_open_policy,
+    ),
+    "drawer_close": PolicySpec(
+        "drawer_close", "push the bottom drawer shut, go to neutral",
+        "cog/DrawerOpen-v0", ("drawer_closed",), (0.40, 0.60), drawer.drawer_close_policy,
+    ),
+    "drawer_open_suboptimal": PolicySpec(
+        "drawer_open_suboptimal", "pull the bottom drawer open or, half of the time, push it shut",
+        "cog/DrawerClosed-v0", ("drawer_open",), (0.20, 0.30), drawer.suboptimal_policy,
+    ),
+    "drawer_open_flipping": PolicySpec(
+        "drawer_open_flipping", "pull or push the bottom drawer, drawn anew every step; as published",
+        "cog/DrawerClosed-v0", ("drawer_open",), (0.0, 0.2), drawer.flipping_policy,
+    ),
+    "close_top_then_open": PolicySpec(
+        "close_top_then_open", "push the top drawer shut, then pull the bottom one open, go to neutral",
+        "cog/DrawerBlocked1-v0", ("drawer_open",), (0.25, 0.50), drawer.close_top_then_open_policy,
+        horizon=40,
+    ),
+    "clear_blocker_then_open": PolicySpec(
+        "clear_blocker_then_open", "put the bottle away, then pull the bottom drawer open, go to neutral",
+        "cog/DrawerBlocked2-v0", ("drawer_open",), (0.25, 0.50), drawer.clear_blocker_then_open_policy,
+        horizon=70,
+    ),
+    "grasp_from_drawer": PolicySpec(
+        "grasp_from_drawer", "grasp the ball in the open drawer and hold it up; the drawer task",
+        "cog/DrawerOpen-v0", ("grasped",), (0.60, 0.80), drawer.grasp_from_drawer_policy,
     ),
     "random": PolicySpec(
-        "random", "uniformly random actions", "cog/PickTray-v0", "placed", (0.0, 0.02), tray.random_policy,
+        "random", "uniformly random actions", "cog/PickTray-v0", ("placed",), (0.0, 0.02), tray.random_policy,
     ),
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ class ScriptedPolicy:
         if not phases:
             raise ValueError("a scripted policy needs at least one phase, found none")
         self.drawn = drawn
-        self._phases = tuple(phases)
+        self.phases = tuple(phases)
         self._noise = noise
         self._rng = rng
         self._index = 0
@@ -69,11 +69,11 @@ class ScriptedPolicy:
     def act(self, view: SceneView) -> tuple[Action, str]:
         """Choose the next action (8,) and say in which phase it was chosen."""
         start = self._start or view
-        while self._index < len(self._phases) - 1 and self._phases[self._index].until(view, start):
+        while self._index < len(self.phases) - 1 and self.phases[self._index].until(view, start):
             self._index += 1
             start = view
         self._start = start
-        phase = self._phases[self._index]
+        phase = self.phases[self._index]
         noisy = phase.command(view, start) + self._noise * self._rng.standard_normal(ACTION_DIM)
         return np.clip(noisy, -LIMIT, LIMIT).astype(np.float32), phase.name
 

@@ -20,12 +20,14 @@ class SceneView:
 
     Attributes:
         ee_m: End-effector position.  # (3,)
+        turned_rad: How the hand is turned from pointing down: Euler angles alpha, beta, gamma.  # (3,)
         gripper_open: What the gripper was last told to be.
         landmarks: The places that a task names, such as "object" and "tray".
         predicates: What the task judges true at this moment.
     """
 
     ee_m: Point
+    turned_rad: Point
     gripper_open: bool
     landmarks: Mapping[str, Point]
     predicates: Mapping[str, bool]

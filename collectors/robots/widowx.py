@@ -139,7 +139,7 @@ class WidowX:
             min(high, max(low, now + MOVE_M * by))
             for now, by, low, high in zip(position, (x, y, z), WORKSPACE_LOW_M, WORKSPACE_HIGH_M, strict=True)
         ]
-        a, b, c = kinematics.euler_from_matrix(rotation @ POINTING_DOWN.T)
+        a, b, c = turned_from_down(rotation)
         turned = kinematics.matrix_from_euler(a + TURN_RAD * alpha, b + TURN_RAD * beta, c + TURN_RAD * gamma)
         joints = inverse((goal[0], goal[1], goal[2]), turned @ POINTING_DOWN)
         self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, ARM_GAIN)
@@ -178,6 +178,11 @@ class WidowX:
         dx, dy, dz = (_EE_IN_GRIPPER_M * kinematics.matrix_from_quat(quat)[:, 0]).tolist()
         fingers = self._sim.joint_positions(NAME, FINGERS)
         return np.array([x + dx, y + dy, z + dz, *quat, *fingers, float(self.gripper_open)], np.float32)
+
+
+def turned_from_down(rotation: kinematics.Matrix) -> Vec3:
+    """Euler angles alpha, beta, gamma in rad of a hand's orientation (3, 3); zero points straight down."""
+    return kinematics.euler_from_matrix(rotation @ POINTING_DOWN.T)
 
 
 def inverse(position_m: Vec3, rotation: kinematics.Matrix) -> kinematics.Joints:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from collectors.robots.widowx import WidowX
 from collectors.sim import Simulation, Vec3
+
+
+class Located(NamedTuple):
+    """A movable thing that a camera can find.
+
+    Attributes:
+        body: Its name in the simulation.
+        height_m: z of its middle when it lies where episodes begin.
+        off_m: From the middle of its outline, as the camera sees it there, to the landmark, (x, y).
+    """
+
+    body: str
+    height_m: float
+    off_m: tuple[float, float] = (0.0, 0.0)
 
 
 class Task(Protocol):
@@ -32,6 +46,11 @@ class Task(Protocol):
     @property
     def task_predicate(self) -> str:
         """The one that is rewarded."""
+        ...
+
+    @property
+    def located(self) -> Mapping[str, Located]:
+        """Which landmarks a camera has to find if the simulator may not tell."""
         ...
 
     def build(self, rng: np.random.Generator) -> None:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from collectors.robots import widowx
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Link, Rgb, Simulation, Vec3
+from collectors.tasks import Located
+from collectors.tasks.table import TABLE_TOP_M, add_table, is_grasped, open_box
 
 InitialCondition = Literal["object_on_table", "object_in_gripper"]
 
-TABLE_TOP_M: Final = -0.374
-TABLE_SIZE_M: Final[Vec3] = (1.0, 1.5, 0.05)
-TABLE_M: Final[Vec3] = (0.75, -0.2, TABLE_TOP_M - TABLE_SIZE_M[2] / 2)
 TRAY_M: Final[Vec3] = (0.5, 0.25, TABLE_TOP_M)
 """The middle of the tray's underside."""
 TRAY_SIZE_M: Final[Vec3] = (0.117, 0.112, 0.031)
@@ -34,20 +33,20 @@ OBJECT_FROM_TRAY_M: Final = 0.11
 HELD_M: Final[Vec3] = (0.600, 0.155, -0.22)
 """Where the object is when an episode starts with it in the gripper."""
 
-GRASPED_ABOVE_M: Final = -0.25
-GRASPED_WITHIN_M: Final = 0.1
 PLACED_BELOW_M: Final = -0.32
 PLACED_WITHIN_M: Final = 0.04
 
 # Our own choices: how much blocks differ, and how the gripper may hold one at the start.
 SIZE_SPREAD: Final = 0.1
 COLOR_SPREAD: Final = 0.1
+FREE_LOW_M: Final[Vec3] = (0.49, 0.16, TABLE_TOP_M)
+FREE_HIGH_M: Final[Vec3] = (0.76, 0.29, TABLE_TOP_M)
+"""Where things may be put down: a little more than where they start."""
 HELD_DEPTH_M: Final = (0.032, 0.056)
 HELD_OFF_CENTRE_M: Final = 0.016
 FINGER_GAP_M: Final = 0.0002
 SETTLE_STEPS: Final = 12
 
-_TABLE: Final[Rgb] = (0.80, 0.72, 0.58)
 _TRAY_WALL: Final[Rgb] = (0.30, 0.52, 0.90)
 _TRAY_FLOOR: Final[Rgb] = (0.16, 0.32, 0.66)
 _OBJECT: Final[Rgb] = (0.12, 0.62, 0.22)
@@ -76,6 +75,7 @@ class TrayTask:
     )  # fmt: skip
     predicates = ("grasped", "placed")
     task_predicate = "placed"
+    located: Final = {"object": Located("object", TABLE_TOP_M + OBJECT_SIZE_M[2] / 2)}
 
     def __init__(self, sim: Simulation, robot: WidowX, *, initial: InitialCondition) -> None:
         self._sim = sim
@@ -86,7 +86,7 @@ class TrayTask:
     def build(self, rng: np.random.Generator) -> None:
         """Build table, tray, robot and block, and let them come to rest."""
         self._block = draw_block(rng)
-        self._sim.add("table", (Link("table", (Box(TABLE_SIZE_M, _TABLE),)),), TABLE_M)
+        add_table(self._sim)
         self._sim.add("tray", (tray_link(),), TRAY_M)
         if self._initial == "object_in_gripper":
             self._build_held(rng)
@@ -119,16 +119,20 @@ class TrayTask:
     def judge(self, ee_m: Vec3) -> dict[str, bool]:
         """Judge `grasped` and `placed`."""
         at = self._sim.pose("object")[0]
-        lifted = at[2] > GRASPED_ABOVE_M
         low = at[2] < PLACED_BELOW_M
         return {
-            "grasped": lifted and math.dist(at, ee_m) < GRASPED_WITHIN_M,
+            "grasped": is_grasped(at, ee_m),
             "placed": low and math.dist(at[:2], TRAY_M[:2]) < PLACED_WITHIN_M,
         }
 
     def landmarks(self) -> dict[str, NDArray[np.float64]]:
-        """Where object and tray are.  # (3,) each."""
-        return {"object": np.array(self._sim.pose("object")[0]), "tray": np.array(TRAY_M)}
+        """Where object and tray are, and the region where things may be put down.  # (3,) each."""
+        return {
+            "object": np.array(self._sim.pose("object")[0]),
+            "tray": np.array(TRAY_M),
+            "free_low": np.array(FREE_LOW_M),
+            "free_high": np.array(FREE_HIGH_M),
+        }
 
 
 def draw_block(rng: np.random.Generator) -> Block:
@@ -149,16 +153,5 @@ def draw_place(rng: np.random.Generator) -> tuple[float, float]:
 
 def tray_link() -> Link:
     """Make the tray, open at the top: a floor and four walls."""
-    length, depth, height = TRAY_SIZE_M
-    wall, middle = TRAY_WALL_M, height / 2
-    across, along = (length - wall) / 2, (depth - wall) / 2
-    return Link(
-        "tray",
-        (
-            Box((length, depth, wall), _TRAY_FLOOR, at_m=(0.0, 0.0, wall / 2)),
-            Box((wall, depth, height), _TRAY_WALL, at_m=(-across, 0.0, middle)),
-            Box((wall, depth, height), _TRAY_WALL, at_m=(across, 0.0, middle)),
-            Box((length, wall, height), _TRAY_WALL, at_m=(0.0, -along, middle)),
-            Box((length, wall, height), _TRAY_WALL, at_m=(0.0, along, middle)),
-        ),
-    )
+    box = open_box(TRAY_SIZE_M, TRAY_WALL_M, _TRAY_WALL, floor_m=TRAY_WALL_M, floor_color=_TRAY_FLOOR)
+    return Link("tray", box)

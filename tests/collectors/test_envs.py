@@ -195,8 +195,11 @@ def leads(image: np.ndarray, channel: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_block_tray_and_arm_can_be_told_apart_at_48_pixels(env: CogEnv, seed: int) -> None:
+@pytest.mark.parametrize("env_id", ["cog/PickTray-v0", "cog/PlaceTray-v0"])
+def test_block_tray_and_arm_can_be_told_apart_at_48_pixels(env_id: str, seed: int) -> None:
+    env = make(env_id)
     image = env.reset(seed=seed)[0]["image"]
+    env.close()
     block, tray = leads(image, 1), leads(image, 2)
     assert 12 <= block.sum() <= 120
     assert tray.sum() >= 150
@@ -220,11 +223,16 @@ def test_a_view_is_what_the_state_says(env: CogEnv) -> None:
     observation, info = env.reset(seed=0)
     view = env.view()
     assert view.ee_m == pytest.approx(observation["robot"][:3], abs=1e-6)
-    assert view.object_m == pytest.approx(observation["scene"][:3], abs=1e-6)
+    scene = dict(zip(env.scene_fields, observation["scene"].tolist(), strict=True))
+    for thing in ("object", "target"):
+        if thing in view.landmarks:
+            told = [scene[f"{thing}_{axis}_m"] for axis in "xyz"]
+            assert view.at(thing) == pytest.approx(told, abs=1e-6)
+    assert view.turned_rad == pytest.approx((0, 0, 0), abs=0.1)
     assert view.gripper_open == bool(observation["robot"][9])
     assert view.predicates == info["predicates"]
-    with pytest.raises(CogError, match="'drawer'.*object, tray"):
-        view.at("drawer")
+    with pytest.raises(CogError, match="'cupboard'.*object"):
+        view.at("cupboard")
 
 
 def test_importing_and_running_a_world_prints_nothing() -> None:

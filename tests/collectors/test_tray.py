@@ -8,9 +8,9 @@ from collectors.policies import tray as tray_policies
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Simulation, Vec3
 from collectors.tasks import Task
+from collectors.tasks.table import TABLE_TOP_M
 from collectors.tasks.tray import (
     OBJECT_FROM_TRAY_M,
-    TABLE_TOP_M,
     TRAY_M,
     InitialCondition,
     TrayTask,

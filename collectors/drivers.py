@@ -1,0 +1,323 @@
+"""Environments that others wrote, a real robot's driver among them, named as ``module:Class``.
+
+Such a class is a `gymnasium.Env` made by ``Class(image_size=64)``, with these attributes beside Gymnasium's:
+
+=================== ================================================================================
+``action_space``    Box from -1 to 1, shape (8,): see `cogdata.schema`
+``observation_space`` Dict of ``image``, uint8 (image_size, image_size, 3), and ``robot``, float32 (10,);
+                    perhaps ``scene``, float32 (S,)
+``scene_fields``    S names; only with a scene
+``predicates``      Names, from `cogdata.schema.PREDICATES`, of what ``info["predicates"]`` of reset and
+                    step maps to booleans
+``task_predicate``  The one of them that the task is about
+``horizon``         Actions of an episode, unless a command says otherwise
+``view()``          What scripted policies see of the present moment, made by `view_of`; without it they
+                    see the arm and the predicates, and no landmark
+=================== ================================================================================
+
+Whether a class keeps to this is checked once, when a command starts; `Driven` then makes it look like an
+environment of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy.typing import NDArray
+
+from cogdata.errors import CogError, unknown
+from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
+from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
+from collectors.policies import POLICIES
+from collectors.policies.needs import needs
+from collectors.policies.view import Point, SceneView
+from collectors.robots.kinematics import matrix_from_quat
+from collectors.robots.widowx import turned_from_down
+
+_GUIDE: Final = "see docs/real_robot.md"
+
+
+def is_driver(env: str) -> bool:
+    """Whether a name is of the form ``module:Class``."""
+    module, colon, kind = env.partition(":")
+    return bool(colon) and kind.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def check_name(env: str) -> None:
+    """Refuse what is neither an environment of ours nor ``module:Class``.
+
+    Raises:
+        CogError: The name is neither.
+    """
+    if env not in ENVS and not is_driver(env):
+        raise unknown("environment", env, [*ENVS, "module:Class of your own"])
+
+
+def view_of(
+    robot: NDArray[np.float32], landmarks: Mapping[str, Point], predicates: Mapping[str, bool]
+) -> SceneView:
+    """Put together what a scripted policy sees.
+
+    Args:
+        robot: State, as `cogdata.schema` says.  # (10,)
+        landmarks: Where things are, such as "object" and "tray".  # (3,) each
+        predicates: What holds now.
+    """
+    x, y, z, w = (float(value) for value in robot[3:7])
+    return SceneView(
+        ee_m=robot[:3].astype(np.float64),
+        turned_rad=np.array(turned_from_down(matrix_from_quat((x, y, z, w)))),
+        gripper_open=bool(robot[9] > 0.5),
+        landmarks=landmarks,
+        predicates=predicates,
+    )
+
+
+class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """A driver as the rest knows environments: a scene, a success, an end, a view.
+
+    Args:
+        name: ``module:Class``.
+        driver: An object of that class.
+        observations: Which of "image", "robot" and "scene" to show.
+        horizon: Actions per episode; None: the driver's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: Any,  # noqa: ANN401 - a class of others, whose attributes were checked
+        *,
+        observations: Sequence[str] = OBSERVATIONS,
+        horizon: int | None = None,
+    ) -> None:
+        self.env_id = name
+        self.driver = driver
+        self.predicates: tuple[str, ...] = tuple(driver.predicates)
+        self.task_predicate: str = driver.task_predicate
+        self.scene_fields: tuple[str, ...] = tuple(getattr(driver, "scene_fields", ()))
+        self.horizon: int = driver.horizon if horizon is None else horizon
+        self._shown = tuple(part for part in OBSERVATIONS if part in observations)
+        shown = dict(driver.observation_space.spaces)
+        shown.setdefault("scene", Box(-np.inf, np.inf, (0,), np.float32))
+        self.observation_space: Any = Dict({part: shown[part] for part in self._shown})
+        self.action_space = driver.action_space
+        self._time = 0
+        self._robot = np.zeros(ROBOT_DIM, np.float32)
+        self._judged: dict[str, bool] = {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode.
+
+        Returns:
+            The first observation, and info as of `step`.
+        """
+        self._time = 0
+        obs, info = self.driver.reset(seed=seed, options=options)
+        return self._see(obs, info)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Let the driver do an action (8,).
+
+        Returns:
+            Observation; reward, 1 if the task's predicate holds, else 0; terminated; truncated, at the
+            horizon or when the driver says so; info with `predicates` and `success`.
+        """
+        obs, _, terminated, truncated, info = self.driver.step(np.asarray(action, np.float32))
+        self._time += 1
+        seen, judged = self._see(obs, info)
+        return (
+            seen,
+            float(judged["success"]),
+            bool(terminated),
+            truncated or self._time >= self.horizon,
+            judged,
+        )
+
+    def view(self) -> SceneView:
+        """What a scripted policy sees of the present moment."""
+        if callable(getattr(self.driver, "view", None)):
+            view: SceneView = self.driver.view()
+            return view
+        return view_of(self._robot, {}, self._judged)
+
+    def close(self) -> None:
+        """Close the driver."""
+        self.driver.close()
+
+    def _see(self, obs: dict[str, Any], info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        seen = {"scene": np.zeros(0, np.float32)} | obs
+        self._robot = obs["robot"]
+        self._judged = {name: bool(info["predicates"][name]) for name in self.predicates}
+        success = self._judged[self.task_predicate]
+        return {part: seen[part] for part in self._shown}, {"predicates": self._judged, "success": success}
+
+
+def open_env(
+    env: str, *, image_size: int, observations: tuple[str, ...] = OBSERVATIONS, horizon: int | None = None
+) -> CogEnv | Driven:
+    """Make an environment of ours or of others.
+
+    Args:
+        env: A key of `ENVS`, or ``module:Class``.
+        image_size: Height and width of the observed picture in pixels.
+        observations: Which of "image", "robot" and "scene" to observe.
+        horizon: Actions per episode; None takes the environment's own.
+
+    Raises:
+        CogError: No such environment, or it cannot be made.
+    """
+    if not is_driver(env):
+        return make(env, image_size=image_size, observations=observations, horizon=horizon)
+    kind = _load(env)
+    try:
+        driver = kind(image_size=image_size)
+    except Exception as error:
+        raise CogError(f"{env} cannot be made by Class(image_size={image_size}): {error!r}") from None
+    _check_spaces(env, driver, image_size)
+    return Driven(env, driver, observations=observations, horizon=horizon)
+
+
+def fingerprint(env: str) -> dict[str, str]:
+    """Say which driver this is: its module and the first digits of the sha256 of its source; {} for ours."""
+    if not is_driver(env):
+        return {}
+    module = env.partition(":")[0]
+    _load(env)
+    source = getattr(sys.modules[module], "__file__", None)
+    return {module: hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]} if source else {}
+
+
+def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
+    """Find the class, in the current directory too, as `python -m` would."""
+    module, _, name = env.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise CogError(
+            f"cannot import {module} of --env {env}: {error!r}; the current directory is {here}"
+        ) from None
+    kinds = {key for key, value in vars(found).items() if isinstance(value, type)}
+    if not hasattr(found, name):
+        raise unknown(f"class in {getattr(found, '__file__', module)}", name, kinds)
+    kind = getattr(found, name)
+    if not (isinstance(kind, type) and issubclass(kind, gymnasium.Env)):
+        raise CogError(f"{env} is not a class derived from gymnasium.Env: {_GUIDE}")
+    return kind
+
+
+def _check_spaces(env: str, driver: object, image_size: int) -> None:
+    """Hold a driver against the table at the top of this file."""
+    space = getattr(driver, "action_space", None)
+    if not isinstance(space, Box) or space.shape != (ACTION_DIM,) or not _spans(space):
+        raise CogError(f"{env} takes actions in {space}, must be Box(-1, 1, (8,), float32): {_GUIDE}")
+    shown = getattr(driver, "observation_space", None)
+    if not isinstance(shown, Dict):
+        raise CogError(f"{env} shows {shown}, must be a Dict of image and robot: {_GUIDE}")
+    fields = tuple(getattr(driver, "scene_fields", ()))
+    needed: dict[str, tuple[tuple[int, ...], type]] = {
+        "image": ((image_size, image_size, 3), np.uint8),
+        "robot": ((ROBOT_DIM,), np.float32),
+    }
+    if "scene" in shown.spaces or fields:
+        needed["scene"] = ((len(fields),), np.float32)
+    for part, (shape, dtype) in needed.items():
+        found = shown.spaces.get(part)
+        if not isinstance(found, Box) or found.shape != shape or found.dtype != np.dtype(dtype):
+            hint = " (--image-size says how large)" if part == "image" else ""
+            raise CogError(
+                f"{env} shows {part} as {found}, must be {np.dtype(dtype)} {shape}{hint}: {_GUIDE}"
+            )
+    _check_names(env, driver)
+
+
+def _spans(space: Box) -> bool:
+    return bool((space.low == -1).all() and (space.high == 1).all())
+
+
+def _check_names(env: str, driver: object) -> None:
+    predicates = getattr(driver, "predicates", None)
+    if not isinstance(predicates, tuple | list) or not predicates or set(predicates) - set(PREDICATES):
+        raise CogError(f"{env} has predicates {predicates!r}, must be names among {', '.join(PREDICATES)}")
+    task, horizon = getattr(driver, "task_predicate", None), getattr(driver, "horizon", None)
+    if task not in predicates:
+        raise CogError(f"{env} has task_predicate {task!r}, must be one of its predicates {predicates!r}")
+    if not isinstance(horizon, int) or horizon < 1:
+        raise CogError(f"{env} has horizon {horizon!r}, must be a whole number of at least 1")
+
+
+def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
+    """Make an environment of others, reset it once, and say in one line what it lacks.
+
+    Args:
+        env: A key of `ENVS`, or ``module:Class``.
+        image_size: Height and width of the observed picture in pixels.
+        policy: The script that is to act in it; None: a learner.
+
+    Raises:
+        CogError: It does not offer what this module's table says, or not what the script needs.
+    """
+    check_name(env)
+    if not is_driver(env):
+        return
+    world = open_env(env, image_size=image_size)
+    assert isinstance(world, Driven)
+    try:
+        _check_first(world)
+        if policy is not None:
+            _check_policy(world, policy)
+    finally:
+        world.close()
+
+
+def _check_first(world: Driven) -> None:
+    """Hold a first observation against what the spaces promise."""
+    env, driver = world.env_id, world.driver
+    try:
+        obs, info = driver.reset(seed=0, options=None)
+    except Exception as error:
+        raise CogError(f"{env} fails to reset(seed=0): {error!r}") from None
+    for part, space in driver.observation_space.spaces.items():
+        value = obs.get(part) if isinstance(obs, dict) else None
+        if not isinstance(value, np.ndarray) or value.shape != space.shape or value.dtype != space.dtype:
+            found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+            raise CogError(
+                f"{env} shows {part} as {found}, its observation_space says {space.dtype} {space.shape}"
+            )
+    judged = info.get("predicates") if isinstance(info, dict) else None
+    if not isinstance(judged, dict) or set(world.predicates) - judged.keys():
+        raise CogError(
+            f"{env} gives info['predicates'] = {judged!r}, must judge {', '.join(world.predicates)}"
+        )
+
+
+def _check_policy(world: Driven, policy: str) -> None:
+    """Hold a script's wishes against a driver's view."""
+    env, spec, wanted = world.env_id, POLICIES[policy], needs(policy)
+    goal = spec.goal(world.predicates)
+    world.reset(seed=0)
+    view = world.view()
+    if not isinstance(view, SceneView):
+        raise CogError(f"{env}.view() gives {type(view).__name__}, must be a SceneView: {_GUIDE}")
+    for kind, needed, offered in (
+        ("landmark", wanted.landmarks, view.landmarks),
+        ("predicate", wanted.predicates | {goal}, view.predicates),
+    ):
+        if lacking := sorted(needed - offered.keys()):
+            raise CogError(
+                f"policy {policy} asks for {kind} {', '.join(lacking)}, {env}.view() has "
+                f"{', '.join(sorted(offered)) or 'none'}: {_GUIDE}"
+            )

@@ -1,0 +1,225 @@
+"""Where a robot that looked once believes things to be, and the simulated camera that lets ours do so.
+
+A camera sees where things are when an episode begins, before the arm is in the way. From then on the robot
+has its proprioception alone: a thing is where it was seen, or in the hand while the closed fingers do not
+meet, or where the hand let go of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cogdata.errors import CogError
+from collectors.calibration import Calibration, camera_from_points
+from collectors.envs import CAMERA, CogEnv, make
+from collectors.perception import Picture, find_blob, locate
+from collectors.policies.view import Point, SceneView
+from collectors.robots import kinematics, widowx
+from collectors.sim import Box, Link, Simulation, Sphere
+
+SIMULATOR: Final = "simulator"
+LOCALIZERS: Final = {
+    SIMULATOR: "the simulator says where things are",
+    "camera": "a 64×64 picture says where movable things are when an episode begins",
+}
+
+PICTURE_PX: Final = 64
+"""The camera takes its own pictures, of the size of the real robot's [paper], whatever an episode shows."""
+TENTH_MM: Final = 4
+"""Places are rounded to so many decimals of a metre: the last bits of a solver decide no episode."""
+
+SLACK_M: Final = 0.002
+"""Closed fingers that stop so far before they meet hold something."""
+HELD_WITHIN_M: Final = 0.08
+"""What the fingers closed on was believed no farther from the point between them."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A gripper, as far as `Whereabouts` has to know it.
+
+    Attributes:
+        closed_m: Finger position when it has closed on nothing.
+        grip_m: Where the middle of what it holds is: from the end effector, in the gripper's frame.
+    """
+
+    closed_m: float = widowx.FINGER_CLOSED_M
+    grip_m: tuple[float, float, float] = (0.044, 0.0, 0.0)
+
+    def holds(self, robot: NDArray[np.float32]) -> bool:
+        """Say whether there is something between the fingers.
+
+        Args:
+            robot: State, as `cogdata.schema` says.  # (10,)
+        """
+        return bool(robot[9] < 0.5 and (robot[7] - robot[8]) / 2 > self.closed_m + SLACK_M)
+
+    def grip(self, robot: NDArray[np.float32]) -> Point:
+        """Say where the middle of what is held would be.
+
+        Args:
+            robot: State, as `cogdata.schema` says.  # (10,)
+        """
+        x, y, z, w = (float(value) for value in robot[3:7])
+        place: Point = robot[:3] + kinematics.matrix_from_quat((x, y, z, w)) @ np.array(self.grip_m)
+        return place
+
+
+class Whereabouts:
+    """The places of movable things, followed by proprioception from where they were seen.
+
+    Args:
+        seen: Where things were seen when the episode began, by landmark; their z is the height they lie at.
+        hand: The gripper.
+        in_hand: Which of them the gripper holds already.
+    """
+
+    def __init__(self, seen: Mapping[str, Point], hand: Hand, in_hand: str | None = None) -> None:
+        self._places = dict(seen)
+        self._rest_m = {name: float(place[2]) for name, place in seen.items()}
+        self._hand = hand
+        self._in_hand = in_hand
+        self._held = in_hand is not None
+
+    def update(self, robot: NDArray[np.float32]) -> dict[str, Point]:
+        """Take the robot's state of this moment in and say where things are believed to be.
+
+        Args:
+            robot: State, as `cogdata.schema` says.  # (10,)
+
+        Returns:
+            Places by landmark.  # (3,) each
+        """
+        holds, grip = self._hand.holds(robot), self._hand.grip(robot)
+        if holds and not self._held:
+            self._in_hand = self._nearest(grip)
+        if self._in_hand is not None:
+            x, y, _ = grip.tolist() if holds else self._places[self._in_hand].tolist()
+            z = float(grip[2]) if holds else self._rest_m[self._in_hand]
+            self._places[self._in_hand] = np.array([x, y, z])
+        if not holds:
+            self._in_hand = None
+        self._held = holds
+        return dict(self._places)
+
+    def _nearest(self, grip: Point) -> str | None:
+        away = {name: float(np.linalg.norm(place - grip)) for name, place in self._places.items()}
+        near = {name: distance for name, distance in away.items() if distance < HELD_WITHIN_M}
+        return min(near, key=near.__getitem__, default=None)
+
+
+class CameraView:
+    """What a script sees of an episode of a simulated world if a camera has to find the movable things.
+
+    Fixtures (tray, drawers and their handles), the arm and the predicates are as the world says: furniture is
+    measured once, and a person or a sensor tells a real robot that a drawer is open.
+
+    Args:
+        world: Where the episode takes place.
+        seed: What the episode was reset with.
+        wanted: Landmarks that the script asks for.
+    """
+
+    def __init__(self, world: CogEnv, seed: int, wanted: Set[str]) -> None:
+        self._world = world
+        self._seed = seed
+        self._wanted = wanted
+        self._whereabouts: Whereabouts | None = None
+
+    def __call__(self, obs: Mapping[str, NDArray[Any]]) -> SceneView:
+        """See the present moment; the first time, through the camera.
+
+        Raises:
+            CogError: Something that the script asks for is hidden.
+        """
+        world = self._world
+        if self._whereabouts is None:
+            self._whereabouts = look(world, self._seed, obs["robot"])
+        places, view = self._whereabouts.update(obs["robot"]), world.view()
+        if hidden := sorted(self._wanted & world.located.keys() - places.keys()):
+            raise CogError(
+                f"the camera sees no {', '.join(hidden)} when {world.env_id} begins with seed {self._seed}: "
+                f"leave --localize camera out, or use another --env"
+            )
+        fixed = {name: at for name, at in view.landmarks.items() if name not in world.located}
+        return replace(view, landmarks=fixed | places)
+
+
+def look(world: CogEnv, seed: int, robot: NDArray[np.float32]) -> Whereabouts:
+    """Find the movable things of an episode's beginning; what is out of sight is not among them.
+
+    Args:
+        world: Any world of that kind; it is left alone.
+        seed: Of the episode.
+        robot: Its state at the beginning.  # (10,)
+    """
+    camera, hand = simulated_camera(), Hand()
+    pictures = photograph(world.env_id, seed)
+    grip, seen, in_hand = hand.grip(robot), {}, None
+    for number, (name, thing) in enumerate(world.located.items()):
+        with_it, without_it = pictures[number], pictures[number + 1]
+        place = locate(camera, with_it, without_it, thing.height_m)
+        if place is None:
+            continue
+        seen[name] = (place + np.array([*thing.off_m, 0.0])).round(TENTH_MM)
+        at_hand = locate(camera, with_it, without_it, float(grip[2]))
+        if hand.holds(robot) and at_hand is not None and math.dist(at_hand, grip) < HELD_WITHIN_M:
+            in_hand = name
+    return Whereabouts(seen, hand, in_hand)
+
+
+def photograph(env_id: str, seed: int) -> list[Picture]:
+    """Take a picture of an episode's beginning, then one more after each movable thing was taken away.
+
+    So the difference of two neighbours is one thing, as when things are put before a real camera one by one.
+    """
+    studio = _studio(env_id)
+    obs, _ = studio.reset(seed=seed)
+    pictures = [obs["image"]]
+    for name in studio.located:
+        studio.take_away(name)
+        pictures.append(studio.render())
+    return pictures
+
+
+@functools.cache
+def _studio(env_id: str) -> CogEnv:
+    """A second world per process and kind: taking things away must not disturb the episode."""
+    return make(env_id, image_size=PICTURE_PX, observations=("image",))
+
+
+@functools.cache
+def simulated_camera() -> Calibration:
+    """Calibrate the simulated camera from pictures of a ball at known places, as one would a real one."""
+    grid = itertools.product((0.48, 0.58, 0.68, 0.78), (0.14, 0.21, 0.28), (-0.35, -0.30, -0.25))
+    pixels, places = [], []
+    with Simulation() as sim:
+        background = _ball_picture(sim, None)
+        for place in grid:
+            blob = find_blob(_ball_picture(sim, place), background)
+            u, v = blob.centre_px if blob is not None else (0.0, 0.0)
+            if min(u, v) > _EDGE_PX and max(u, v) < PICTURE_PX - 1 - _EDGE_PX:
+                pixels.append((u, v))
+                places.append(place)
+    return camera_from_points(pixels, places, (PICTURE_PX, PICTURE_PX))
+
+
+_BALL_M: Final = 0.012
+_EDGE_PX: Final = 4
+"""A ball so near to the picture's edge may be cut off."""
+
+
+def _ball_picture(sim: Simulation, at_m: tuple[float, float, float] | None) -> Picture:
+    sim.clear()
+    sim.add("table", (Link("table", (Box((1.0, 1.5, 0.05), (0.8, 0.7, 0.6)),)),), (0.75, -0.2, -0.399))
+    if at_m is not None:
+        sim.add("ball", (Link("ball", (Sphere(_BALL_M, (0.8, 0.1, 0.1)),)),), at_m)
+    return sim.render(CAMERA, PICTURE_PX, PICTURE_PX)

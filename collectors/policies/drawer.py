@@ -1,0 +1,238 @@
+"""Scripts for the drawer scene: algorithm 3 of the paper, and chains of it with picking and placing.
+
+A finger goes down behind the handle's bar and pulls; the gripper stays open. Every prior script ends with the
+way to the neutral pose, which is where episodes of the task begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.policies.script import NOT_NEUTRAL, OPEN, Phase, Rule, ScriptedPolicy, Test, command
+from collectors.policies.skills import (
+    ARRIVE_GAIN,
+    DROP_HEIGHT_M,
+    OVERHEAD_M,
+    Goal,
+    above,
+    draw_threshold,
+    dropping,
+    fixed,
+    going_home,
+    grasping,
+    in_tray,
+    overhead_first,
+    upright,
+)
+from collectors.policies.view import Point, SceneView
+
+HOOK_DEPTH_M: Final = 0.015
+"""The end effector aims this far above the handle's middle; it stops a threshold earlier."""
+HOOK_FORWARD_M: Final = 0.008
+"""And this far before it: the hand is wide, and the cabinet near."""
+AIM_M: Final = 0.028
+"""Spread of the error with which the fingers are brought to the handle: what makes these scripts fail."""
+OUT, IN = 1.0, -1.0
+"""The directions of a drawer along x."""
+PULL_M: Final = 0.1
+"""How far ahead of itself the end effector aims when it pulls or pushes."""
+BALL_DEPTH_M: Final = 0.040
+"""The end effector aims this far above the ball, where its fingers just reach the drawer's floor: pressing
+harder turns the hand instead."""
+BALL_NEARER: Final = 0.4
+"""The part of a drawn threshold that is near enough to the ball, which is small and round."""
+HALF_HEARTED: Final = 0.45
+"""Part of the closing episodes that stop pushing on the way, which leaves the drawer half open."""
+STOP_M: Final = (0.07, 0.115)
+"""How far the drawer stands open when such a push ends."""
+SLIDE_ABOVE_M: Final = 0.048
+"""Height of the end effector over the handle while it moves it."""
+LET_GO_M: Final = 0.02
+"""How far back the end effector aims when it leaves a drawer, whose friction would hold a finger."""
+HAND_M: Final = 0.058
+"""Half of the hand's width and a little: nearer to the cabinet there is no way down."""
+FORWARD_MAX_M: Final = 0.008
+LOST_M: Final = 0.05
+"""A hand that is so far ahead of the handle does not move it any more."""
+RISE_M: Final = 0.1
+TRAVEL_HEIGHT_M: Final = -0.2
+"""Above both drawers."""
+FINGER_REACH_M: Final = 0.044
+"""From the end effector to the outside of an open finger."""
+BEFORE_TOP_M: Final = FINGER_REACH_M + 0.03
+"""Where the end effector comes down in front of the top drawer."""
+PUSH_ABOVE_M: Final = 0.045
+"""Height of the end effector over the top drawer's middle when it pushes: a finger is 5.5 cm long."""
+ASIDE_LOW_M: Final = (0.72, -0.02)
+ASIDE_HIGH_M: Final = (0.79, 0.06)
+"""Where a bottle is put that is not put into the tray."""
+
+
+def drawer_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Pull the bottom drawer open."""
+    drawn = _draw_hook(rng)
+    phases = [*_sliding(drawn, OUT, _is("drawer_open")), *going_home()]
+    return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
+
+
+def drawer_close_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Push the bottom drawer shut; now and then only part of the way."""
+    drawn = _draw_hook(rng)
+    drawn["handle_aim_m"] = abs(drawn["handle_aim_m"])  # the other way the fingers would be inside the drawer
+    drawn["stop_m"] = float(rng.uniform(*STOP_M)) if rng.random() < HALF_HEARTED else 0.0
+
+    def shut(view: SceneView, start: SceneView) -> bool:
+        left_m = float(view.at("handle")[0] - view.at("handle_shut")[0])
+        return left_m < drawn["stop_m"] or view.predicates["drawer_closed"]
+
+    phases = [*_sliding(drawn, IN, shut), *going_home()]
+    return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
+
+
+def suboptimal_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Pull the bottom drawer open or, half of the time, push it shut."""
+    drawn = _draw_hook(rng) | {"opening": float(rng.random() < 0.5)}
+    way, done = (OUT, "drawer_open") if drawn["opening"] else (IN, "drawer_closed")
+    phases = [*_sliding(drawn, way, _is(done)), *going_home()]
+    return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
+
+
+def flipping_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Pull or push the bottom drawer, drawing which anew at every step [published]."""
+    drawn = _draw_hook(rng)
+
+    def either_way(view: SceneView, start: SceneView) -> NDArray[np.float64]:
+        return _slide(OUT if rng.random() < 0.5 else IN)(view, start)
+
+    phases = [_hook(drawn), Phase("flip", either_way, _is("drawer_open")), *going_home()]
+    return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
+
+
+def close_top_then_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Push the top drawer shut, then pull the bottom one open."""
+    drawn = _draw_hook(rng) | {"push_threshold_m": draw_threshold(rng)}
+    phases = [
+        *_closing_top(drawn["push_threshold_m"]),
+        *_sliding(drawn, OUT, _is("drawer_open")),
+        *going_home(),
+    ]
+    return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
+
+
+def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Put the bottle into the tray or, half of the time, aside; then pull the bottom drawer open."""
+    drawn = {"grasp_threshold_m": draw_threshold(rng), "drop_threshold_m": draw_threshold(rng)}
+    drawn |= _draw_hook(rng)
+    drawn["in_tray"] = float(rng.random() < 0.5)
+    goal: Goal = in_tray
+    if not drawn["in_tray"]:
+        x, y = rng.uniform(ASIDE_LOW_M, ASIDE_HIGH_M).tolist()
+        drawn |= {"drop_x_m": x, "drop_y_m": y}
+        goal = fixed(x, y, DROP_HEIGHT_M)
+    *picking, _hold = grasping(above("object"), drawn["grasp_threshold_m"], closing_gain=ARRIVE_GAIN)
+    *placing, _retreat = dropping(goal, drawn["drop_threshold_m"])
+    phases = [
+        *picking,
+        *placing,
+        _rise(),
+        *_sliding(drawn, OUT, _is("drawer_open")),
+        *going_home(),
+    ]
+    return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
+
+
+def grasp_from_drawer_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Grasp the ball in the open drawer and hold it up: the task data."""
+    threshold = BALL_NEARER * draw_threshold(rng)
+    phases = grasping(_over_ball, threshold, "target", closing_gain=ARRIVE_GAIN)
+    return ScriptedPolicy(upright(phases), {"grasp_threshold_m": threshold}, noise=noise, rng=rng)
+
+
+def _is(predicate: str) -> Test:
+    return lambda view, _start: view.predicates[predicate]
+
+
+def _reach(goal: Goal, threshold_m: float, name: str) -> Phase:
+    """Reach a point from above with the gripper open."""
+
+    def reach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        way = overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
+        return command(way, gripper=OPEN, neutral=NOT_NEUTRAL)
+
+    def near(view: SceneView, _start: SceneView) -> bool:
+        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
+
+    return Phase(name, reach, near)
+
+
+def _draw_hook(rng: np.random.Generator) -> dict[str, float]:
+    """Draw how near to the handle is near enough, and by how much the fingers miss its middle."""
+    return {"handle_threshold_m": draw_threshold(rng), "handle_aim_m": float(rng.normal(0.0, AIM_M))}
+
+
+def _hook(drawn: Mapping[str, float]) -> Phase:
+    """Bring the fingers down on both sides of the handle."""
+    miss = np.array([HOOK_FORWARD_M + drawn["handle_aim_m"], 0.0, 0.0])
+    handle = above("handle", HOOK_DEPTH_M)
+    return _reach(lambda view: handle(view) + miss, drawn["handle_threshold_m"], "to the handle")
+
+
+def _slide(way: float) -> Rule:
+    """Move along x, the fingertips below the handle's bar, so that they do not slip over it."""
+
+    def slide(view: SceneView, start: SceneView) -> NDArray[np.float64]:
+        height_m = view.at("handle")[2] + SLIDE_ABOVE_M
+        move = np.array([way * PULL_M, start.ee_m[1] - view.ee_m[1], height_m - view.ee_m[2]])
+        return command(move, gripper=OPEN, neutral=NOT_NEUTRAL)
+
+    return slide
+
+
+def _sliding(drawn: Mapping[str, float], way: float, done: Test) -> list[Phase]:
+    """Hook the handle, move the drawer until that is done or the handle was lost, let go upwards."""
+
+    def over(view: SceneView, start: SceneView) -> bool:
+        ahead_m = way * (view.ee_m[0] - view.at("handle")[0])
+        return bool(ahead_m > LOST_M) or done(view, start)
+
+    name = "pull" if way == OUT else "push"
+    return [_hook(drawn), Phase(name, _slide(way), over), _rise(-way * LET_GO_M)]
+
+
+def _closing_top(threshold_m: float) -> list[Phase]:
+    """Come down before the top drawer and push it shut."""
+
+    def before(view: SceneView) -> Point:
+        x, y, z = view.at("top_drawer").tolist()
+        return np.array([x + BEFORE_TOP_M, y, z + PUSH_ABOVE_M])
+
+    def push(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        _, y, z = (before(view) - view.ee_m).tolist()
+        return command(np.array([IN * PULL_M, y, z]), gripper=OPEN, neutral=NOT_NEUTRAL)
+
+    return [
+        _reach(before, threshold_m, "before the top"),
+        Phase("push top", push, _is("top_drawer_closed")),
+        _rise(LET_GO_M),
+    ]
+
+
+def _rise(aside_m: float = 0.0) -> Phase:
+    """Go up until everything is below the fingers; to the side, so that they do not stick to the handle."""
+
+    def rise(view: SceneView, start: SceneView) -> NDArray[np.float64]:
+        x, y, _ = (start.ee_m - view.ee_m).tolist()
+        return command(np.array([x + aside_m, y, RISE_M]), gripper=OPEN, neutral=NOT_NEUTRAL)
+
+    return Phase("rise", rise, lambda view, _start: bool(view.ee_m[2] > TRAVEL_HEIGHT_M))
+
+
+def _over_ball(view: SceneView) -> Point:
+    """Over the ball, or a little before it where the cabinet leaves no room for the hand."""
+    x, y, z = view.at("target").tolist()
+    room_m = float(view.at("top_drawer")[0]) + HAND_M - x
+    return np.array([x + min(max(room_m, 0.0), FORWARD_MAX_M), y, z + BALL_DEPTH_M])

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict
+
+from cogdata.errors import CogError
+from cogdata.parts import read_collection
+from cogdata.store import Store
+from collectors.collect import collect_episode, plan, prepare, request
+from collectors.drivers import check_env, open_env, view_of
+from collectors.engines import LocalEngine
+from collectors.policies import POLICIES
+from collectors.policies.needs import needs
+from collectors.policies.view import SceneView
+
+HERE = __name__
+GUIDE = Path(__file__).parents[2] / "docs" / "real_robot.md"
+ROBOT = Box(-np.inf, np.inf, (10,), np.float32)
+STATE = np.array([0.6, 0.1, -0.2, -0.5, 0.5, 0.5, 0.5, 0.036, -0.036, 1.0], np.float32)
+PLACES = {"object": np.array([0.6, 0.2, -0.35]), "tray": np.array([0.5, 0.25, -0.374])}
+
+
+class Good(gymnasium.Env[Any, Any]):
+    """Counts its steps in the first pixel; the third step satisfies the task."""
+
+    action_space = Box(-1, 1, (8,), np.float32)
+    predicates: Any = ("grasped", "placed")
+    task_predicate = "placed"
+    horizon: Any = 5
+
+    def __init__(self, image_size: int) -> None:
+        self.observation_space: Any = Dict(
+            image=Box(0, 255, (image_size, image_size, 3), np.uint8), robot=ROBOT
+        )
+        self.size, self.time = image_size, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observe()
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        obs, info = self.observe()
+        return obs, 7.0, False, False, info
+
+    def observe(self) -> Any:
+        image = np.zeros((self.size, self.size, 3), np.uint8)
+        image[0, 0, 0] = self.time
+        return {"image": image, "robot": STATE}, {"predicates": self.judge()}
+
+    def judge(self) -> dict[str, bool]:
+        return {"grasped": False, "placed": self.time == 3}
+
+    def view(self) -> SceneView:
+        return view_of(STATE, PLACES, self.judge())
+
+
+class NotAnEnv:
+    pass
+
+
+class NeedsAPort(Good):
+    def __init__(self, image_size: int, port: str) -> None:
+        super().__init__(image_size)
+
+
+class WideActions(Good):
+    action_space = Box(-2, 2, (8,), np.float32)
+
+
+class FewActions(Good):
+    action_space = Box(-1, 1, (7,), np.float32)
+
+
+class OneSpace(Good):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.observation_space = ROBOT
+
+
+class NoRobot(Good):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.observation_space = Dict(image=self.observation_space["image"])
+
+
+class FixedSize(Good):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(64)
+
+
+class NamelessScene(Good):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.observation_space = Dict(**self.observation_space.spaces, scene=Box(-1, 1, (2,), np.float32))
+
+
+class UnknownPredicate(Good):
+    predicates = ("grasped", "flying")
+
+
+class OtherTask(Good):
+    task_predicate = "drawer_open"
+
+
+class Endless(Good):
+    horizon = None
+
+
+class Unplugged(Good):
+    def reset(self, **_: object) -> Any:
+        raise OSError("no such device: /dev/ttyUSB0")
+
+
+class Doubles(Good):
+    def observe(self) -> Any:
+        obs, info = super().observe()
+        return obs | {"robot": obs["robot"].astype(np.float64)}, info
+
+
+class Silent(Good):
+    def judge(self) -> dict[str, bool]:
+        return {"grasped": False}
+
+
+class Homeless(Good):
+    def view(self) -> SceneView:
+        return view_of(STATE, {"object": PLACES["object"]}, self.judge())
+
+
+class OtherView(Good):
+    def view(self) -> Any:
+        return {}
+
+
+class Unsighted(Good):
+    view = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nolab.arm:Arm", r"^cannot import nolab\.arm of --env nolab\.arm:Arm: ModuleNotFoundError"),
+        (f"{HERE}:Goood", r"^unknown class in \S+/test_foreign_env\.py 'Goood': did you mean 'Good'\?"),
+        (f"{HERE}:NotAnEnv", "is not a class derived from gymnasium.Env: see docs/real_robot.md$"),
+        (f"{HERE}:HERE", "is not a class derived from gymnasium.Env"),
+        (f"{HERE}:NeedsAPort", r"cannot be made by Class\(image_size=48\): TypeError\(.*'port'"),
+        (f"{HERE}:WideActions", r"takes actions in Box\(-2.*, must be Box\(-1, 1, \(8,\), float32\)"),
+        (f"{HERE}:FewActions", r"takes actions in Box.*\(7,\).*, must be Box\(-1, 1, \(8,\), float32\)"),
+        (f"{HERE}:OneSpace", "must be a Dict of image and robot"),
+        (f"{HERE}:NoRobot", r"shows robot as None, must be float32 \(10,\)"),
+        (f"{HERE}:FixedSize", r"\(64, 64, 3\), uint8\), must be uint8 \(48, 48, 3\) \(--image-size says"),
+        (f"{HERE}:NamelessScene", r"shows scene as .*, must be float32 \(0,\)"),
+        (f"{HERE}:UnknownPredicate", r"has predicates \('grasped', 'flying'\), must be names among grasped,"),
+        (f"{HERE}:OtherTask", "has task_predicate 'drawer_open', must be one of its predicates"),
+        (f"{HERE}:Endless", "has horizon None, must be a whole number of at least 1"),
+        (f"{HERE}:Unplugged", r"fails to reset\(seed=0\): OSError\('no such device: /dev/ttyUSB0'\)"),
+        (f"{HERE}:Doubles", r"shows robot as float64 \(10,\), its observation_space says float32 \(10,\)"),
+        (f"{HERE}:Silent", r"gives info\['predicates'\] = \{'grasped': False\}, must judge grasped, placed"),
+        (f"{HERE}:Homeless", r"^policy grasp asks for landmark tray, \S+:Homeless\.view\(\) has object: see"),
+        (f"{HERE}:OtherView", r"view\(\) gives dict, must be a SceneView"),
+        ("cog/Pick", "^unknown environment 'cog/Pick': did you mean 'cog/PickTray-v0'"),
+    ],
+)
+def test_what_a_driver_lacks_is_said_in_one_line(name: str, said: str) -> None:
+    with pytest.raises(CogError, match=said) as caught:
+        check_env(name, image_size=48, policy="grasp")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_script_for_another_scene_is_refused() -> None:
+    with pytest.raises(CogError, match="^policy drawer_open is judged by drawer_open, this environment has"):
+        check_env(f"{HERE}:Good", image_size=48, policy="drawer_open")
+    with pytest.raises(
+        CogError, match=r"^--localize camera is for the worlds of `cog list envs`: \S+:Good says"
+    ):
+        request("grasp", env=f"{HERE}:Good", localize="camera")
+
+
+@pytest.mark.parametrize("policy", ["grasp", "place", "random"])
+def test_a_good_driver_passes(policy: str) -> None:
+    check_env(f"{HERE}:Good", image_size=48, policy=policy)
+
+
+def test_an_episode_has_the_driver_s_pictures_and_our_reward() -> None:
+    episode = collect_episode(request("random", env=f"{HERE}:Good", image_size=16, horizon=4), 0)
+    assert episode.image[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert episode.reward.tolist() == [0, 0, 1, 0]  # judged on what the third action led to
+    assert episode.truncated.tolist() == [False, False, False, True]
+    assert (episode.scene.shape, episode.scene_fields) == ((5, 0), ())
+    assert episode.meta.env == f"{HERE}:Good"
+    assert episode.solved
+    assert not episode.success  # of "placed", on the last observation
+
+
+def test_the_driver_s_own_horizon_counts_where_none_is_asked_for() -> None:
+    world = open_env(f"{HERE}:Good", image_size=16, observations=("robot",))
+    obs, info = world.reset(seed=0)
+    assert obs.keys() == {"robot"}
+    assert not info["success"]
+    assert [world.step(np.zeros(8, np.float32))[3] for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_a_script_without_landmarks_needs_no_view() -> None:
+    view = open_env(f"{HERE}:Good", image_size=16).view()
+    assert view.object_m == pytest.approx([0.6, 0.2, -0.35])
+    assert view.turned_rad == pytest.approx([0, 0, 0], abs=1e-6)  # points straight down
+    world = open_env(f"{HERE}:Unsighted", image_size=16)
+    world.reset(seed=0)
+    bare = world.view()
+    assert (bare.landmarks, bare.predicates) == ({}, {"grasped": False, "placed": False})
+    assert bare.gripper_open
+    assert bare.ee_m == pytest.approx([0.6, 0.1, -0.2])
+    check_env(f"{HERE}:Unsighted", image_size=16, policy="random")
+
+
+def test_what_scripts_ask_for_is_found_in_their_phases() -> None:
+    assert needs("grasp") == ({"object", "tray"}, set())
+    assert needs("random") == (set(), set())
+    assert needs("drawer_open") == ({"handle"}, {"drawer_open"})
+    for policy, spec in POLICIES.items():
+        world = open_env(spec.default_env, image_size=16, observations=())
+        world.reset(seed=0)
+        view = world.view()
+        assert needs(policy).landmarks <= view.landmarks.keys()
+        assert needs(policy).predicates <= view.predicates.keys()
+
+
+def test_a_collection_knows_its_driver(tmp_path: Path) -> None:
+    store, asked = Store(str(tmp_path)), request("random", env=f"{HERE}:Good", image_size=16, horizon=2)
+    prepare(store, asked, "test")
+    list(LocalEngine(1)(store, asked, plan(store, asked, 2).ranges))
+    info = read_collection(store, asked.collection)
+    assert (info.env, info.localize) == (f"{HERE}:Good", "simulator")
+    assert re.fullmatch("[0-9a-f]{12}", info.libraries[HERE])
+
+
+def _block(kind: str) -> str:
+    found = re.search(rf"```{kind}\n(.*?)```", GUIDE.read_text(), re.S)
+    assert found
+    return found[1]
+
+
+def test_the_guide_s_example_runs_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "arm.py").write_text(_block("python"))
+    env = {name: value for name, value in os.environ.items() if name != "COG_ROOT"}
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-ec", _block("sh")], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    off_px, off_mm = re.search(r"calibrated: (\S+) px, (\S+) mm", said).groups()  # type: ignore[union-attr]
+    assert float(off_px) < 0.3
+    assert float(off_mm) < 2
+    share = re.search(r"arm:FakeArm +20 +(\S+)", said)
+    assert share
+    assert float(share[1]) >= 0.6
+    assert re.search(r"@ 4 · arm:FakeArm: \d/4", said)
+    (rows,) = (tmp_path / "cog-store" / "runs").glob("*/evaluations/*.parquet")
+    assert re.fullmatch(r"arm-fakearm-00000004-[0-9a-f]{8}", rows.stem)
