@@ -92,13 +92,17 @@ def collect_command(
     policy: Annotated[str | None, typer.Option(help="Who acts: see `cog list policies`.")] = None,
     episodes: Annotated[int | None, typer.Option(help="How many the collection shall hold in all.")] = None,
     env: Annotated[
-        str | None, typer.Option(help="Where: see `cog list envs`; else the policy's own.")
+        str | None,
+        typer.Option(help="Where: see `cog list envs`, or module:Class of yours; else the policy's own."),
     ] = None,
     seed: Seed = 0,
     noise: Annotated[float, typer.Option(help="Standard deviation of the action noise.")] = 0.2,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
     image_size: Annotated[int, typer.Option(help="px, square.")] = 48,
     horizon: Annotated[int | None, typer.Option(help="Actions per episode; else the policy's own.")] = None,
+    localize: Annotated[
+        str, typer.Option(help="Who says where movable things are: simulator or camera.")
+    ] = "simulator",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
     recipe: Annotated[
         str | None, typer.Option("--for", help="Collect all that a recipe needs: see `cog list recipes`.")
@@ -110,15 +114,27 @@ def collect_command(
 ) -> None:
     """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
     from collectors.collect import plan, request
+    from collectors.drivers import check_env, is_driver
 
     wanted = _wanted(policy, env, episodes, recipe, scale)
     asked = [
-        (request(who, env=where, noise=noise, root_seed=seed, image_size=image_size, horizon=horizon), many)
+        (
+            request(
+                who,
+                env=where,
+                noise=noise,
+                root_seed=seed,
+                image_size=image_size,
+                horizon=horizon,
+                localize=localize,
+            ),
+            many,
+        )
         for who, where, many in wanted
     ]
-    count = _workers(workers)
     store = _store(root)
     for one, many in asked:
+        count = _workers(workers, one_robot=is_driver(one.env))
         planned = plan(store, one, many)
         say(
             f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
@@ -126,6 +142,8 @@ def collect_command(
             f"workers"
         )
         if not dry_run:
+            if planned.missing:
+                check_env(one.env, image_size=one.image_size, policy=one.policy)
             _collect(store, planned, count)
 
 
@@ -152,11 +170,11 @@ def _wanted(
     return [(need.policy, need.env, need.scaled(1.0 if scale is None else scale)) for need in needs]
 
 
-def _workers(text: str) -> int:
+def _workers(text: str, *, one_robot: bool = False) -> int:
     from cogdata.machine import usable_cores
 
     if text == "auto":
-        return usable_cores()
+        return 1 if one_robot else usable_cores()
     try:
         count = int(text)
     except ValueError:
@@ -351,24 +369,6 @@ def _say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported
         )
 
 
-# --- data ------------------------------------------------------------------------------------------------
-
-
-@data_app.command("ls")
-def data_ls(root: Root = None) -> None:
-    """List the collections."""
-    from dataclasses import asdict
-
-    import pyarrow as pa
-
-    from catalog.doctor import describe_store
-
-    shown = (
-        "collection",
-        "policy",
-        "env",
-        "noise",
-        "episodes",
 # --- show ------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +431,24 @@ def _write_picture(file: Path, data: bytes) -> None:
     say(str(file))
 
 
+# --- data ------------------------------------------------------------------------------------------------
+
+
+@data_app.command("ls")
+def data_ls(root: Root = None) -> None:
+    """List the collections."""
+    from dataclasses import asdict
+
+    import pyarrow as pa
+
+    from catalog.doctor import describe_store
+
+    shown = (
+        "collection",
+        "policy",
+        "env",
+        "noise",
+        "episodes",
         "steps",
         "success_rate",
         "bytes",
@@ -492,24 +510,6 @@ def data_rebuild(root: Root = None) -> None:
         note(f"warning: {problem}")
 
 
-# --- mix -------------------------------------------------------------------------------------------------
-
-
-@mix_app.command("ls")
-def mix_ls(root: Root = None) -> None:
-    """List mixtures and their versions."""
-    from catalog.mixture import list_mixtures
-
-    for info in list_mixtures(_store(root)):
-        sources = ", ".join(f"{name} {counts.episodes:,}" for name, counts in sorted(info.counts.items()))
-        say(f"{info.ref}  {info.created_at}  {sources} episodes")
-
-
-@mix_app.command("show")
-def mix_show(
-    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], root: Root = None
-) -> None:
-    """Show the SQL, counts, shares and digest of a mixture."""
 @data_app.command("sheet")
 def data_sheet(
     episodes: Annotated[str, typer.Argument(help="A query that yields episode_id, or an episode_id.")],
@@ -543,6 +543,24 @@ def data_sheet(
         note(f"the first {limit} episodes; there are more: see --limit")
 
 
+# --- mix -------------------------------------------------------------------------------------------------
+
+
+@mix_app.command("ls")
+def mix_ls(root: Root = None) -> None:
+    """List mixtures and their versions."""
+    from catalog.mixture import list_mixtures
+
+    for info in list_mixtures(_store(root)):
+        sources = ", ".join(f"{name} {counts.episodes:,}" for name, counts in sorted(info.counts.items()))
+        say(f"{info.ref}  {info.created_at}  {sources} episodes")
+
+
+@mix_app.command("show")
+def mix_show(
+    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], root: Root = None
+) -> None:
+    """Show the SQL, counts, shares and digest of a mixture."""
     from cogdata.manifest import read_info
 
     say(read_info(_store(root), mixture).to_json())
@@ -755,7 +773,12 @@ def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported
 @app.command("eval")
 def eval_command(
     run: Annotated[str, typer.Argument(help="Run id, as `cog runs ls` prints it.")],
-    env: Annotated[list[str], typer.Option(help="Where to judge; may be given several times.")],
+    env: Annotated[
+        list[str],
+        typer.Option(
+            help="Where: see `cog list envs`, or module:Class of yours; may be given several times."
+        ),
+    ],
     episodes: Annotated[int | None, typer.Option(help="How many; else as many as --seeds, or 250.")] = None,
     seeds: Annotated[str | None, typer.Option(help="START:STOP, given to the world's reset.")] = None,
     update: Annotated[int | None, typer.Option(help="Which checkpoint; else the newest.")] = None,
@@ -764,17 +787,16 @@ def eval_command(
     root: Root = None,
 ) -> None:
     """Judge a run in simulation; every episode becomes a row of `evaluations`."""
-    from cogdata.errors import unknown
-    from collectors.envs import ENVS
+    from collectors.drivers import check_name, is_driver
 
     for name in env:
-        if name not in ENVS:
-            raise unknown("environment", name, ENVS)
-    chosen, count = _seeds(seeds, episodes), _workers(workers)
+        check_name(name)
+    chosen = _seeds(seeds, episodes)
     if record < 0:
         raise CogError(f"--record is {record}, must be 0 or more")
     store = _store(root)
     for name in env:
+        count = _workers(workers, one_robot=is_driver(name))
         _evaluate(store, run, name, chosen, update=update, workers=count, record=record)
     _index(store)
 
@@ -800,16 +822,17 @@ def _evaluate(
 
     from cogdata.intervals import wilson
     from cogdata.pictures import animated_webp, enlarge
-    from collectors.envs import make
-    from trainers.evaluate import World, evaluate, open_policy, write_evaluation
+    from collectors.drivers import check_env, is_driver, open_env
+    from trainers.evaluate import WORLDS, World, evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)
     parts = {*policy.learner.spec.parts, *(("image",) if record else ())}
+    size = policy.learner.spec.image_size[0]
+    check_env(env, image_size=size)
     world = World(
         env,
-        functools.partial(
-            make, env, image_size=policy.learner.spec.image_size[0], observations=tuple(sorted(parts))
-        ),
+        functools.partial(open_env, env, image_size=size, observations=tuple(sorted(parts))),
+        together=workers if is_driver(env) else WORLDS,
     )
     ticker = Ticker()
     found = evaluate(

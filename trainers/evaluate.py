@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,10 +64,12 @@ class World:
     Attributes:
         env: Its id, as it appears in the rows.
         make: Makes one environment with Dict observations; picklable if there are several workers.
+        together: How many there may be at a time: of a robot, as many as there are robots.
     """
 
     env: str
     make: MakeEnv
+    together: int = WORLDS
 
 
 @dataclass(frozen=True)
@@ -141,10 +144,11 @@ def evaluate(
     if not seeds or len(set(seeds)) != len(seeds):
         raise CogError(f"an evaluation needs at least one seed and each only once, found {len(seeds)}")
     judged: list[_Judged] = []
-    with Worlds(world.make, min(WORLDS, len(seeds)), workers) as worlds:
-        for start in range(0, len(seeds), WORLDS):
-            keep = max(0, min(record - start, WORLDS))
-            judged += _round(policy, world, worlds, seeds[start : start + WORLDS], keep)
+    together = min(world.together, WORLDS)
+    with Worlds(world.make, min(together, len(seeds)), workers) as worlds:
+        for start in range(0, len(seeds), together):
+            keep = max(0, min(record - start, together))
+            judged += _round(policy, world, worlds, seeds[start : start + together], keep)
             on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
     name = _name(policy, world, seeds)
     frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
@@ -225,7 +229,7 @@ def _act(policy: Policy, episodes: Sequence[_Judged]) -> NDArray[np.float32]:
 def _name(policy: Policy, world: World, seeds: Sequence[int]) -> str:
     """Name an evaluation by what it is: judging the same again replaces it by the same rows."""
     identity = json.dumps([policy.run, policy.digest, world.env, list(seeds)])
-    slug = world.env.split("/")[-1].lower()
+    slug = re.sub("[^a-z0-9_-]+", "-", world.env.split("/")[-1].lower())
     return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
