@@ -38,9 +38,27 @@ app.add_typer(runs_app, name="runs")
 Root = Annotated[
     str | None, typer.Option("--root", help="Store: a folder or URL; else $COG_ROOT, else ./cog-store")
 ]
+Format = Annotated[str, typer.Option(help="table, json, jsonl, csv or parquet.")]
 Seed = Annotated[int, typer.Option(help="Root of every random stream.")]
 
 INTERRUPTED = 130
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import cogdata
+
+        say(f"cogdata {cogdata.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What `cog` takes before a command."""
 
 
 # --- printing --------------------------------------------------------------------------------------------
@@ -281,7 +299,7 @@ def _recipes() -> list[tuple[str, str]]:
 def query_command(
     sql: Annotated[str | None, typer.Argument(help="One reading statement of DuckDB's SQL.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the SQL from a file.")] = None,
-    format: Annotated[str, typer.Option(help="table, json, jsonl, csv or parquet.")] = "table",
+    format: Format = "table",
     limit: Annotated[int | None, typer.Option(help="Most rows to print.")] = None,
     name: Annotated[
         str | None, typer.Option("--as", help="Freeze the result as a mixture of this name.")
@@ -337,11 +355,10 @@ def _weights(texts: list[str]) -> dict[str, float]:
 
 
 def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None:
-    from catalog.output import FORMATS, write_result
+    from catalog.output import check_format, write_result
     from catalog.query import run_query
 
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    check_format(format)
     result = run_query(store, sql, limit=limit)
     write_result(result.table, format, sys.stdout.buffer)
     if result.more:
@@ -349,9 +366,17 @@ def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None
 
 
 def _print_table(table: Any) -> None:  # noqa: ANN401 - a pyarrow table, imported lazily
+    _print_listing(table, "table", "")
+
+
+def _print_listing(table: Any, format: str, empty: str) -> None:  # noqa: ANN401 - a pyarrow table, lazily
+    """Print rows; if there are none, say so where it is not taken for a row."""
     from catalog.output import write_result
 
-    write_result(table, "table", sys.stdout.buffer)
+    if not table.num_rows and empty:
+        note(empty)
+    if table.num_rows or format != "table" or not empty:
+        write_result(table, format, sys.stdout.buffer)
 
 
 def _say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported lazily
@@ -435,32 +460,14 @@ def _write_picture(file: Path, data: bytes) -> None:
 
 
 @data_app.command("ls")
-def data_ls(root: Root = None) -> None:
+def data_ls(format: Format = "table", root: Root = None) -> None:
     """List the collections."""
-    from dataclasses import asdict
+    from catalog.output import check_format
+    from catalog.summaries import collections_table
 
-    import pyarrow as pa
-
-    from catalog.doctor import describe_store
-
-    shown = (
-        "collection",
-        "policy",
-        "env",
-        "noise",
-        "episodes",
-        "steps",
-        "success_rate",
-        "bytes",
-        "created_at",
-    )
-    rows = [
-        {name: value for name, value in asdict(one).items() if name in shown}
-        for one in describe_store(_store(root))
-    ]
-    if not rows:
-        raise CogError("the store is empty: start with `cog collect --policy weak_grasp --episodes 100`")
-    _print_table(pa.Table.from_pylist(rows))
+    check_format(format)
+    empty = "the store is empty: start with `cog collect --policy weak_grasp --episodes 100`"
+    _print_listing(collections_table(_store(root)), format, empty)
 
 
 @data_app.command("info")
@@ -547,13 +554,14 @@ def data_sheet(
 
 
 @mix_app.command("ls")
-def mix_ls(root: Root = None) -> None:
+def mix_ls(format: Format = "table", root: Root = None) -> None:
     """List mixtures and their versions."""
-    from catalog.mixture import list_mixtures
+    from catalog.output import check_format
+    from catalog.summaries import mixtures_table
 
-    for info in list_mixtures(_store(root)):
-        sources = ", ".join(f"{name} {counts.episodes:,}" for name, counts in sorted(info.counts.items()))
-        say(f"{info.ref}  {info.created_at}  {sources} episodes")
+    check_format(format)
+    empty = "no mixtures yet: freeze one with `cog query … --as NAME`, or train on one of `cog list recipes`"
+    _print_listing(mixtures_table(_store(root)), format, empty)
 
 
 @mix_app.command("show")
@@ -686,7 +694,10 @@ def _natural(option: str, value: int) -> int:
 def _bytes(text: str) -> int:
     from cogdata.units import parse_bytes
 
-    return parse_bytes(text)
+    try:
+        return parse_bytes(text)
+    except CogError:
+        raise CogError(f"--memory {text!r} must be a size above 0, for example 500MB or 2GiB") from None
 
 
 def _device(name: str) -> str:
@@ -724,7 +735,8 @@ def _index(store: Store) -> None:
 
 
 def _train(store: Store, manifest: Any, request: Any) -> str:  # noqa: ANN401 - lazily imported
-    from cogdata.stream import open_stream
+    from cogdata.footprint import check_memory
+    from cogdata.stream import Stream, StreamOptions, open_stream
     from trainers.request import run_id
     from trainers.train import Progress, train
 
@@ -733,6 +745,10 @@ def _train(store: Store, manifest: Any, request: Any) -> str:  # noqa: ANN401 - 
         f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
     )
     ticker = Ticker()
+
+    def opened(options: StreamOptions) -> Stream:
+        check_memory(manifest, options)
+        return open_stream(store, manifest, options)
 
     def show(progress: Progress) -> None:
         if progress.warning:
@@ -745,7 +761,7 @@ def _train(store: Store, manifest: Any, request: Any) -> str:  # noqa: ANN401 - 
             store,
             manifest,
             request,
-            open_stream=lambda options: open_stream(store, manifest, options),
+            open_stream=opened,
             on_progress=show,
         )
     finally:
@@ -861,11 +877,14 @@ def _evaluate(
 
 
 @runs_app.command("ls")
-def runs_ls(root: Root = None) -> None:
+def runs_ls(format: Format = "table", root: Root = None) -> None:
     """List runs with their success rates."""
+    from catalog.output import check_format
     from catalog.summaries import runs_table
 
-    _print_table(runs_table(_store(root)))
+    check_format(format)
+    empty = "no runs yet: start one with `cog train --mixture place_in_tray`"
+    _print_listing(runs_table(_store(root)), format, empty)
 
 
 @runs_app.command("show")
@@ -896,6 +915,19 @@ def runs_compare(
             f"{one.env}: {one.a}/{one.episodes} against {one.b}/{one.episodes} on the same seeds; "
             f"only the first {one.only_a}, only the second {one.only_b}, p = {one.p_value:.2g} (McNemar)"
         )
+
+
+@runs_app.command("rm")
+def runs_rm(
+    run: Annotated[list[str], typer.Argument(help="Run ids.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if they were judged.")] = False,
+    root: Root = None,
+) -> None:
+    """Remove runs with their checkpoints and evaluations; mixtures and episodes stay."""
+    from catalog.runs import remove_runs
+
+    for name, judged in remove_runs(_store(root), run, force=force):
+        say(f"{name} removed" + (f", with {judged:,} judged episodes" if judged else ""))
 
 
 # --- demo ------------------------------------------------------------------------------------------------
@@ -984,16 +1016,32 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
 # --- entry -----------------------------------------------------------------------------------------------
 
 
+def _mistake(error: typer.TyperException) -> str:
+    """What is wrong with a command line, and what to type."""
+    text, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if context is None:
+        return text
+    if not text.startswith("Missing"):
+        return f"{text}: see `{context.command_path} --help`"
+    typed = [
+        f"{parameter.opts[0]} {parameter.name.upper()}" if parameter.opts[0].startswith("-")
+        else parameter.name.upper()
+        for parameter in context.command.params
+        if parameter.required
+    ]  # fmt: skip
+    return f"{text}: type `{' '.join([context.command_path, *typed])}`, see `{context.command_path} --help`"
+
+
 def main() -> None:
     """Run the command line; every error of the user's is one line on stderr."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="cog", standalone_mode=False)
     except CogError as error:
         note(f"error: {error}")
         sys.exit(1)
     except typer.TyperException as error:
         text = error.format_message()
-        note(text if "Usage:" in text else f"error: {text}")  # a bare group prints its help
+        note(text if "Usage:" in text else f"error: {_mistake(error)}")  # a bare group prints its help
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         note("interrupted")

@@ -157,7 +157,34 @@ def _verify_part(store: Store, collection: str, part: str, episodes: _Episodes) 
     if sum(row["steps"] for row in rows) != commit.steps:
         problems.append(Problem(folder, f"its episodes have not the {commit.steps} steps of {parts.COMMIT}"))
     problems += _verify_steps(store, folder, rows)
+    problems += _verify_settings(store, collection, folder, rows)
     return problems + list(_verify_episodes(store, f"{folder}/{parts.FRAMES}", rows))
+
+
+def _verify_settings(
+    store: Store, collection: str, folder: str, rows: list[dict[str, Any]]
+) -> Iterator[Problem]:
+    """Episodes say themselves what they were collected with: hold the collection's head against them."""
+    try:
+        info = parts.read_collection(store, collection)
+    except _UNREADABLE:
+        return  # said once for the collection
+    claims = {"policy": info.policy, "env": info.env, "noise": info.noise, "image_height": info.image_size}
+    for name, claimed in claims.items():
+        found = {row[name] for row in rows} - {claimed}
+        if found:
+            yield Problem(
+                f"collections/{collection}/collection.json",
+                f"says {name} {claimed}, the episodes of {folder.rpartition('/')[2]} {min(found)}: "
+                f"remove it and run the same `cog collect` again",
+            )
+    longest = max((row["steps"] for row in rows), default=0)
+    if longest > info.horizon:
+        yield Problem(
+            f"collections/{collection}/collection.json",
+            f"says horizon {info.horizon}, an episode of {folder.rpartition('/')[2]} has {longest} steps: "
+            f"remove it and run the same `cog collect` again",
+        )
 
 
 def _verify_file(store: Store, path: str, claim: dict[str, Any]) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 import cogdata
 from catalog.contents import collect_contents
-from catalog.db import lock
+from catalog.db import lock, require_store
 from catalog.query import run_query, translated
 from catalog.shape import choose
 from catalog.sync import open_indexed, try_sync
@@ -28,6 +28,7 @@ from cogdata.schema import NAME_PATTERN
 from cogdata.store import Store
 
 _ROUNDING: Final = 1e-9
+_SHOWN_RUNS: Final = 3
 _Con = duckdb.DuckDBPyConnection
 
 
@@ -204,7 +205,11 @@ def list_mixtures(store: Store) -> list[MixtureInfo]:
 
     Args:
         store: Where to look.
+
+    Raises:
+        CogError: There is no store.
     """
+    require_store(store)
     infos = []
     for name in store.list_folders("mixtures"):
         for version in manifest.list_versions(store, name):
@@ -291,8 +296,10 @@ def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:
     chosen = chosen or manifest.list_versions(store, name)
     users = [run for run in runs.list_runs(store) if _uses(store, run, name, chosen)]
     if users and not force:
+        more = f" and {len(users) - _SHOWN_RUNS} more" if len(users) > _SHOWN_RUNS else ""
         raise CogError(
-            f"mixture {ref!r} is used by run {', '.join(users)}: remove the runs first, or say --force"
+            f"mixture {ref!r} is used by {'runs' if len(users) > 1 else 'run'} "
+            f"{', '.join(users[:_SHOWN_RUNS])}{more}: `cog runs rm` first, or say --force"
         )
     with lock(store, "mixtures"):
         for number in chosen:

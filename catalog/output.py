@@ -39,10 +39,22 @@ def write_result(table: pa.Table, format: str, out: BinaryIO) -> None:
     Raises:
         CogError: Unknown format; Parquet to a terminal; a column that Parquet cannot hold.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    check_format(format)
     FORMATS[format](table, out)
     out.flush()
+
+
+def check_format(format: str) -> None:
+    """Refuse a format that is not in :data:`FORMATS`.
+
+    Args:
+        format: What was typed.
+
+    Raises:
+        CogError: It is unknown.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
 
 
 def _text(write: Callable[[pa.Table, io.TextIOWrapper], None]) -> Callable[[pa.Table, BinaryIO], None]:

@@ -1,4 +1,4 @@
-"""Questions about runs that everybody asks, as SQL over the catalog's views."""
+"""What everybody asks about collections, mixtures and runs, as tables."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Final
 
 import pyarrow as pa
 
+from catalog.doctor import describe_store
+from catalog.mixture import list_mixtures
 from catalog.query import run_query
 from cogdata.errors import CogError
 from cogdata.intervals import mcnemar
+from cogdata.manifest import MixtureInfo
 from cogdata.runs import read_run
 from cogdata.store import Store
 
@@ -52,6 +55,45 @@ _PAIRED: Final = """
     from judged x join judged y on x.env = y.env and x.seed = y.seed and x.run = '{a}' and y.run = '{b}'
     group by x.env order by x.env
 """
+
+
+def collections_table(store: Store) -> pa.Table:
+    """Return a row per collection: who acted where, how much, how well.
+
+    Args:
+        store: Which store.
+    """
+    shown = (
+        "collection", "policy", "env", "noise", "episodes", "steps", "success_rate", "bytes", "created_at",
+    )  # fmt: skip
+    found = describe_store(store)
+    return pa.table({name: [getattr(one, name) for one in found] for name in shown})
+
+
+def mixtures_table(store: Store) -> pa.Table:
+    """Return a row per mixture version: what is in it, and its shares of a batch.
+
+    Args:
+        store: Which store.
+    """
+    infos = list_mixtures(store)
+    columns = {
+        "mixture": [info.ref for info in infos],
+        "shape": [info.shape for info in infos],
+        "episodes": [_by_source(info, "episodes") for info in infos],
+        "transitions": [sum(count.transitions for count in info.counts.values()) for info in infos],
+        "rewarded": [sum(count.rewarded_after for count in info.counts.values()) for info in infos],
+        "shares": [
+            ", ".join(f"{name} {share:.3g}" for name, share in sorted(info.weights.items())) for info in infos
+        ],
+        "digest": [info.digest[:12] for info in infos],
+        "created_at": [info.created_at for info in infos],
+    }
+    return pa.table(columns)
+
+
+def _by_source(info: MixtureInfo, name: str) -> str:
+    return ", ".join(f"{source} {getattr(count, name):,}" for source, count in sorted(info.counts.items()))
 
 
 def runs_table(store: Store) -> pa.Table:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import filelock
 import pyarrow as pa
 
 from cogdata.errors import CogError, unknown
@@ -120,6 +122,27 @@ def read_run(store: Store, run: str) -> RunInfo:
         return RunInfo(**json.loads(store.read_text(path)))
     except _DAMAGE:
         raise CogError(f"{store.path(path)} is damaged: restore it, or remove the run's folder") from None
+
+
+def is_training(store: Store, run: str) -> bool:
+    """Whether a process of this machine trains the run now; never known of a remote store."""
+    path = Path(store.path(lock_file(run))) if store.is_local else None
+    if path is None or not path.exists():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:  # not ours to lock
+        return False
+    lock.release()
+    return False
+
+
+def lock_file(run: str) -> str:
+    """Return the path of the file that a run's trainer holds a lock on."""
+    return f"runs/{run}/.lock"
 
 
 def write_run(store: Store, info: RunInfo) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cogdata.errors import CogError, unknown
+from cogdata.runs import is_training
 from cogdata.store import Store
 from trainers.algorithm import Algorithm, ObsSpec
 from trainers.algos import build, config_from_dict
@@ -110,6 +111,8 @@ def read_info(store: Store, run: str, update: int | None = None) -> CheckpointIn
     """
     updates = list_checkpoints(store, run)
     if not updates:
+        if is_training(store, run):
+            raise CogError(f"run {run!r} is being trained and has no checkpoint yet: wait for its first one")
         raise CogError(f"run {run!r} has no checkpoint yet: `cog train --resume {run}`")
     if update is not None and update not in updates:
         raise unknown(f"checkpoint of run {run!r}", str(update), map(str, updates))

@@ -16,7 +16,7 @@ import torch
 
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import Manifest
-from cogdata.runs import RunInfo, read_run, write_run
+from cogdata.runs import RunInfo, lock_file, read_run, write_run
 from cogdata.store import Store, write_failed
 from cogdata.stream import default_memory
 from trainers.algorithm import OBS_KINDS, Config
@@ -67,8 +67,11 @@ class TrainRequest:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")
         try:
             torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise CogError(f"device {self.device!r} cannot be used: {str(error).splitlines()[0]}") from None
+        except (RuntimeError, AssertionError):
+            here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+            raise CogError(
+                f"device {self.device!r} cannot be used: this machine has {', '.join(here)}"
+            ) from None
 
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
@@ -137,7 +140,7 @@ def only_one(store: Store, run: str) -> Iterator[None]:
     if not store.is_local:
         yield
         return
-    path = Path(store.path(f"runs/{run}/.lock"))
+    path = Path(store.path(lock_file(run)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)

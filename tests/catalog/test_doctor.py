@@ -50,6 +50,28 @@ def lines(store: Store) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("policy", "place", "says policy place, the episodes of part-00000-00-11 weak_grasp"),
+        (
+            "env",
+            "cog/PlaceTray-v0",
+            "says env cog/PlaceTray-v0, the episodes of part-00000-00-11 cog/PickTray-v0",
+        ),
+        ("noise", 0.1, "says noise 0.1, the episodes of part-00000-00-11 0.2"),
+        ("image_size", 48, "says image_height 48, the episodes of part-00000-00-11 4"),
+        ("horizon", 3, "says horizon 3, an episode of part-00000-00-11 has 4 steps"),
+    ],
+)
+def test_a_collection_that_says_other_settings_than_its_episodes(
+    whole: Store, setting: str, value: object, said: str
+) -> None:
+    edit_json(whole, "collections/grasps/collection.json", **{setting: value})
+    again = "remove it and run the same `cog collect` again"
+    assert lines(whole) == [f"collections/grasps/collection.json: {said}: {again}"]
+
+
 def test_a_whole_store_has_no_problems(whole: Store) -> None:
     seen: list[tuple[int, int]] = []
     assert verify(whole, lambda done, total: seen.append((done, total))) == []

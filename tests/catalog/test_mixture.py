@@ -439,11 +439,20 @@ def test_a_mixture_that_a_run_learned_from_stays(tray: Store) -> None:
     freeze(tray, "mix", f"{ALL} limit 2")
     write_run_of(tray, "run-1", info)
     for ref in ("mix@1", "mix"):
-        wanted = rf"^mixture '{ref}' is used by run run-1: remove the runs first, or say --force$"
+        wanted = rf"^mixture '{ref}' is used by run run-1: `cog runs rm` first, or say --force$"
         with pytest.raises(CogError, match=wanted):
             remove(tray, ref)
     assert remove(tray, "mix@2") == ["mix@2"]
     assert remove(tray, "mix", force=True) == ["mix@1"]
+
+
+def test_of_many_runs_the_first_few_are_named(tray: Store) -> None:
+    info = freeze(tray, "mix", ALL).info
+    for number in range(5):
+        write_run_of(tray, f"run-{number}", info)
+    wanted = r"is used by runs run-0, run-1, run-2 and 2 more: `cog runs rm` first, or say --force$"
+    with pytest.raises(CogError, match=wanted):
+        remove(tray, "mix")
 
 
 def test_freezing_reads_only_the_parts_it_needs(tray: Store) -> None:

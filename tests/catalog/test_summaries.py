@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from catalog.mixture import freeze
-from catalog.summaries import Comparison, compare_runs
+from catalog.summaries import Comparison, collections_table, compare_runs, mixtures_table
 from cogdata.errors import CogError
 from cogdata.runs import EVALUATIONS
 from cogdata.store import Store
@@ -84,3 +84,38 @@ def test_no_seed_in_common_on_the_newest_checkpoints_is_said(pair: Store) -> Non
     judge(pair, "b", 1000, {1: True})
     with pytest.raises(CogError, match="judged on no common environment and seed"):
         compare_runs(pair, "a", "b")
+
+
+def test_mixtures_are_listed_with_what_is_in_them(tray: Store) -> None:
+    """12 grasps and 9 placements of 4 actions; 3 of the placements end with two rewarded steps."""
+    sql = (
+        "select episode_id, 'prior' as source, 0.0 as reward from episodes where policy = 'weak_grasp' "
+        "union all by name select episode_id, 'task' as source from episodes where policy = 'place'"
+    )
+    info = freeze(tray, "two", sql, weights={"prior": 0.25}).info
+    assert mixtures_table(tray).to_pylist() == [
+        {
+            "mixture": "two@1",
+            "shape": "episode",
+            "episodes": "prior 12, task 9",
+            "transitions": 84,
+            "rewarded": 6,
+            "shares": "prior 0.25, task 0.75",
+            "digest": info.digest[:12],
+            "created_at": info.created_at,
+        }
+    ]
+
+
+def test_collections_are_listed_with_their_success(tray: Store) -> None:
+    rows = collections_table(tray).to_pylist()
+    shown = [(row["collection"], row["policy"], row["episodes"], row["steps"]) for row in rows]
+    assert shown == [("grasps", "weak_grasp", 12, 48), ("placements", "place", 9, 36)]
+    assert [row["success_rate"] for row in rows] == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_lists_of_nothing_keep_their_columns(store: Store) -> None:
+    assert mixtures_table(store).num_rows == collections_table(store).num_rows == 0
+    assert "digest" in mixtures_table(store).column_names
+    with pytest.raises(CogError, match=r"^there is no store at .*/nowhere: "):
+        mixtures_table(Store(f"{store.url}/nowhere"))

@@ -1,0 +1,59 @@
+"""Removing runs: their files, and with them their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from catalog.db import require_store
+from catalog.sync import try_sync
+from cogdata import runs
+from cogdata.errors import CogError, unknown
+from cogdata.store import Store
+
+
+def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> list[tuple[str, int]]:
+    """Remove runs with their checkpoints and evaluations; all of them, or none if one may not go.
+
+    Args:
+        store: Where they are.
+        names: Run ids.
+        force: Even if they were judged.
+
+    Returns:
+        Each run, and how many judged episodes went with it.
+
+    Raises:
+        CogError: No such run, or it is being trained, or was judged and ``force`` is not given.
+    """
+    require_store(store)
+    known = set(runs.list_runs(store))
+    judged: dict[str, int] = {}
+    for name in names:
+        if name not in known:
+            raise unknown("run", name, known)
+        if runs.is_training(store, name):
+            raise CogError(f"run {name!r} is being trained by another process: stop it first")
+        judged[name] = _judged(store, name)
+        if judged[name] and not force:
+            raise CogError(
+                f"run {name!r} has {judged[name]:,} judged episodes, which would go with it: say --force"
+            )
+    for name in judged:
+        store.remove(f"runs/{name}/run.json")  # first: without it the run does not exist
+        store.remove(f"runs/{name}")
+    try_sync(store)
+    return list(judged.items())
+
+
+def _judged(store: Store, run: str) -> int:
+    """Rows of a run's evaluations; a damaged file counts as one."""
+    folder, count = f"runs/{run}/evaluations", 0
+    for file in store.list_files(folder):
+        if file.endswith(".parquet"):
+            try:
+                count += len(store.read_table(f"{folder}/{file}"))
+            except (pa.ArrowException, OSError, CogError):
+                count += 1
+    return count

@@ -1,0 +1,73 @@
+"""Removing runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import filelock
+import pytest
+
+from catalog.mixture import freeze
+from catalog.query import run_query
+from catalog.runs import remove_runs
+from cogdata.errors import CogError
+from cogdata.runs import is_training, list_runs, lock_file
+from cogdata.store import Store
+from tests.catalog.support import write_evaluation, write_run_of
+
+
+@pytest.fixture
+def trained(tray: Store) -> Store:
+    """Runs a, b and c on one mixture; b was judged on 3 episodes."""
+    info = freeze(tray, "mix", "select episode_id from episodes").info
+    for run in ("a", "b", "c"):
+        write_run_of(tray, run, info)
+    write_evaluation(tray, "b", "final", [True, False, True])
+    return tray
+
+
+def rows(store: Store, table: str) -> list[str]:
+    names = run_query(store, f"select run from {table} order by run").table.column("run").to_pylist()
+    return [str(name) for name in names]
+
+
+def test_a_removed_run_is_gone_from_files_and_catalog(trained: Store) -> None:
+    assert rows(trained, "runs") == ["a", "b", "c"]
+    assert remove_runs(trained, ["a", "c"]) == [("a", 0), ("c", 0)]
+    assert not (Path(trained.url) / "runs" / "a").exists()
+    assert rows(trained, "runs") == ["b"]
+
+
+def test_a_judged_run_goes_only_when_it_is_said_twice(trained: Store) -> None:
+    with pytest.raises(
+        CogError, match=r"^run 'b' has 3 judged episodes, which would go with it: say --force$"
+    ):
+        remove_runs(trained, ["a", "b"])
+    assert list_runs(trained) == ["a", "b", "c"]  # all or none
+    assert rows(trained, "evaluations") == ["b"] * 3
+    assert remove_runs(trained, ["a", "b", "a"], force=True) == [("a", 0), ("b", 3)]
+    assert rows(trained, "runs") == ["c"]
+    assert rows(trained, "evaluations") == []
+
+
+def test_a_run_that_is_being_trained_stays(trained: Store) -> None:
+    assert not is_training(trained, "a")
+    with filelock.FileLock(trained.path(lock_file("a"))):
+        assert is_training(trained, "a")
+        with pytest.raises(CogError, match=r"^run 'a' is being trained by another process: stop it first$"):
+            remove_runs(trained, ["a"], force=True)
+    assert not is_training(trained, "a")
+    assert remove_runs(trained, ["a"]) == [("a", 0)]
+
+
+@pytest.mark.parametrize("name", ["d", "..", "a/../b", ""])
+def test_an_unknown_run_is_named(trained: Store, name: str) -> None:
+    with pytest.raises(CogError, match=r"^unknown run '.*': .*known: a, b, c$"):
+        remove_runs(trained, ["a", name], force=True)
+    assert list_runs(trained) == ["a", "b", "c"]
+
+
+def test_a_damaged_run_can_be_removed(trained: Store) -> None:
+    trained.write_text("runs/a/run.json", "{")
+    (Path(trained.url) / "runs" / "b" / "evaluations" / "final.parquet").write_bytes(b"junk")
+    assert remove_runs(trained, ["a", "b"], force=True) == [("a", 0), ("b", 1)]
