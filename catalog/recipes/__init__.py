@@ -76,21 +76,21 @@ _HALVES: Final = {"prior": 0.5, "task": 0.5}
 
 DRAWER_PRIORS: Final[Mapping[str, tuple[Need, ...]]] = {
     "closed_drawer": (
-        _prior("drawer_open", "cog/DrawerClosed-v0", 6_000),
-        _prior("drawer_open_suboptimal", "cog/DrawerClosed-v0", 6_000),
+        _prior("drawer_open", "cog/DrawerClosed-v0", 8_000),
+        _prior("drawer_open_suboptimal", "cog/DrawerClosed-v0", 4_000),
         _prior("drawer_close", "cog/DrawerOpen-v0", 2_000),
         _prior("pick_place", "cog/DrawerClosed-v0", 2_000),
     ),
     "blocked_drawer_1": (
-        _prior("close_top_then_open", "cog/DrawerBlocked1-v0", 12_000),
-        _prior("drawer_open_suboptimal", "cog/DrawerBlocked1-v0", 4_000),
+        _prior("close_top_then_open", "cog/DrawerBlocked1-v0", 10_000),
+        _prior("drawer_open_suboptimal", "cog/DrawerBlocked1-v0", 3_400),
     ),
     "blocked_drawer_2": (
-        _prior("clear_blocker_then_open", "cog/DrawerBlocked2-v0", 12_000),
-        _prior("pick_place", "cog/DrawerBlocked2-v0", 4_000),
+        _prior("clear_blocker_then_open", "cog/DrawerBlocked2-v0", 6_000),
+        _prior("pick_place", "cog/DrawerBlocked2-v0", 2_000),
     ),
 }
-"""Recipe → its prior; 30 actions an episode, about 1.5 million transitions in all, as in the paper."""
+"""Recipe → its prior; half a million transitions each, 1.5 million in all, as in the paper."""
 
 _DRAWER_SUMMARIES: Final = {
     "closed_drawer": "opening, closing and moving the bottle at a closed drawer",
