@@ -127,6 +127,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.located = self._task.located
         self._observed = tuple(name for name in OBSERVATIONS if name in observations)
         self._time = 0
+        self._predicates: dict[str, bool] = {}
         spaces: dict[str, Space[Any]] = {
             "image": Box(0, 255, (image_size, image_size, 3), np.uint8),
             "robot": Box(-np.inf, np.inf, (ROBOT_DIM,), np.float32),
@@ -178,7 +179,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             turned_rad=np.array(turned_from_down(rotation)),
             gripper_open=self._robot.gripper_open,
             landmarks=self._task.landmarks(),
-            predicates=self._task.judge(ee_m),
+            predicates=self._predicates,
         )
 
     def render(self, size: int | None = None) -> NDArray[np.uint8]:
@@ -210,8 +211,8 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return {name: makers[name]() for name in self._observed}
 
     def _info(self) -> dict[str, Any]:
-        predicates = self._task.judge(self._robot.ee_position())
-        return {"predicates": predicates, "success": predicates[self.task_predicate]}
+        self._predicates = self._task.judge(self._robot.ee_position())
+        return {"predicates": self._predicates, "success": self._predicates[self.task_predicate]}
 
 
 def make(

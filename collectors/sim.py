@@ -139,6 +139,7 @@ class Simulation:
             self._client: Any = BulletClient(p.DIRECT)
         self._ids: dict[str, int] = {}
         self._views: dict[tuple[Camera, float], tuple[Sequence[float], Sequence[float]]] = {}
+        self._read: dict[Any, Any] = {}  # what was asked about the present state, until that changes
         # BulletClient wraps a function anew at each attribute access; the ones called all the time are kept.
         self._step = self._client.stepSimulation
         self.clear()
@@ -159,6 +160,7 @@ class Simulation:
         )
         self._client.setGravity(0, 0, GRAVITY_M_S2)
         self._ids.clear()
+        self._read.clear()
 
     def close(self) -> None:
         """Give the world's memory back. Closing twice is fine."""
@@ -231,21 +233,30 @@ class Simulation:
 
     def pose(self, name: str) -> tuple[Vec3, Quat]:
         """Position in m and quaternion xyzw of a body's base."""
-        position, quat = self._client.getBasePositionAndOrientation(self._ids[name])
+        if name not in self._read:
+            self._read[name] = self._client.getBasePositionAndOrientation(self._ids[name])
+        position, quat = self._read[name]
         return position, quat
 
     def link_pose(self, name: str, link: int) -> tuple[Vec3, Quat]:
         """Position in m and quaternion xyzw of a link's frame; links count from 1, the base is 0."""
-        state = self._client.getLinkState(self._ids[name], link - 1, computeForwardKinematics=1)
-        return state[4], state[5]
+        if (name, link) not in self._read:
+            state = self._client.getLinkState(self._ids[name], link - 1, computeForwardKinematics=1)
+            self._read[name, link] = state[4:6]
+        position, quat = self._read[name, link]
+        return position, quat
 
-    def joint_positions(self, name: str, links: Sequence[int]) -> tuple[float, ...]:
+    def joint_positions(self, name: str, links: tuple[int, ...]) -> tuple[float, ...]:
         """Joint positions (rad or m) of the given links."""
-        states = self._client.getJointStates(self._ids[name], [link - 1 for link in links])
-        return tuple(state[0] for state in states)
+        if (name, links) not in self._read:
+            states = self._client.getJointStates(self._ids[name], [link - 1 for link in links])
+            self._read[name, links] = tuple(state[0] for state in states)
+        positions: tuple[float, ...] = self._read[name, links]
+        return positions
 
     def place_joints(self, name: str, links: Sequence[int], positions: Sequence[float]) -> None:
         """Set joint positions (rad or m) at once, at rest, whatever is in the way."""
+        self._read.clear()
         for link, position in zip(links, positions, strict=True):
             self._client.resetJointState(self._ids[name], link - 1, position, 0.0)
 
@@ -300,6 +311,7 @@ class Simulation:
 
     def step(self, count: int = 1) -> None:
         """Advance the world by `count` time steps."""
+        self._read.clear()
         for _ in range(count):
             self._step()
 

@@ -114,6 +114,8 @@ class WidowX:
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self.gripper_open = True
+        self._pose_of: object = None
+        self._pose: tuple[Vec3, kinematics.Matrix] = ((0.0, 0.0, 0.0), np.eye(3))
 
     def build(self, *, joints: kinematics.Joints = RESET_JOINTS_RAD, finger_m: float | None = None) -> None:
         """Stand the arm on the table.
@@ -163,10 +165,12 @@ class WidowX:
 
     def ee_pose(self) -> tuple[Vec3, kinematics.Matrix]:
         """End-effector position in m and rotation (3, 3), in the world."""
-        (x, y, z), quat = self._sim.link_pose(NAME, GRIPPER)
-        rotation = kinematics.matrix_from_quat(quat)
-        dx, dy, dz = (_EE_IN_GRIPPER_M * rotation[:, 0]).tolist()
-        return (x + dx, y + dy, z + dz), rotation
+        at, quat = pose = self._sim.link_pose(NAME, GRIPPER)
+        if pose != self._pose_of:
+            rotation = kinematics.matrix_from_quat(quat)
+            dx, dy, dz = (_EE_IN_GRIPPER_M * rotation[:, 0]).tolist()
+            self._pose_of, self._pose = pose, ((at[0] + dx, at[1] + dy, at[2] + dz), rotation)
+        return self._pose
 
     def ee_position(self) -> Vec3:
         """End-effector position in m, in the world."""
@@ -174,10 +178,9 @@ class WidowX:
 
     def state(self) -> NDArray[np.float32]:
         """What `cogdata.schema.ROBOT_NAMES` lists.  # (10,)."""
-        (x, y, z), quat = self._sim.link_pose(NAME, GRIPPER)
-        dx, dy, dz = (_EE_IN_GRIPPER_M * kinematics.matrix_from_quat(quat)[:, 0]).tolist()
+        _, quat = self._sim.link_pose(NAME, GRIPPER)
         fingers = self._sim.joint_positions(NAME, FINGERS)
-        return np.array([x + dx, y + dy, z + dz, *quat, *fingers, float(self.gripper_open)], np.float32)
+        return np.array([*self.ee_position(), *quat, *fingers, float(self.gripper_open)], np.float32)
 
 
 def turned_from_down(rotation: kinematics.Matrix) -> Vec3:
