@@ -192,14 +192,15 @@ class DrawerTask:
         self._cabinet = (CABINET_M[0] + shift_x, CABINET_M[1] + shift_y)
         opened = float(rng.uniform(*start.open_m))
         top_opened = float(rng.uniform(*start.top_open_m))
-        add_table(self._sim)
-        self._sim.add("tray", (TRAY,), TRAY_M)
+        # nearest first: the renderer does not shade what is behind what it has drawn
         self._sim.add("cabinet", CABINET, (*self._cabinet, DRAWER_HEIGHT_M))
         self._sim.place_joints("cabinet", (BOTTOM, TOP), (opened, top_opened))
         self._sim.brake_joints("cabinet", (BOTTOM, TOP), SLIDE_FORCE_N)
         self._robot.build()
         self._add_target(rng, opened)
         self._add_bottle(rng, (shift_x, shift_y) if self._blocks() else (0.0, 0.0))
+        self._sim.add("tray", (TRAY,), TRAY_M)
+        add_table(self._sim)
         self._sim.step(SETTLE_STEPS)
 
     def _blocks(self) -> bool:
