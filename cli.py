@@ -151,9 +151,11 @@ def collect_command(
         for who, where, many in wanted
     ]
     store = _store(root)
+    missing = 0
     for one, many in asked:
         count = _workers(workers, one_robot=is_driver(one.env))
         planned = plan(store, one, many)
+        missing += planned.missing
         say(
             f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
             f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts with {count} "
@@ -163,6 +165,8 @@ def collect_command(
             if planned.missing:
                 check_env(one.env, image_size=one.image_size, policy=one.policy)
             _collect(store, planned, count)
+    if recipe is not None:
+        say(f"{missing:,} episodes to collect" if dry_run else f"next: cog train --mixture {recipe}")
 
 
 def _wanted(
@@ -426,7 +430,7 @@ def show_command(
         files = [out] if single else [stem.with_name(f"{stem.name}{kind}") for kind in (".png", ".webp")]
         _draw(read_episode(store, row), files, scale)
     if more:
-        note(f"the first {limit} episodes; there are more: see --limit")
+        note(f"drawn: the first {limit}; there are more episodes, see --limit")
 
 
 def _check_scale(scale: int | None) -> None:
@@ -547,7 +551,7 @@ def data_sheet(
     page = overview(entries, scale or default_factor(entries[0].frames.shape[2], 96), columns)
     _write_picture(out, png(page))
     if more:
-        note(f"the first {limit} episodes; there are more: see --limit")
+        note(f"drawn: the first {limit}; there are more episodes, see --limit")
 
 
 # --- mix -------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def _title(episode: Episode, width: int) -> UInt8:
 def _legend(episode: Episode, width: int) -> UInt8:
     """What the marks mean, in as many lines as it takes."""
     entries: list[tuple[str, str]] = [(name, name) for name in episode.predicates]
-    entries.append(("", "+1 reward of the action that led here"))
+    entries += [("", "filled: holds"), ("", "+1 reward of the action that led here")]
     page = _paper(_LINE_PX * (1 + len(entries)), width)
     x, y = _GAP_PX, 0
     for mark, text in entries:
@@ -225,7 +225,7 @@ def _legend(episode: Episode, width: int) -> UInt8:
             _mark(page, x, y + 3, COLOURS[mark], filled=True)
             _write(page, text, x + _MARK_PX + 5, y)
         else:
-            _write(page, text, x, y, _GOOD)
+            _write(page, text, x, y, _GOOD if text.startswith("+") else _PALE)
         x += needed
     return page[: y + _LINE_PX + _GAP_PX]
 

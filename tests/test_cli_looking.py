@@ -55,7 +55,7 @@ def test_show_takes_a_name_a_file_and_a_scale(run: Run, here: Path) -> None:
 def test_show_draws_as_many_of_a_query_as_the_limit_says(run: Run, here: Path) -> None:
     said = run("show", ALL, "--limit", "2", "--out", "many")
     assert len(list((here / "many").iterdir())) == 4
-    assert "the first 2 episodes; there are more: see --limit" in said.err
+    assert "drawn: the first 2; there are more episodes, see --limit" in said.err
 
 
 def test_a_sheet_of_many(run: Run, here: Path) -> None:
