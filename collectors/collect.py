@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +36,7 @@ from cogdata.parts import (
 from cogdata.rng import derive_seed, generator
 from cogdata.rollout import rollout
 from cogdata.store import Store
-from collectors.drivers import Driven, check_name, fingerprint, is_driver, open_env
+from collectors.drivers import Driven, check_name, close_at_exit, fingerprint, is_driver, open_env
 from collectors.envs import CogEnv
 from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
 from collectors.policies import POLICIES, SceneView, make_policy
@@ -188,7 +187,7 @@ def _world(env: str, image_size: int, horizon: int) -> CogEnv | Driven:
     """One world per process and kind, kept between parts; a robot is let go of when the process ends."""
     world = open_env(env, image_size=image_size, horizon=horizon)
     if isinstance(world, Driven):
-        Finalize(None, world.close, exitpriority=0)
+        close_at_exit(world)
     return world
 
 

@@ -23,8 +23,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
 
@@ -186,6 +189,17 @@ def open_env(
         raise CogError(f"{env} cannot be made by Class(image_size={image_size}): {error!r}") from None
     _check_spaces(env, driver, image_size)
     return Driven(env, driver, observations=observations, horizon=horizon)
+
+
+def close_at_exit(world: Driven) -> None:
+    """Close a driver when this process ends, undisturbed by a parent that is in a hurry."""
+
+    def close() -> None:
+        with suppress(ValueError):  # not the main thread, which alone gets signals
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        world.close()
+
+    Finalize(None, close, exitpriority=0)
 
 
 def fingerprint(env: str) -> dict[str, str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -236,6 +237,38 @@ def test_what_scripts_ask_for_is_found_in_their_phases() -> None:
         assert needs(policy).predicates <= view.predicates.keys()
 
 
+class Unhurried(Good):
+    """Writes into the file that $CLOSED names, and is told to end meanwhile."""
+
+    def close(self) -> None:
+        for word in ("let ", "go"):
+            with Path(os.environ["CLOSED"]).open("a") as file:
+                file.write(word)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+_COLLECT = """
+import sys
+from cogdata.store import Store
+from collectors.collect import plan, prepare, request
+from collectors.engines import LocalEngine
+if __name__ == "__main__":
+    store, asked = Store(sys.argv[1]), request("random", env=sys.argv[2], image_size=16, horizon=2)
+    prepare(store, asked, "test")
+    list(LocalEngine(1)(store, asked, plan(store, asked, 2).ranges))
+"""
+
+
+def test_a_robot_is_let_go_of_when_its_worker_ends(tmp_path: Path) -> None:
+    script, closed, root = tmp_path / "collect.py", tmp_path / "closed", Path(__file__).parents[2]
+    script.write_text(_COLLECT)
+    subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "store"), f"{HERE}:Unhurried"],
+        env=os.environ | {"CLOSED": str(closed), "PYTHONPATH": str(root)}, cwd=root, check=True,
+    )  # fmt: skip
+    assert closed.read_text() == "let go"
+
+
 def test_a_collection_knows_its_driver(tmp_path: Path) -> None:
     store, asked = Store(str(tmp_path)), request("random", env=f"{HERE}:Good", image_size=16, horizon=2)
     prepare(store, asked, "test")
@@ -266,6 +299,6 @@ def test_the_guide_s_example_runs_as_it_stands(tmp_path: Path) -> None:
     share = re.search(r"arm:FakeArm +20 +(\S+)", said)
     assert share
     assert float(share[1]) >= 0.6
-    assert re.search(r"@ 4 · arm:FakeArm: \d/4", said)
+    assert re.search(r"@ 4 · arm:FakeArm: \d/2", said)
     (rows,) = (tmp_path / "cog-store" / "runs").glob("*/evaluations/*.parquet")
     assert re.fullmatch(r"arm-fakearm-00000004-[0-9a-f]{8}", rows.stem)

@@ -62,6 +62,21 @@ def test_rows_by_hand() -> None:
     assert evaluation.successes == 3
 
 
+def test_of_one_robot_only_one_is_asked_for() -> None:
+    made: list[ToyEnv] = []
+
+    def only() -> ToyEnv:
+        made.append(ToyEnv())
+        return made[-1]
+
+    world = World("mylab.arm:OurArm", only, together=1)
+    evaluation = evaluate(policy_of(constant(0.5)), world, [0, 4, 8], record=2)
+    assert len(made) == 1
+    assert evaluation.rows.column("first_reward_t").to_pylist() == [5, 4, 3]
+    assert evaluation.frames.keys() == {0, 4}
+    assert evaluation.name.startswith("mylab-arm-ourarm-00000000-")
+
+
 def test_a_failure_has_no_first_reward() -> None:
     columns = evaluate(policy_of(constant(-0.5)), TOY, [2]).rows.to_pydict()
     assert (columns["success"], columns["solved"], columns["first_reward_t"]) == ([False], [False], [None])
