@@ -16,6 +16,7 @@ import typer
 from cogdata.errors import CogError, unknown
 
 if TYPE_CHECKING:
+    from catalog.doctor import Problem
     from cogdata.store import Store
 
 app = typer.Typer(
@@ -499,14 +500,41 @@ def data_verify(root: Root = None) -> None:
     """Check every committed byte, digest and reference; exit 1 if something is wrong."""
     from catalog.doctor import verify
 
-    ticker = Ticker()
-    problems = verify(_store(root), lambda done, total: ticker.show(lambda: f"{done}/{total} checked"))
+    ticker, store = Ticker(), _store(root)
+    problems = verify(store, lambda done, total: ticker.show(lambda: f"{done}/{total} checked"))
     ticker.clear()
+    said = {problem.where for problem in problems}
+    problems += [problem for problem in _misnamed(store) if problem.where not in said]
     for problem in problems:
         say(str(problem))
     if problems:
         raise CogError(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found")
     say("everything is whole")
+
+
+def _misnamed(store: Store) -> list[Problem]:
+    """Collections whose settings are not those that their name was made from."""
+    from catalog.doctor import Problem
+    from cogdata.parts import list_collections, read_collection
+    from collectors.collect import request
+
+    problems = []
+    for name in list_collections(store):
+        with contextlib.suppress(CogError):  # damaged, which has been said; or a policy of another version
+            info = read_collection(store, name)
+            meant = request(
+                info.policy,
+                env=info.env,
+                noise=info.noise,
+                root_seed=info.root_seed,
+                image_size=info.image_size,
+                horizon=info.horizon,
+                localize=info.localize,
+            ).collection
+            if meant != name:
+                what = f"says settings that are named {meant}: remove it and run the same `cog collect` again"
+                problems.append(Problem(f"collections/{name}/collection.json", what))
+    return problems
 
 
 @data_app.command("rebuild")

@@ -53,6 +53,18 @@ def test_lists_of_nothing_say_so(run: Run, tmp_path: Path, group: str, said: str
     assert "there is no store at" in run(group, "ls", "--root", str(tmp_path / "nowhere")).error
 
 
+def test_settings_that_are_not_those_of_the_name_are_found(run: Run, root: Path) -> None:
+    """The seed of the scenes is said nowhere in an episode, but it is part of what the name is a hash of."""
+    (head,) = root.glob("collections/place-*/collection.json")
+    assert run("data", "verify").out == "everything is whole\n"
+    head.write_text(head.read_text().replace('"root_seed": 0', '"root_seed": 1'))
+    said = run("data", "verify")
+    assert said.error == "1 problem found"
+    where = f"collections/{head.parent.name}/collection.json: says settings that are named place-"
+    assert said.out.startswith(where)
+    assert said.out.endswith(": remove it and run the same `cog collect` again\n")
+
+
 def test_a_run_is_removed(run: Run, root: Path) -> None:
     (name,) = (path.name for path in (root / "runs").iterdir())
     assert run("runs", "rm", name).out == f"{name} removed\n"
