@@ -1,4 +1,4 @@
-"""The world: steps a second with 48×48 pictures, resets included, and where the time of a step goes.
+"""The world: steps a second with 48×48 pictures, resets included, and where the time of a stored step goes.
 
 One process, one core, processor time (other programs on the machine do not count). Every policy acts in the
 environment that it was made for, episode after episode, as `cog collect` lets it.
@@ -9,6 +9,7 @@ environment that it was made for, episode after episode, as `cog collect` lets i
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from cogdata.episode import EpisodeMeta
+from cogdata.parts import PartWriter
+from cogdata.rollout import Act, rollout
+from cogdata.store import open_store
 from collectors.envs import CogEnv, make
 from collectors.policies import POLICIES, ScriptedPolicy, make_policy
 from collectors.robots import widowx
 
 PARTS = ("reset", "simulation", "inverse kinematics", "rendering", "policy")
+STORED_EPISODES = 20
 
 
 @dataclass
@@ -80,22 +86,46 @@ def break_down(env: CogEnv, name: str, episodes: int) -> dict[str, float]:
     return {part: seconds / steps * 1e6 for part, seconds in spent.items()}
 
 
+def _acting(env: CogEnv, policy: ScriptedPolicy) -> Act:
+    return lambda _obs: policy.act(env.view())
+
+
+def storing(env: CogEnv, name: str) -> dict[str, float]:
+    """Store a short part in a folder of its own: microseconds per step of encoding and of writing."""
+    spec, spent, steps = POLICIES[name], 0.0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        writer = PartWriter(open_store(folder), "bench", 0, STORED_EPISODES)
+        for index in range(STORED_EPISODES):
+            act = _acting(env, make_policy(name, rng=np.random.default_rng(index)))
+            goal = spec.goal(env.predicates)
+            meta = EpisodeMeta("bench", index, env.env_id, name, {}, 0.2, index, env.task_predicate, goal)
+            episode = rollout(env, act, meta)
+            start = time.process_time()
+            writer.add(episode)
+            spent += time.process_time() - start
+            steps += episode.steps
+        start = time.process_time()
+        writer.commit()
+        written = time.process_time() - start
+    return {"encoding": spent / steps * 1e6, "writing": written / steps * 1e6}
+
+
 def main() -> None:
     """Print a table, a row for each policy."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--policy", choices=sorted(POLICIES), action="append", help="default: all")
     asked = parser.parse_args()
-    columns = (*PARTS, "other Python")
-    print(f"{'policy':12} {'steps/s':>8} {'reset ms':>9}   µs per step: " + ", ".join(columns))
+    columns = (*PARTS, "other Python", "encoding", "writing")
+    print(f"{'policy':24} {'steps/s':>8} {'reset ms':>9}   µs per step: " + ", ".join(columns))
     for name in asked.policy or POLICIES:
-        env = make(POLICIES[name].default_env)
+        env = make(POLICIES[name].default_env, horizon=POLICIES[name].horizon)
         play(env, name, 3)
         steps, seconds = play(env, name, asked.episodes)
-        parts = break_down(env, name, asked.episodes)
+        parts = break_down(env, name, asked.episodes) | storing(env, name)
         reset_ms = parts["reset"] * POLICIES[name].horizon / 1000
         row = ", ".join(f"{parts[part]:.0f}" for part in columns)
-        print(f"{name:12} {steps / seconds:8.0f} {reset_ms:9.1f}   {row}", flush=True)
+        print(f"{name:24} {steps / seconds:8.0f} {reset_ms:9.1f}   {row}", flush=True)
         env.close()
 
 
