@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +19,9 @@ from cogdata.errors import CogError, unknown
 
 if TYPE_CHECKING:
     from catalog.doctor import Problem
+    from cogdata.cluster import Cluster
     from cogdata.store import Store
+    from collectors.engines import Engine
 
 app = typer.Typer(
     name="cog",
@@ -41,8 +45,15 @@ Root = Annotated[
 ]
 Format = Annotated[str, typer.Option(help="table, json, jsonl, csv or parquet.")]
 Seed = Annotated[int, typer.Option(help="Root of every random stream.")]
+EngineName = Annotated[str, typer.Option("--engine", help="local: this machine; ray: a Ray cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster, HOST:PORT or auto; else $RAY_ADDRESS, else one of its own.")
+]
 
 INTERRUPTED = 130
+
+SYNC_PAUSE_S = 2.0
+"""Least time between two syncs while episodes arrive; a sync that takes long is made less often."""
 
 
 def _version(asked: bool) -> None:
@@ -129,6 +140,8 @@ def collect_command(
     scale: Annotated[
         float | None, typer.Option(help="Fraction of the paper's episodes; with --for.", show_default="1")
     ] = None,
+    engine: EngineName = "local",
+    address: Address = None,
     root: Root = None,
 ) -> None:
     """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
@@ -151,6 +164,7 @@ def collect_command(
         )
         for who, where, many in wanted
     ]
+    on_ray = _on_ray(engine, address, *(one.env for one, _ in asked))
     store = _store(root)
     missing = 0
     for one, many in asked:
@@ -159,13 +173,13 @@ def collect_command(
         missing += planned.missing
         say(
             f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
-            f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts with {count} "
-            f"workers"
+            f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts "
+            + ("on Ray" if on_ray else f"with {count} workers")
         )
         if not dry_run:
             if planned.missing:
                 check_env(one.env, image_size=one.image_size, policy=one.policy)
-            _collect(store, planned, count)
+            _collect(store, planned, _ray_engine(address, workers) if on_ray else _local_engine(count))
     if recipe is not None:
         say(f"{missing:,} episodes to collect" if dry_run else f"next: cog train --mixture {recipe}")
 
@@ -207,40 +221,97 @@ def _workers(text: str, *, one_robot: bool = False) -> int:
     return count
 
 
-def _collect(store: Store, planned: Any, workers: int) -> None:  # noqa: ANN401 - a Plan, imported lazily
+def _on_ray(engine: str, address: str | None, *envs: str) -> bool:
+    from collectors.drivers import is_driver
+
+    if engine not in ("local", "ray"):
+        raise unknown("engine", engine, ("local", "ray"))
+    if address is not None and engine != "ray":
+        raise CogError("--address names a Ray cluster: add --engine ray")
+    if engine == "ray" and (robots := [env for env in envs if is_driver(env)]):
+        raise CogError(f"{robots[0]} is a robot at this machine: leave --engine ray out")
+    return engine == "ray"
+
+
+def _ray_engine(address: str | None, workers: str) -> Engine:
+    from collectors.engines import RayEngine
+
+    return RayEngine(address, None if workers == "auto" else _workers(workers))
+
+
+def _local_engine(workers: int) -> Engine:
+    from collectors.engines import LocalEngine
+
+    return LocalEngine(workers)
+
+
+@contextlib.contextmanager
+def _ending_on_request(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Call ``stop`` at the first Ctrl-C or SIGTERM; the second is a KeyboardInterrupt.
+
+    Args:
+        stop: Safe in a signal handler.
+
+    Yields:
+        Whether the end was asked for.
+    """
+    asked = False
+
+    def handle(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        stop()
+        os.write(
+            2, b"\nstopping: what is done is committed; Ctrl-C again stops at once\n"
+        )  # echo may be in use
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _collect(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN401 - a Plan, imported lazily
     from catalog.sync import try_sync
     from cogdata.parts import Commit
     from collectors.collect import changed_since, prepare
-    from collectors.engines import LocalEngine
     from collectors.tally import Tally
 
     info = prepare(store, planned.asked, shlex.join(["cog", *sys.argv[1:]]))
     if planned.missing and (changed := changed_since(info)):
         note(f"warning: {changed}")
-    tally, ticker, warned, synced = Tally(planned), Ticker(), False, time.monotonic()
+    tally, ticker, warned, sync_at = Tally(planned), Ticker(), False, time.monotonic() + SYNC_PAUSE_S
     try:
-        for event in LocalEngine(workers)(store, planned.asked, planned.ranges):
-            tally.add(event)
-            ticker.show(tally.line)
-            if not warned and (warning := tally.warning(info)):
-                ticker.clear()
-                note(f"warning: {warning}")
-                warned = True
-            if isinstance(event, Commit) and time.monotonic() - synced > 2:
-                with contextlib.suppress(CogError):  # the episodes are safe; the last sync says what is wrong
-                    try_sync(store)
-                synced = time.monotonic()
+        with _ending_on_request(engine.stop) as ending:
+            for event in engine(store, planned.asked, planned.ranges):
+                tally.add(event)
+                ticker.show(tally.line)
+                if not warned and (warning := tally.warning(info)):
+                    ticker.clear()
+                    note(f"warning: {warning}")
+                    warned = True
+                if isinstance(event, Commit) and (began := time.monotonic()) > sync_at and not ending():
+                    with contextlib.suppress(
+                        CogError
+                    ):  # the episodes are safe; the last sync says what is wrong
+                        try_sync(store)
+                    sync_at = time.monotonic() + max(SYNC_PAUSE_S, 20 * (time.monotonic() - began))
+        stopped = ending()
     except KeyboardInterrupt:
+        stopped = True
+    finally:
         ticker.clear()
-        try_sync(store)
+    try_sync(store)
+    if stopped and tally.committed < planned.missing:
         note(
             f"stopped: {planned.have + tally.committed} of {planned.episodes} episodes are in the store; "
             f"run the same command again to collect the rest"
         )
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        ticker.clear()
-    try_sync(store)
+        raise typer.Exit(INTERRUPTED)
     if planned.missing:
         say(f"{tally.line()} · {tally.seconds:.1f} s")
 
@@ -832,6 +903,8 @@ def eval_command(
     update: Annotated[int | None, typer.Option(help="Which checkpoint; else the newest.")] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
     record: Annotated[int, typer.Option(help="Write an animated WebP of so many first episodes.")] = 0,
+    engine: EngineName = "local",
+    address: Address = None,
     root: Root = None,
 ) -> None:
     """Judge a run in simulation; every episode becomes a row of `evaluations`."""
@@ -839,14 +912,20 @@ def eval_command(
 
     for name in env:
         check_name(name)
-    chosen = _seeds(seeds, episodes)
+    chosen, on_ray = _seeds(seeds, episodes), _on_ray(engine, address, *env)
     if record < 0:
         raise CogError(f"--record is {record}, must be 0 or more")
     store = _store(root)
     for name in env:
-        count = _workers(workers, one_robot=is_driver(name))
+        count = _cluster(address, workers) if on_ray else _workers(workers, one_robot=is_driver(name))
         _evaluate(store, run, name, chosen, update=update, workers=count, record=record)
     _index(store)
+
+
+def _cluster(address: str | None, workers: str) -> Cluster:
+    from cogdata.cluster import Cluster
+
+    return Cluster(address, None if workers == "auto" else _workers(workers))
 
 
 def _seeds(text: str | None, episodes: int | None) -> list[int]:
@@ -864,7 +943,14 @@ def _seeds(text: str | None, episodes: int | None) -> list[int]:
 
 
 def _evaluate(
-    store: Store, run: str, env: str, seeds: list[int], *, update: int | None, workers: int, record: int
+    store: Store,
+    run: str,
+    env: str,
+    seeds: list[int],
+    *,
+    update: int | None,
+    workers: int | Cluster,
+    record: int,
 ) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
     import functools
 
@@ -880,7 +966,7 @@ def _evaluate(
     world = World(
         env,
         functools.partial(open_env, env, image_size=size, observations=tuple(sorted(parts))),
-        together=workers if is_driver(env) else WORLDS,
+        together=workers if is_driver(env) and isinstance(workers, int) else WORLDS,
     )
     ticker = Ticker()
     found = evaluate(
@@ -993,7 +1079,7 @@ def demo_command(
     for policy, wanted in (("weak_grasp", prior), ("place", task)):
         planned = plan(store, request(policy, root_seed=seed), wanted)
         say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
-        _collect(store, planned, count)
+        _collect(store, planned, _local_engine(count))
     name = "place_in_tray"
     frozen = freeze(store, name, recipe_sql(name), weights=RECIPES[name].weights)
     _say_frozen(frozen)

@@ -6,6 +6,7 @@ What the query must return: :mod:`catalog.shape`. What is written: :mod:`cogdata
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -155,7 +156,7 @@ def _keep(store: Store, frozen: Manifest) -> FreezeReport:
         if there is not None:
             report = FreezeReport(there, created=False, moved=_relocate(store, there, frozen))
         else:
-            info = replace(frozen.info, version=_next_version(store, name))
+            info = replace(frozen.info, version=_take_version(store, name))
             manifest.write_manifest(store, replace(frozen, info=info))
             report = FreezeReport(info, created=True)
     if report.created:  # where episodes lie is not in the catalog
@@ -185,6 +186,15 @@ def _relocate(store: Store, there: MixtureInfo, frozen: Manifest) -> int:
     if moved := len(now - before):
         store.write_table(path, frozen.episodes)
     return moved
+
+
+def _take_version(store: Store, name: str) -> int:
+    """Take the next version number; a remote store, where other machines freeze too, is asked for it."""
+    version = _next_version(store, name)
+    if not store.is_local:  # there the lock file has kept all others out
+        while not store.create_text(f"{manifest.mixture_folder(name, version)}/CLAIMED", platform.node()):
+            version += 1
+    return version
 
 
 def _next_version(store: Store, name: str) -> int:

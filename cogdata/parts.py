@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ FRAMES: Final = "frames.tar"
 STEPS: Final = "steps.parquet"
 EPISODES: Final = "episodes.parquet"
 COMMIT: Final = "COMMIT.json"
+
+_PART_NAME: Final = re.compile(r"part-(?P<number>\d{5,})(-(?P<first>\d\d)-(?P<last>\d\d))?")
 
 PART_EPISODES: Final = pa.schema(
     [
@@ -151,6 +154,24 @@ def part_name(start: int, stop: int) -> str:
     return f"part-{number:05d}" if whole else f"part-{number:05d}-{first:02d}-{first + stop - start - 1:02d}"
 
 
+def part_range(name: str) -> tuple[int, int]:
+    """Return the range [start, stop) that :func:`part_name` gave this name.
+
+    Args:
+        name: Folder name of a part.
+
+    Raises:
+        ValueError: It is not the name of a part.
+    """
+    match = _PART_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not the name of a part")
+    first = int(match["number"]) * PART_SIZE
+    if match["first"] is None:
+        return first, first + PART_SIZE
+    return first + int(match["first"]), first + int(match["last"]) + 1
+
+
 def part_folder(collection: str, part: str) -> str:
     """Return the path of a part within the store."""
     return f"collections/{collection}/{part}"
@@ -175,7 +196,6 @@ class PartWriter:
         self._store = store
         self._collection = collection
         self._range = (start, stop)
-        self._name = part_name(start, stop)
         self._buffer = io.BytesIO()
         self._tar = TarWriter(self._buffer, user="", group="", mtime=0, encoder=False)
         self._steps: list[pa.RecordBatch] = []
@@ -206,7 +226,6 @@ class PartWriter:
         return {
             "episode_id": meta.episode_id,
             "collection": meta.collection,
-            "part": self._name,
             "episode_index": meta.index,
             "env": meta.env,
             "policy": meta.policy,
@@ -225,39 +244,44 @@ class PartWriter:
             "terminated": bool(episode.terminated[-1]),
             "truncated": bool(episode.truncated[-1]),
             "digest": episode.digest(),
-            "shard": f"{part_folder(self._collection, self._name)}/{FRAMES}",
         }
 
-    def commit(self) -> tuple[Commit, pa.Table]:
+    def commit(self, *, short: bool = False) -> Commit:
         """Write the three files, then ``COMMIT.json``.
 
+        Args:
+            short: Commit the episodes added so far, at least one, as a part of their own shorter range.
+
         Returns:
-            The commit and the part's rows (:data:`PART_EPISODES`); those that are there, if the range was
-            committed meanwhile.
+            The commit; the one that is there, if another writer was first.
 
         Raises:
             CogError: A write failed; the part does not exist then.
         """
         start, stop = self._range
-        if len(self._rows) != stop - start:
+        held = start + len(self._rows)
+        if held != stop and not (short and self._rows):
             raise ValueError(f"part [{start}, {stop}) holds {len(self._rows)} episodes")
-        folder = part_folder(self._collection, self._name)
-        if self._store.exists(
-            f"{folder}/{COMMIT}"
-        ):  # another writer was first; what is committed never changes
-            there = read_commit(self._store, self._collection, self._name)
-            return there, self._store.read_table(f"{folder}/{EPISODES}")
+        for part in (part_name(start, stop), part_name(start, held)):  # what is committed never changes
+            if self._store.exists(f"{part_folder(self._collection, part)}/{COMMIT}"):
+                return read_commit(self._store, self._collection, part)
+        return self._write(part_name(start, held))
+
+    def _write(self, part: str) -> Commit:
+        folder = part_folder(self._collection, part)
+        start, stop = part_range(part)
         self._tar.close()
         shard = self._buffer.getvalue()
         self._locate(shard)
-        episodes = pa.Table.from_pylist(self._rows, schema=PART_EPISODES)
+        own = {"part": part, "shard": f"{folder}/{FRAMES}"}
+        episodes = pa.Table.from_pylist([row | own for row in self._rows], schema=PART_EPISODES)
         files = {FRAMES: shard, STEPS: self._steps_parquet(), EPISODES: _parquet(episodes)}
         for name, data in files.items():
             self._store.write_bytes(f"{folder}/{name}", data)
         steps = sum(row["steps"] for row in self._rows)
         commit = Commit(
             collection=self._collection,
-            part=self._name,
+            part=part,
             start=start,
             stop=stop,
             episodes=stop - start,
@@ -270,7 +294,7 @@ class PartWriter:
             },
         )
         self._store.write_text(f"{folder}/{COMMIT}", json.dumps(asdict(commit), indent=1, sort_keys=True))
-        return commit, episodes
+        return commit
 
     def _locate(self, shard: bytes) -> None:
         members = {}
@@ -324,9 +348,8 @@ def list_collections(store: Store) -> list[str]:
 
 def list_parts(store: Store, collection: str) -> list[str]:
     """Return the names of a collection's committed parts, sorted."""
-    folder = f"collections/{collection}"
-    parts = [name for name in store.list_folders(folder) if name.startswith("part-")]
-    return [part for part in parts if store.exists(f"{folder}/{part}/{COMMIT}")]
+    folders = store.list_folders_with(f"collections/{collection}", COMMIT)
+    return [name for name in folders if _PART_NAME.fullmatch(name)]
 
 
 def read_commit(store: Store, collection: str, part: str) -> Commit:

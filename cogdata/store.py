@@ -6,7 +6,8 @@ import errno
 import os
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,22 @@ ROOT_VARIABLE: Final = "COG_ROOT"
 
 _LEFTOVER_S: Final = 3600
 
+_S3: Final = {
+    "use_listings_cache": False,  # other machines write too
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 10,
+        "retries": {"total_max_attempts": 3, "mode": "standard"},
+    },
+}
+"""How S3 is spoken to where ``FSSPEC_S3`` says nothing else: a silent server is given up within a minute."""
+
+_TRIES: Final = 2
+"""How often s3fs begins a request, each time with the attempts above; its own default is 5."""
+
+for _key, _value in _S3.items():
+    fsspec.config.conf.setdefault("s3", {}).setdefault(_key, _value)
+
 _SAID: Final = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EROFS: "the file system is read-only: choose another store with --root",
@@ -29,16 +46,33 @@ _SAID: Final = {
     errno.EPERM: "operation not permitted: choose another store with --root",
 }
 
+_HINTS: Final = {
+    "NoCredentialsError": "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "NoSuchBucket": "there is no such bucket: create it, or name another store with --root",
+    "InvalidAccessKeyId": "the access key is unknown there: check AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL",
+    "SignatureDoesNotMatch": "the secret key is wrong: check AWS_SECRET_ACCESS_KEY",
+}
+"""What a user can do, by the class of an error or the code that S3 sent."""
 
-def write_failed(url: str, error: OSError) -> CogError:
+
+def _reason(error: Exception) -> str:
+    """What a file system's error means, in one line."""
+    response = getattr(error.__cause__, "response", None)
+    code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
+    if hint := _HINTS.get(type(error).__name__) or _HINTS.get(code):
+        return hint
+    said = _SAID.get(error.errno or 0, error.strerror or str(error)) if isinstance(error, OSError) else ""
+    return " ".join((said or str(error) or type(error).__name__).split())
+
+
+def write_failed(url: str, error: Exception) -> CogError:
     """Turn a failed write into the line a user can act on.
 
     Args:
         url: What was being written.
         error: What the system said.
     """
-    reason = _SAID.get(error.errno or 0, error.strerror or str(error))
-    return CogError(f"cannot write {url}: {reason}")
+    return CogError(f"cannot write {url}: {_reason(error)}")
 
 
 @dataclass(frozen=True)
@@ -59,10 +93,16 @@ class Store:
             fs, base = fsspec.core.url_to_fs(self.url)
         except (ValueError, ImportError) as error:
             raise CogError(f"store {self.url!r} cannot be opened: {error}") from None
+        if "s3" in fs.protocol:
+            fs.retries = _TRIES
         object.__setattr__(self, "_fs", fs)
         object.__setattr__(self, "_base", base.rstrip("/"))
         if self.is_local:
             object.__setattr__(self, "url", self._base)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        """Travel to another process as the URL alone: no connection, no credentials."""
+        return Store, (self.url,)
 
     @property
     def is_local(self) -> bool:
@@ -75,7 +115,8 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file or folder."""
-        return bool(self._fs.exists(f"{self._base}/{name}"))
+        with self._explained("read", name):
+            return bool(self._fs.exists(f"{self._base}/{name}"))
 
     def list_folders(self, name: str) -> list[str]:
         """Return the names of the folders directly under a folder, sorted; [] if it does not exist."""
@@ -85,11 +126,47 @@ class Store:
         """Return the names of the files directly under a folder, sorted; [] if it does not exist."""
         return self._list(name, "file")
 
-    def _list(self, name: str, kind: str) -> list[str]:
+    def list_folders_with(self, name: str, file: str) -> list[str]:
+        """Return the names of the folders directly under a folder that hold a file of that name, sorted.
+
+        An object store is asked once for everything below, not once for each folder.
+        """
+        if self.is_local:
+            return [entry for entry in self.list_folders(name) if self.exists(f"{name}/{entry}/{file}")]
+        with self._explained("read", name):
+            found = self._fs.find(f"{self._base}/{name}")
+        ends = (path.removeprefix(f"{self._base}/{name}/").split("/") for path in map(str, found))
+        return sorted(parts[0] for parts in ends if len(parts) == 2 and parts[1] == file)
+
+    def check(self) -> None:
+        """Ask a remote store for anything at all.
+
+        Raises:
+            CogError: It cannot be reached, there is no such bucket, or it does not let us in.
+        """
+        if not self.is_local:
+            self.list_files("")
+
+    @contextmanager
+    def _explained(self, verb: str, name: str) -> Iterator[None]:
+        """Turn a failed write, and whatever the library of a remote file system raises, into one line."""
         try:
-            entries = self._fs.ls(f"{self._base}/{name}", detail=True, refresh=True)
-        except FileNotFoundError:
-            return []
+            yield
+        except CogError:
+            raise
+        except Exception as error:
+            if self.is_local and (verb == "read" or not isinstance(error, OSError)):
+                raise
+            raise CogError(f"cannot {verb} {self.path(name)}: {_reason(error)}") from None
+
+    def _list(self, name: str, kind: str) -> list[str]:
+        with self._explained("read", name):
+            try:
+                entries = self._fs.ls(f"{self._base}/{name}".rstrip("/"), detail=True, refresh=True)
+            except FileNotFoundError as error:
+                if error.__cause__ is not None and _reason(error) in _HINTS.values():
+                    raise
+                return []
         return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == kind)
 
     def read_bytes(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -98,15 +175,23 @@ class Store:
         Raises:
             CogError: The file is missing, or shorter than asked for.
         """
-        end = None if size is None else offset + size
-        try:
-            data: bytes = self._fs.cat_file(f"{self._base}/{name}", start=offset, end=end)
-        except FileNotFoundError:
-            raise CogError(f"{self.path(name)} is missing: run `cog data verify`") from None
+        with self._explained("read", name):
+            data = self._cat(name, offset, None if size is None else offset + size)
         if size is not None and len(data) != size:
             raise CogError(
                 f"{self.path(name)} is truncated: {size} bytes at {offset} wanted, {len(data)} found"
             )
+        return data
+
+    def _cat(self, name: str, start: int, end: int | None) -> bytes:
+        try:
+            data: bytes = self._fs.cat_file(f"{self._base}/{name}", start=start, end=end)
+        except FileNotFoundError:
+            raise CogError(f"{self.path(name)} is missing: run `cog data verify`") from None
+        except OSError as error:
+            if end is None or error.errno != errno.EINVAL:
+                raise
+            return b""  # S3 refuses a range that begins behind the end
         return data
 
     def read_text(self, name: str) -> str:
@@ -119,7 +204,8 @@ class Store:
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
-        return int(self._fs.size(f"{self._base}/{name}"))
+        with self._explained("read", name):
+            return int(self._fs.size(f"{self._base}/{name}"))
 
     def write_bytes(self, name: str, data: bytes | memoryview) -> None:
         """Write a file so that readers see the old one or the whole new one.
@@ -128,13 +214,31 @@ class Store:
             CogError: It cannot be written (full disk, read-only store, no permission).
         """
         target = f"{self._base}/{name}"
-        try:
+        with self._explained("write", name):
             if self.is_local:
                 _replace(Path(target), data)
-            else:
+            else:  # there one request either makes the whole file or nothing
                 self._fs.pipe_file(target, bytes(data))
-        except OSError as error:
-            raise write_failed(self.path(name), error) from None
+
+    def create_text(self, name: str, text: str) -> bool:
+        """Write a UTF-8 text file unless there is one; of two machines that try, one succeeds.
+
+        Returns:
+            Whether the file is ours.
+
+        Raises:
+            CogError: It cannot be written.
+        """
+        target = f"{self._base}/{name}"
+        with self._explained("write", name), suppress(FileExistsError):
+            if self.is_local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                with Path(target).open("x", encoding="utf-8") as file:
+                    file.write(text)
+            else:
+                self._fs.pipe_file(target, text.encode(), mode="create")
+            return True
+        return False
 
     def write_text(self, name: str, text: str) -> None:
         """Write a UTF-8 text file, as :meth:`write_bytes`."""
@@ -162,11 +266,9 @@ class Store:
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens if it does not exist."""
         target = f"{self._base}/{name}"
-        try:
+        with self._explained("write", name):
             if self._fs.exists(target):
                 self._fs.rm(target, recursive=True)
-        except OSError as error:
-            raise write_failed(self.path(name), error) from None
 
 
 def _replace(target: Path, data: bytes | memoryview) -> None:
@@ -190,7 +292,7 @@ def open_store(root: str | None = None) -> Store:
         root: Folder or fsspec URL.
 
     Raises:
-        CogError: The URL cannot be understood, or the path is a file.
+        CogError: The URL cannot be understood, the path is a file, or a remote store does not answer.
     """
     url = root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT
     if "://" not in url:
@@ -198,4 +300,6 @@ def open_store(root: str | None = None) -> Store:
         if path.exists() and not path.is_dir():
             raise CogError(f"store {path} is a file: name a folder with --root")
         url = str(path)
-    return Store(url)
+    store = Store(url)
+    store.check()
+    return store

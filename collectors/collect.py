@@ -12,7 +12,7 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from cogdata.parts import (
     Commit,
     PartWriter,
     list_parts,
+    part_range,
     read_collection,
     read_commit,
     write_collection,
@@ -177,9 +178,9 @@ def committed(store: Store, collection: str) -> dict[str, Commit]:
     return {part: read_commit(store, collection, part) for part in list_parts(store, collection)}
 
 
-def committed_indices(commits: dict[str, Commit]) -> set[int]:
-    """Return the episode indices that commits cover."""
-    return {index for commit in commits.values() for index in range(commit.start, commit.stop)}
+def committed_indices(parts: Iterable[str]) -> set[int]:
+    """Return the episode indices that parts of these names hold."""
+    return {index for part in parts for index in range(*part_range(part))}
 
 
 @functools.cache
@@ -227,27 +228,35 @@ def collect_episode(asked: CollectRequest, index: int) -> Episode:
 
 
 def collect_part(
-    store: Store, asked: CollectRequest, start: int, stop: int, on_episode: Callable[[EpisodeDone], None]
-) -> Commit:
+    store: Store,
+    asked: CollectRequest,
+    span: tuple[int, int],
+    on_episode: Callable[[EpisodeDone], None],
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Commit | None:
     """Run the episodes of one range and commit them as a part.
 
     Args:
         store: Where to.
         asked: The request.
-        start: First index.
-        stop: One past the last, within the same whole part.
+        span: First index and one past the last, within the same whole part.
         on_episode: Called after each episode.
+        stop_asked: Called before each episode; once it is true, what is done is committed as a shorter part.
+
+    Returns:
+        The commit; None if the end was asked for before the first episode.
 
     Raises:
         CogError: A write failed; nothing is committed then.
     """
-    writer = PartWriter(store, asked.collection, start, stop)
-    for index in range(start, stop):
+    writer = PartWriter(store, asked.collection, *span)
+    for index in range(*span):
+        if stop_asked():
+            return writer.commit(short=True) if index > span[0] else None
         episode = collect_episode(asked, index)
         writer.add(episode)
         on_episode(EpisodeDone(index, episode.steps, episode.success, episode.solved))
-    commit, _ = writer.commit()
-    return commit
+    return writer.commit()
 
 
 def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
@@ -378,6 +387,6 @@ def plan(store: Store, asked: CollectRequest, episodes: int) -> Plan:
         raise CogError(f"--episodes is {episodes}, must be at least 1")
     if episodes > MAX_EPISODES:
         raise CogError(f"--episodes is {episodes}, must be at most {MAX_EPISODES:,}")
-    have = committed_indices(committed(store, asked.collection))
+    have = committed_indices(list_parts(store, asked.collection))
     wanted = sum(1 for index in have if index < episodes)
     return Plan(asked, episodes, wanted, tuple(missing_ranges(have, episodes)))

@@ -47,7 +47,8 @@ def write_episodes(store: Store, collection: str, count: int, **options: Any) ->
         writer = PartWriter(store, collection, start, stop)
         for index in range(start, stop):
             writer.add(make_episode(collection, index, **options))
-        rows += writer.commit()[1].to_pylist()
+        path = f"collections/{collection}/{writer.commit().part}/episodes.parquet"
+        rows += store.read_table(path).to_pylist()
     return rows
 
 

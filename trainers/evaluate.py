@@ -2,7 +2,8 @@
 
 Worlds run in lock step, 16 at a time, whatever the number of worker processes: episode i is always row
 i mod 16 of the one batch that the policy acts on, and its noise comes from a generator of its own. So the
-rows are the same, bit for bit, for any number of workers.
+rows are the same, bit for bit, for any number of workers. Rounds of 16 know nothing of each other: on a
+cluster each is a task.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from cogdata.cluster import Cluster
 from cogdata.errors import CogError
 from cogdata.rng import derive_seed
 from cogdata.runs import EVALUATIONS, read_run
@@ -31,6 +33,9 @@ from trainers.worlds import MakeEnv, Moment, Worlds
 
 WORLDS: Final = 16
 """Environments that are judged together."""
+
+_Round = tuple[tuple[int, ...], int]
+"""Seeds of up to 16 episodes, and of how many of them the frames are kept."""
 
 OnEpisodes = Callable[[int, int, int], None]
 """Called with (episodes judged, episodes in all, successes so far)."""
@@ -124,7 +129,7 @@ def evaluate(
     world: World,
     seeds: Sequence[int],
     *,
-    workers: int = 1,
+    workers: int | Cluster = 1,
     record: int = 0,
     on_progress: OnEpisodes = lambda done, total, successes: None,
 ) -> Evaluation:
@@ -134,22 +139,31 @@ def evaluate(
         policy: Who acts.
         world: Where.
         seeds: Given to ``env.reset``, all different.
-        workers: Processes that hold the environments; 1: this one. Does not change the result.
+        workers: Processes that hold the environments, 1: this one; or a cluster, whose tasks judge 16
+            episodes each with the policy beside them. Does not change the result.
         record: Keep the frames of so many first episodes (the world must show images).
         on_progress: Called after each round of episodes.
 
     Raises:
-        CogError: No seeds or repeated ones, a world without what the policy looks at, a failed environment.
+        CogError: No seeds or repeated ones, a world without what the policy looks at, a failed environment,
+            no cluster.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise CogError(f"an evaluation needs at least one seed and each only once, found {len(seeds)}")
-    judged: list[_Judged] = []
     together = min(world.together, WORLDS)
-    with Worlds(world.make, min(together, len(seeds)), workers) as worlds:
-        for start in range(0, len(seeds), together):
-            keep = max(0, min(record - start, together))
-            judged += _round(policy, world, worlds, seeds[start : start + together], keep)
-            on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
+    rounds = [
+        (tuple(seeds[start : start + together]), max(0, min(record - start, together)))
+        for start in range(0, len(seeds), together)
+    ]
+    found: dict[int, list[_Judged]] = {}
+    if isinstance(workers, Cluster):
+        results = workers.run(_task, (policy, world), rounds, _said)
+    else:
+        results = _here(policy, world, rounds, workers)
+    for number, episodes in results:
+        found[number] = episodes
+        judged = [episode for number in sorted(found) for episode in found[number]]
+        on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
     name = _name(policy, world, seeds)
     frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
     return Evaluation(name, policy.run, _table(policy, world, name, judged), frames)
@@ -171,6 +185,27 @@ class _Judged:
     last: Moment
     rewards: list[float] = field(default_factory=list)
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+def _here(
+    policy: Policy, world: World, rounds: Sequence[_Round], workers: int
+) -> Iterator[tuple[int, list[_Judged]]]:
+    with Worlds(world.make, len(rounds[0][0]), workers) as worlds:
+        for number, (seeds, keep) in enumerate(rounds):
+            yield number, _round(policy, world, worlds, seeds, keep)
+
+
+def _task(shared: tuple[Policy, World], call: _Round, stop_asked: Callable[[], bool]) -> list[_Judged]:
+    """A round, on some machine of the cluster; it is short, so it does not end early."""
+    torch.set_num_threads(1)
+    policy, world = shared
+    seeds, keep = call
+    with Worlds(world.make, len(seeds), 1) as worlds:
+        return _round(policy, world, worlds, seeds, keep)
+
+
+def _said(call: _Round) -> str:
+    return f"episodes with seeds {call[0][0]} to {call[0][-1]}"
 
 
 def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Judged]:

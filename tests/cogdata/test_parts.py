@@ -19,6 +19,7 @@ from cogdata.parts import (
     PartWriter,
     list_parts,
     part_name,
+    part_range,
     read_commit,
 )
 from cogdata.samples import read_episode
@@ -40,7 +41,7 @@ def test_a_scene_of_which_nothing_is_known_comes_back_empty(store: Store) -> Non
     bare = replace(make_episode("c", 0), scene=np.zeros((5, 0), np.float32), scene_fields=())
     writer = PartWriter(store, "c", 0, 1)
     writer.add(bare)
-    (row,) = writer.commit()[1].to_pylist()
+    (row,) = store.read_table(f"collections/c/{writer.commit().part}/episodes.parquet").to_pylist()
     back = read_episode(store, row)
     assert (back.scene.shape, back.scene_fields, back.digest()) == ((5, 0), (), bare.digest())
 
@@ -141,8 +142,40 @@ def test_part_names_say_the_range() -> None:
     assert part_name(0, PART_SIZE) == "part-00000"
     assert part_name(7 * PART_SIZE, 8 * PART_SIZE) == "part-00007"
     assert part_name(PART_SIZE + 3, PART_SIZE + 10) == "part-00001-03-09"
+    for span in ((0, PART_SIZE), (7 * PART_SIZE, 8 * PART_SIZE), (PART_SIZE + 3, PART_SIZE + 10), (200, 201)):
+        assert part_range(part_name(*span)) == span
+    for other in ("part-1", "part-00001-", "part-00001-03", "x-part-00001"):
+        with pytest.raises(ValueError, match="is not the name of a part"):
+            part_range(other)
     with pytest.raises(ValueError, match="does not lie within one part"):
         part_name(PART_SIZE - 1, PART_SIZE + 1)
+
+
+def test_a_short_part_holds_what_was_added_under_the_name_of_its_range(store: Store) -> None:
+    writer = PartWriter(store, "c", 0, 3)
+    for index in range(2):
+        writer.add(make_episode("c", index))
+    commit = writer.commit(short=True)
+    assert (commit.part, commit.start, commit.stop, commit.episodes) == ("part-00000-00-01", 0, 2, 2)
+    rows = store.read_table("collections/c/part-00000-00-01/episodes.parquet").to_pylist()
+    assert {row["part"] for row in rows} == {"part-00000-00-01"}
+    assert [read_episode(store, row).digest() for row in rows] == [row["digest"] for row in rows]
+    with pytest.raises(ValueError, match="holds 0 episodes"):
+        PartWriter(store, "c", 0, 3).commit(short=True)
+
+
+def test_what_is_committed_never_changes_whatever_lies_beside_it(store: Store) -> None:
+    write_episodes(store, "c", 2)
+    head = store.read_text("collections/c/part-00000-00-01/COMMIT.json")
+    store.write_text("collections/c/part-00000-00-01/episodes.parquet", "damaged")
+    writer = PartWriter(store, "c", 0, 2)
+    for index in range(2):
+        writer.add(make_episode("c", index))
+    assert writer.commit().episodes == 2
+    assert store.read_text("collections/c/part-00000-00-01/COMMIT.json") == head
+    assert (
+        store.read_text("collections/c/part-00000-00-01/episodes.parquet") == "damaged"
+    )  # for verify to find
 
 
 def test_episodes_must_come_in_order(store: Store) -> None:

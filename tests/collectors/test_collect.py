@@ -93,11 +93,18 @@ if __name__ == "__main__":
 """
 
 
-def test_killed_at_any_moment_and_resumed_it_is_the_same_collection(collected: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "delays",
+    [(0.05, 0.1, 0.2), pytest.param(tuple(0.12 * kill for kill in range(10)), marks=pytest.mark.slow)],
+    ids=["3 kills", "10 kills"],
+)
+def test_killed_at_any_moment_and_resumed_it_is_the_same_collection(
+    collected: Store, tmp_path: Path, delays: tuple[float, ...]
+) -> None:
     driver = tmp_path / "driver.py"
     driver.write_text(_DRIVER)
     store, asked = Store(str(tmp_path / "store")), _asked()
-    for delay in (0.05, 0.1, 0.2):
+    for delay in delays:
         process = subprocess.Popen(
             [sys.executable, str(driver), store.url, str(EPISODES)],
             stdout=subprocess.PIPE,
@@ -127,6 +134,43 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
                 os.kill(engine.pids()[0], signal.SIGKILL)
     assert set(seen) == set(range(EPISODES))
     assert plan(store, asked, EPISODES).missing == 0
+
+
+def test_told_to_stop_it_commits_what_is_done_and_resumes_behind_it(collected: Store, tmp_path: Path) -> None:
+    store, asked = Store(str(tmp_path)), _asked()
+    prepare(store, asked, "test")
+    engine, done = LocalEngine(2), set()
+    commits: list[Commit] = []
+    for event in engine(store, asked, plan(store, asked, EPISODES).ranges):
+        if isinstance(event, Commit):
+            commits.append(event)
+        else:
+            done.add(event.index)
+            engine.stop()
+    held = {index for commit in commits for index in range(commit.start, commit.stop)}
+    assert 1 <= len(held) < EPISODES
+    assert held == done
+    assert plan(store, asked, EPISODES).have == len(held)
+    _collect(store, asked, EPISODES, 2)
+    assert _digests(store, asked.collection) == _digests(collected, asked.collection)
+
+
+def test_a_worker_whose_parent_has_died_commits_nothing(tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text(_DRIVER)
+    store, asked = Store(str(tmp_path / "store")), _asked()
+    process = subprocess.Popen(
+        [sys.executable, str(driver), store.url, str(PART_SIZE)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.kill()  # its workers live on, until they speak
+    process.wait()
+    process.stdout.read()  # they have its stdout: this is the end of the last of them
+    process.stdout.close()
+    assert list_parts(store, asked.collection) == []
 
 
 def test_an_episode_does_not_depend_on_the_one_before() -> None:

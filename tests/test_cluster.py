@@ -1,0 +1,166 @@
+"""Ray clusters of several processes: the same digests, and one line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cogdata.cluster import Cluster
+from cogdata.errors import CogError
+from cogdata.parts import Commit, list_parts
+from cogdata.store import Store
+from collectors import engines
+from collectors.collect import CollectRequest, plan, prepare, request
+from collectors.engines import LocalEngine, RayEngine
+from tests.running import TINY, Run
+
+EPISODES = 120
+
+
+@pytest.fixture(autouse=True)
+def _own_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster but the test's, no token written into the home folder."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
+def _asked() -> CollectRequest:
+    return request("random", image_size=16, horizon=2)
+
+
+def _digests(store: Store) -> dict[str, str]:
+    name = _asked().collection
+    return {
+        row["episode_id"]: row["digest"]
+        for part in list_parts(store, name)
+        for row in store.read_table(f"collections/{name}/{part}/episodes.parquet").to_pylist()
+    }
+
+
+def _die_on(marker: Path, lives: int, call: int) -> int:
+    """Take the worker along, so many times."""
+    if call == 3:
+        deaths = len(list(marker.parent.glob(f"{marker.name}*")))
+        if deaths < lives:
+            marker.with_name(f"{marker.name}{deaths}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return call * call
+
+
+def _square(shared: tuple[Path, int], call: int, stop_asked: Callable[[], bool]) -> int:
+    if call == 4:
+        raise CogError("four is not for us")
+    return _die_on(*shared, call)
+
+
+def test_a_worker_that_is_killed_costs_a_retry_and_digests_are_those_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, spread, asked = Store(str(tmp_path / "local")), Store(str(tmp_path / "ray")), _asked()
+    prepare(local, asked, "test")
+    list(LocalEngine(2)(local, asked, plan(local, asked, EPISODES).ranges))
+    prepare(spread, asked, "test")
+    monkeypatch.setattr(engines, "_collect_range", partial(_killed_once, tmp_path / "killed"))
+    events = list(RayEngine(workers=2)(spread, asked, plan(spread, asked, EPISODES).ranges))
+    assert (tmp_path / "killed").exists()
+    assert sorted(event.part for event in events if isinstance(event, Commit)) == [
+        "part-00000",
+        "part-00001-00-19",
+    ]
+    assert sum(not isinstance(event, Commit) for event in events) == EPISODES
+    assert _digests(spread) == _digests(local)
+
+
+def _killed_once(marker: Path, shared: Any, span: tuple[int, int], stop_asked: Callable[[], bool]) -> Any:
+    """Collect the range, but at the first attempt at the first of them die after one episode."""
+
+    seen = []
+
+    def stop_or_die() -> bool:
+        seen.append(True)
+        if span[0] == 0 and len(seen) == 2 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stop_asked()
+
+    return engines._collect_range(shared, span, stop_or_die)
+
+
+@pytest.mark.slow
+def test_a_call_that_kills_its_worker_again_and_again_is_one_line(tmp_path: Path) -> None:
+    results = Cluster(workers=2).run(_square, (tmp_path / "a", 2), [1, 2, 3], "call {}".format)
+    assert dict(results) == {0: 1, 1: 4, 2: 9}
+    with pytest.raises(CogError, match=r"^call 3 ended their worker 3 times \(WorkerCrashedError\)"):
+        list(Cluster(workers=2).run(_square, (tmp_path / "b", 3), [3], "call {}".format))
+    with pytest.raises(CogError, match="^four is not for us$"):
+        list(Cluster(workers=2).run(_square, (tmp_path / "c", 0), [1, 4, 5], "call {}".format))
+
+
+def test_a_machine_that_does_not_see_the_store_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CogError, match=f"does not see the collection in {tmp_path}: name a store that every"):
+        engines._collect_range((Store(str(tmp_path)), _asked()), (0, 2), lambda: False)
+
+
+def test_addresses_that_lead_nowhere_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect = ("collect", "--policy", "random", "--episodes", "1", *TINY, "--root", str(tmp_path))
+    assert run(*collect, "--engine", "spark").error == "unknown engine 'spark': known: local, ray"
+    assert run(*collect, "--address", "h:1").error == "--address names a Ray cluster: add --engine ray"
+    for wrong in ("h", "h:", ":1", "h:x", "h:70000"):
+        error = run(*collect, "--engine", "ray", "--address", wrong).error
+        assert error == f"--address '{wrong}' must be HOST:PORT, ray://HOST:PORT or auto"
+    error = run(*collect, "--engine", "ray", "--address", "127.0.0.1:9").error
+    assert error == "no Ray cluster at 127.0.0.1:9: Connection refused"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    error = run(*collect, "--engine", "ray").error
+    assert error == "--engine ray needs Ray, which is not installed: pip install 'cogdata[ray]'"
+
+
+def test_a_port_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cogdata.cluster.CONNECT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(
+            CogError, match=f"^the Ray cluster at {address} does not answer: nothing heard for 1 s$"
+        ):
+            list(Cluster(address).run(_square, (tmp_path, 0), [1], str))
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+def test_rounds_judged_on_a_cluster_are_the_same_rows(root: Path, run: Run) -> None:
+    (name,) = (path.name for path in (root / "runs").iterdir())
+    command = (
+        "eval",
+        name,
+        "--env",
+        "cog/PickTray-v0",
+        "--episodes",
+        "20",
+        "--record",
+        "1",
+        "--workers",
+        "2",
+    )
+    (path,) = _evaluated(run(*command).out, root, name)
+    here = pq.read_table(path).drop_columns(["created_at"])
+    path.unlink()
+    (again,) = _evaluated(run(*command, "--engine", "ray").out, root, name)
+    assert again == path
+    assert pq.read_table(path).drop_columns(["created_at"]).equals(here)
+
+
+def _evaluated(said: str, root: Path, name: str) -> list[Path]:
+    assert "/20 = " in said
+    return list((root / "runs" / name / "evaluations").glob("*.parquet"))
