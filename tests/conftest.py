@@ -24,9 +24,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two collections, a mixture, and a cloned policy."""
+    """A store with two collections, a mixture, and a cloned policy; not to be changed."""
     root = tmp_path_factory.mktemp("filled") / "store"
     commands = [
         ("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY),
