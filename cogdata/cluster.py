@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import time
@@ -47,23 +48,21 @@ Function = Callable[[Any, Any, Callable[[], bool]], Any]
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the process that speaks to Ray is given.
+    """What the process that speaks to Ray is given; pickled where it only passes it on.
 
     Attributes:
         address: For ``ray.init``.
         workers: Tasks at a time; None: as many as the cluster has CPUs.
-        function: What is called.
-        shared: Its first argument, sent to each machine once.
+        work: The function and its first argument, pickled; sent to each machine once.
         calls: Its second argument, one task each.
-        what: What a call is, for messages: "episodes {} to {}".
+        names: What each call is, for messages.
     """
 
     address: str
     workers: int | None
-    function: Function
-    shared: Any
+    work: bytes
     calls: Sequence[Any]
-    what: Callable[[Any], str]
+    names: Sequence[str]
 
 
 class Cluster:
@@ -111,7 +110,8 @@ class Cluster:
             _reach(self._address)
         context = multiprocessing.get_context("spawn")
         pipe, other = context.Pipe()
-        plan = _Plan(self._address, self._workers, function, shared, calls, what)
+        names = [what(call) for call in calls]
+        plan = _Plan(self._address, self._workers, pickle.dumps((function, shared)), calls, names)
         process = context.Process(target=_drive, args=(other, plan), name="cog-ray")
         process.start()
         other.close()
@@ -144,7 +144,7 @@ class Cluster:
                 raise CogError(f"{self._name} is gone: what is committed stays, run this again") from None
             heard, patience = time.monotonic(), SILENT_S
             if kind == "done":
-                yield rest[0], rest[1]
+                yield rest[0], pickle.loads(rest[1])
             elif kind == "failed":
                 raise CogError(rest[0])
             elif kind == "end":
@@ -211,7 +211,7 @@ class _Driver:
         self._pipe, self._plan = pipe, plan
         self._task = ray.remote(num_cpus=1, max_retries=0)(_call)
         self._flag = ray.remote(num_cpus=0, max_restarts=-1)(_Flag).remote()
-        self._shared = ray.put(plan.shared)
+        self._work = ray.put(plan.work)
         self._todo = deque(range(len(plan.calls)))
         self._running: dict[Any, int] = {}
         self._deaths: Counter[int] = Counter()
@@ -228,8 +228,7 @@ class _Driver:
                 ray.get(self._flag.ask.remote(), timeout=SILENT_S)
             while self._todo and len(self._running) < self._count():
                 index = self._todo.popleft()
-                plan = self._plan
-                task = self._task.remote(plan.function, self._shared, plan.calls[index], self._flag)
+                task = self._task.remote(self._work, self._plan.calls[index], self._flag)
                 self._running[task] = index
             if self._running:
                 for task in ray.wait(list(self._running), timeout=_ASK_AGAIN_S)[0]:
@@ -248,7 +247,7 @@ class _Driver:
     def _take(self, task: Any) -> None:  # noqa: ANN401 - a ray.ObjectRef
         ray = _ray()
         index = self._running.pop(task)
-        what = self._plan.what(self._plan.calls[index])
+        what = self._plan.names[index]
         try:
             result = ray.get(task)
         except ray.exceptions.RayTaskError as error:
@@ -297,7 +296,7 @@ class _Flag:
         return self._asked
 
 
-def _call(function: Function, shared: object, call: object, flag: Any) -> Any:  # noqa: ANN401
+def _call(work: bytes, call: object, flag: Any) -> bytes | CogError:  # noqa: ANN401
     """The task. A CogError travels as a value: it is no fault of the worker."""
     ray = _ray()
     looked_at, known = time.monotonic(), False
@@ -310,7 +309,8 @@ def _call(function: Function, shared: object, call: object, flag: Any) -> Any:  
             looked_at = time.monotonic()
         return known
 
+    function, shared = pickle.loads(work)
     try:
-        return function(shared, call, stop_asked)
+        return pickle.dumps(function(shared, call, stop_asked))
     except CogError as error:
         return error
