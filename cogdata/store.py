@@ -200,7 +200,8 @@ class Store:
 
     def read_table(self, name: str) -> pa.Table:
         """Read a Parquet file."""
-        return pq.read_table(pa.BufferReader(self.read_bytes(name)))
+        # not pq.read_table: its threads let go of our bytes later, perhaps when the interpreter has ended
+        return pq.ParquetFile(pa.BufferReader(self.read_bytes(name))).read()
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""

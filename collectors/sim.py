@@ -205,9 +205,11 @@ class Simulation:
         for index, link in enumerate(links, start=-1):
             self._client.changeDynamics(body, index, **_dynamics(link))
         self._ids[name] = body
+        self._read.clear()
 
     def remove(self, name: str) -> None:
         """Take a body out of the world."""
+        self._read.clear()
         self._client.removeBody(self._ids.pop(name))
 
     def _make_shapes(self, shapes: Sequence[Shape]) -> tuple[int, int]:

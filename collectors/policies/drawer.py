@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from collectors.policies.script import NOT_NEUTRAL, OPEN, Phase, Rule, ScriptedPolicy, Test, command
 from collectors.policies.skills import (
     ARRIVE_GAIN,
-    DROP_HEIGHT_M,
     OVERHEAD_M,
     Goal,
     above,
     draw_threshold,
     dropping,
-    fixed,
     going_home,
     grasping,
     in_tray,
@@ -67,9 +65,8 @@ BEFORE_TOP_M: Final = FINGER_REACH_M + 0.03
 """Where the end effector comes down in front of the top drawer."""
 PUSH_ABOVE_M: Final = 0.045
 """Height of the end effector over the top drawer's middle when it pushes: a finger is 5.5 cm long."""
-ASIDE_LOW_M: Final = (0.72, -0.02)
-ASIDE_HIGH_M: Final = (0.79, 0.06)
-"""Where a bottle is put that is not put into the tray."""
+DROP_SPREAD_M: Final = 0.025
+"""How far from where the tray can be reached best, in x and y, the bottle is let go."""
 
 
 def drawer_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
@@ -124,17 +121,14 @@ def close_top_then_open_policy(*, noise: float, rng: np.random.Generator) -> Scr
 
 
 def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Put the bottle into the tray or, half of the time, aside; then pull the bottom drawer open."""
+    """Put the bottle into the tray, then pull the bottom drawer open."""
     drawn = {"grasp_threshold_m": draw_threshold(rng), "drop_threshold_m": draw_threshold(rng)}
     drawn |= _draw_hook(rng)
-    drawn["in_tray"] = float(rng.random() < 0.5)
-    goal: Goal = in_tray
-    if not drawn["in_tray"]:
-        x, y = rng.uniform(ASIDE_LOW_M, ASIDE_HIGH_M).tolist()
-        drawn |= {"drop_x_m": x, "drop_y_m": y}
-        goal = fixed(x, y, DROP_HEIGHT_M)
-    *picking, _hold = grasping(above("object"), drawn["grasp_threshold_m"], closing_gain=ARRIVE_GAIN)
-    *placing, _retreat = dropping(goal, drawn["drop_threshold_m"])
+    across_m, along_m = rng.uniform(-DROP_SPREAD_M, DROP_SPREAD_M, 2).tolist()
+    drawn |= {"drop_across_m": across_m, "drop_along_m": along_m}
+    off_middle = np.array([across_m, along_m, 0.0])
+    *picking, _hold = grasping(above("object"), drawn["grasp_threshold_m"])
+    *placing, _retreat = dropping(lambda view: in_tray(view) + off_middle, drawn["drop_threshold_m"])
     phases = [
         *picking,
         *placing,

@@ -42,8 +42,8 @@ HANDLE_FORWARD_M: Final = 0.114
 """From the middle of the drawer to the handle's bar."""
 HANDLE_LENGTH_M: Final = 0.14
 HANDLE_RADIUS_M: Final = 0.008
-HANDLE_FRICTION: Final = 1000.0
 DRAWER_FRICTION: Final = 10.0
+"""Of handles too: the published 1000 is more than the engine's greatest friction, 10."""
 OPEN_ABOVE: Final = 0.95
 CLOSED_BELOW: Final = 0.05
 """A drawer is open or closed beyond these parts of its travel."""
