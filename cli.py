@@ -306,11 +306,10 @@ def _collect(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN40
     finally:
         ticker.clear()
     try_sync(store)
-    if stopped and tally.committed < planned.missing:
-        note(
-            f"stopped: {planned.have + tally.committed} of {planned.episodes} episodes are in the store; "
-            f"run the same command again to collect the rest"
-        )
+    if stopped:
+        have = planned.have + tally.committed
+        rest = "; run the same command again to collect the rest" if have < planned.episodes else ""
+        note(f"stopped: {have} of {planned.episodes} episodes of {info.name} are in the store{rest}")
         raise typer.Exit(INTERRUPTED)
     if planned.missing:
         say(f"{tally.line()} · {tally.seconds:.1f} s")
