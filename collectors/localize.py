@@ -33,7 +33,7 @@ LOCALIZERS: Final = {
 
 PICTURE_PX: Final = 64
 """The camera takes its own pictures, of the size of the real robot's [paper], whatever an episode shows."""
-TENTH_MM: Final = 4
+PLACE_DECIMALS: Final = 4
 """Places are rounded to so many decimals of a metre: the last bits of a solver decide no episode."""
 
 SLACK_M: Final = 0.002
@@ -169,7 +169,7 @@ def look(world: CogEnv, seed: int, robot: NDArray[np.float32]) -> Whereabouts:
         place = locate(camera, with_it, without_it, thing.height_m)
         if place is None:
             continue
-        seen[name] = (place + np.array([*thing.off_m, 0.0])).round(TENTH_MM)
+        seen[name] = (place + np.array([*thing.off_m, 0.0])).round(PLACE_DECIMALS)
         at_hand = locate(camera, with_it, without_it, float(grip[2]))
         if hand.holds(robot) and at_hand is not None and math.dist(at_hand, grip) < HELD_WITHIN_M:
             in_hand = name
