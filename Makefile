@@ -28,6 +28,7 @@ bench: .venv/.dev
 	$(BIN)/python -m bench.stream
 	$(BIN)/python -m bench.learners
 	$(BIN)/python -m bench.catalog
+	$(BIN)/python -m bench.perception
 
 clean:
 	rm -rf .venv cog-demo build *.egg-info
