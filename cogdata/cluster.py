@@ -216,6 +216,7 @@ class _Driver:
         self._running: dict[Any, int] = {}
         self._deaths: Counter[int] = Counter()
         self._limit = self._counted_at = 0.0
+        self._told = False
 
     def run(self) -> None:
         """Make the calls, at most so many at a time as there are workers."""
@@ -224,6 +225,7 @@ class _Driver:
             self._pipe.send(("beat",))
             if self._pipe.poll():
                 self._pipe.recv()
+                self._told = True
                 self._todo.clear()
                 ray.get(self._flag.ask.remote(), timeout=SILENT_S)
             while self._todo and len(self._running) < self._count():
@@ -258,6 +260,8 @@ class _Driver:
         except (ray.exceptions.RuntimeEnvSetupError, ray.exceptions.TaskUnschedulableError) as error:
             raise CogError(f"{what} cannot be run there: {_line(error)}") from None
         except ray.exceptions.RayError as error:  # the worker, or its machine, has died
+            if self._told:
+                return
             self._deaths[index] += 1
             if self._deaths[index] > MAX_RETRIES:
                 raise CogError(

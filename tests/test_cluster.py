@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -103,6 +104,38 @@ def test_a_call_that_kills_its_worker_again_and_again_is_one_line(tmp_path: Path
         list(Cluster(workers=2).run(_square, (tmp_path / "b", 3), [3], "call {}".format))
     with pytest.raises(CogError, match="^four is not for us$"):
         list(Cluster(workers=2).run(_square, (tmp_path / "c", 0), [1, 4, 5], "call {}".format))
+
+
+def _die_when_told(marker: Path, call: int, stop_asked: Callable[[], bool]) -> int:
+    """Wait for the end to be asked for, and take the worker along; a second attempt would return."""
+    if marker.exists():
+        return call
+    marker.touch()
+    while not stop_asked():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return call
+
+
+def _stop_after(marker: Path, stop: Callable[[], None]) -> threading.Thread:
+    """Ask for the end as soon as the first task runs."""
+
+    def wait() -> None:
+        while not marker.exists():
+            time.sleep(0.05)
+        stop()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_what_dies_after_the_end_was_asked_for_is_not_begun_again(tmp_path: Path) -> None:
+    cluster, marker = Cluster(workers=1), tmp_path / "marker"
+    thread = _stop_after(marker, cluster.stop)
+    assert list(cluster.run(_die_when_told, marker, [1, 2, 3], "call {}".format)) == []
+    thread.join()
 
 
 def test_a_machine_that_does_not_see_the_store_says_so(tmp_path: Path) -> None:
