@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -166,10 +167,12 @@ def pose_from_points(pixels: ArrayLike, points_m: ArrayLike, intrinsics: Intrins
     """
     seen, points = _pairs(pixels, points_m, intrinsics.size_px, POSE_POINTS)
     matrix, lens = intrinsics.matrix, np.array(intrinsics.distortion)
-    found, turn, shift = cv2.solvePnP(points, seen, matrix, lens, flags=cv2.SOLVEPNP_SQPNP)
-    if not found:
-        raise CogError(f"no camera pose fits these {len(points)} points: {ORDER}")
-    turn, shift = cv2.solvePnPRefineLM(points, seen, matrix, lens, turn, shift)
+    nothing = f"no camera pose fits these {len(points)} points: {ORDER}"
+    with solving(nothing):
+        found, turn, shift = cv2.solvePnP(points, seen, matrix, lens, flags=cv2.SOLVEPNP_SQPNP)
+        if not found:
+            raise CogError(nothing)
+        turn, shift = cv2.solvePnPRefineLM(points, seen, matrix, lens, turn, shift)
     return _checked(seen, points, intrinsics, turn, shift)
 
 
@@ -190,18 +193,30 @@ def camera_from_points(pixels: ArrayLike, points_m: ArrayLike, size_px: tuple[in
             f"the {len(points)} known points lie in one plane, which leaves the focal length open: add "
             f"points at another height, or give intrinsics to pose_from_points"
         )
-    guess = _linear(seen, points)
     fixed = cv2.CALIB_FIX_K1 | cv2.CALIB_FIX_K2 | cv2.CALIB_FIX_K3 | cv2.CALIB_ZERO_TANGENT_DIST
-    try:
+    with solving(f"no camera fits these {len(points)} points: {ORDER}"):
         _, matrix, _, turns, shifts = cv2.calibrateCamera(
-            [points.astype(np.float32)], [seen.astype(np.float32)], size_px[::-1], guess, np.zeros(5),
-            flags=cv2.CALIB_USE_INTRINSIC_GUESS | fixed,
+            [points.astype(np.float32)], [seen.astype(np.float32)], size_px[::-1], _linear(seen, points),
+            np.zeros(5), flags=cv2.CALIB_USE_INTRINSIC_GUESS | fixed,
         )  # fmt: skip
-    except cv2.error:
-        raise CogError(
-            f"no camera fits these {len(points)} points: are pixels and points in one order?"
-        ) from None
     return _checked(seen, points, intrinsics_of(size_px, matrix), turns[0], shifts[0])
+
+
+@contextmanager
+def solving(otherwise: str) -> Iterator[None]:
+    """Make one line of what OpenCV and NumPy raise when numbers that look right have no solution.
+
+    Args:
+        otherwise: What to say then.
+
+    Raises:
+        CogError: There is no solution.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (cv2.error, np.linalg.LinAlgError):
+        raise CogError(otherwise) from None
 
 
 def _linear(seen: Float, points: Float) -> Float:
@@ -249,6 +264,8 @@ def _pairs(
         raise CogError(f"{len(points)} known points, at least {least} are needed")
     if _extents(points)[1] < FLAT:
         raise CogError(f"the {len(points)} known points lie on one line: spread them over the table")
+    if _extents(seen)[1] < FLAT:
+        raise CogError(f"the {len(seen)} pixels lie on one line: {ORDER}")
     height, width = size_px
     outside = ((seen < -0.5) | (seen > np.array([width, height]) - 0.5)).any(axis=1)
     if outside.any():
@@ -272,11 +289,11 @@ def numbers(what: str, values: ArrayLike, columns: int) -> Float:
 
 
 def _extents(points: Float) -> Float:
-    """Extents of points (N, 3) along their three main directions, the largest 1."""
+    """Extents of points (N, D) along their main directions, the largest 1, or 0 if they are one point."""
     sizes = np.zeros(3)
     found = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     sizes[: len(found)] = found
-    scaled: Float = sizes / max(float(sizes[0]), 1e-12)
+    scaled: Float = sizes / max(float(sizes[0]), 1e-9)
     return scaled
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cogdata.errors import CogError
-from collectors.calibration import Calibration, Float, Intrinsics, intrinsics_of
+from collectors.calibration import Calibration, Float, Intrinsics, intrinsics_of, solving
 
 Picture = NDArray[np.uint8]
 
@@ -85,13 +85,15 @@ def find_checkerboard(picture: Picture, board: Checkerboard) -> Float:
         CogError: The board is not there as a whole.
     """
     gray = cv2.cvtColor(_picture(picture), cv2.COLOR_RGB2GRAY)
-    found, corners = cv2.findChessboardCorners(gray, (board.columns, board.rows))
-    if not found:
-        raise CogError(
-            f"no checkerboard of {board.columns}×{board.rows} inner corners in a picture of {gray.shape[0]}×"
-            f"{gray.shape[1]} px: show the whole board, flat and in focus, with a white margin"
-        )
-    corners = cv2.cornerSubPix(gray, corners, (5, 5), (-1, -1), STOP)
+    nothing = (
+        f"no checkerboard of {board.columns}×{board.rows} inner corners in a picture of {gray.shape[0]}×"
+        f"{gray.shape[1]} px: show the whole board, flat and in focus, with a white margin"
+    )
+    with solving(nothing):
+        found, corners = cv2.findChessboardCorners(gray, (board.columns, board.rows))
+        if not found:
+            raise CogError(nothing)
+        corners = cv2.cornerSubPix(gray, corners, (5, 5), (-1, -1), STOP)
     grid = np.asarray(corners, np.float64).reshape(board.rows, board.columns, 2)
     (ax, ay), (bx, by) = grid[0, -1] - grid[0, 0], grid[-1, 0] - grid[0, 0]
     if ax * by - ay * bx < 0:
@@ -126,9 +128,10 @@ def intrinsics_from_checkerboard(pictures: Sequence[Picture], board: Checkerboar
     corners = [find_checkerboard(picture, board).astype(np.float32) for picture in pictures]
     flat = board.points_m().astype(np.float32)
     flags = cv2.CALIB_FIX_ASPECT_RATIO | cv2.CALIB_FIX_K3 | cv2.CALIB_ZERO_TANGENT_DIST
-    _, matrix, lens, turns, _ = cv2.calibrateCamera(
-        [flat] * len(corners), corners, (width, height), np.eye(3), np.zeros(5), flags=flags
-    )
+    with solving(f"no camera fits the corners of these {len(pictures)} pictures: are they of one camera?"):
+        _, matrix, lens, turns, _ = cv2.calibrateCamera(
+            [flat] * len(corners), corners, (width, height), np.eye(3), np.zeros(5), flags=flags
+        )
     up = np.stack([np.asarray(cv2.Rodrigues(turn)[0])[:, 2] for turn in turns])
     tilt_rad = float(np.arccos(np.clip(up @ up.T, -1, 1)).max())
     if tilt_rad < LEAST_TILT_RAD:
@@ -198,7 +201,7 @@ def locate(camera: Calibration, picture: Picture, background: Picture, height_m:
 
 
 def _picture(picture: Picture, size_px: tuple[int, int] | None = None) -> Picture:
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size or picture.dtype != np.uint8:
         raise CogError(f"a picture is {picture.dtype} {picture.shape}, must be uint8 (height, width, 3), RGB")
     if size_px is not None and picture.shape[:2] != tuple(size_px):
         found, needed = "×".join(map(str, picture.shape[:2])), "×".join(map(str, size_px))

@@ -126,6 +126,8 @@ LINE = [(0.1 * i, 0.05 * i, 0.0) for i in range(-3, 4)]
         (TABLE_PX[:3], TABLE, "^3 pixels for 4 known points: there must be one for each$"),
         ([*TABLE_PX[:3], (math.nan, 70)], TABLE, r"^row 3 of pixels is \(nan, 70\), must be finite numbers$"),
         (TABLE_PX, [*TABLE[:3], (0, math.inf, 0)], r"^row 3 of points is \(0, inf, 0\), must be finite"),
+        ([(5, 5)] * 4, TABLE, "^the 4 pixels lie on one line: are pixels"),
+        (TABLE_PX, 1e-6 * np.array(TABLE), "^no camera pose fits these 4 points: are pixels"),  # in km?
         ([*TABLE_PX[:3], (70, 90)], TABLE, r"^pixel 3 is \(70, 90\), outside the picture of 80×100 px$"),
         (TABLE_PX[::-1], TABLE, r"^the best camera is \d+\.\d px off, worst at point \d: are pixels"),
         ([(1, 2, 3)] * 4, TABLE, r"^pixels have shape \(4, 3\), must be rows of 2 numbers$"),
@@ -141,6 +143,10 @@ def test_a_plane_does_not_give_the_focal_length() -> None:
     table = [*TABLE, (0.2, 0.1, 0.0), (0.0, 0.3, 0.0)]
     with pytest.raises(CogError, match="^the 6 known points lie in one plane, which leaves the focal length"):
         camera_from_points(DOWN.project(table), table, (80, 100))
+    with pytest.raises(CogError, match="^no camera fits these 7 points: are pixels"):
+        camera_from_points((TABLE_PX + RAISED_PX)[::-1], TABLE + RAISED, (80, 100))
+    with pytest.raises(CogError, match="^the 7 pixels lie on one line: are pixels"):
+        camera_from_points([(5, 5)] * 7, TABLE + RAISED, (80, 100))
     with pytest.raises(CogError, match="^5 known points, at least 6 are needed$"):
         camera_from_points(TABLE_PX + RAISED_PX[:1], TABLE + RAISED[:1], (80, 100))
 
@@ -243,5 +249,9 @@ def test_boards_that_cannot_calibrate_are_one_line() -> None:
         intrinsics_from_checkerboard([flat, flat, flat[::2, ::2]], BOARD)
     with pytest.raises(CogError, match="^no checkerboard of 7×6 inner corners in a picture of 480×640 px"):
         find_checkerboard(np.full_like(flat, 90), BOARD)
+    with pytest.raises(CogError, match="^no checkerboard of 7×6 inner corners in a picture of 12×12 px"):
+        find_checkerboard(flat[:12, :12], BOARD)
+    with pytest.raises(CogError, match=r"^a picture is uint8 \(0, 640, 3\), must be"):
+        find_checkerboard(flat[:0], BOARD)
     with pytest.raises(CogError, match="^a board of 6×6 inner corners of 0.03 m: needed are"):
         Checkerboard(6, 6, 0.03)
