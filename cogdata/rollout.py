@@ -17,7 +17,8 @@ Act = Callable[[dict[str, NDArray[Any]]], tuple[Float32, str]]
 class World(Protocol):
     """What a Gymnasium environment must offer beside its API for its episodes to be stored.
 
-    ``info["predicates"]`` of reset and step maps predicate names to booleans.
+    ``info["predicates"]`` of reset and step maps predicate names to booleans. What is given is kept until the
+    episode ends: it may not be written into again.
     """
 
     scene_fields: tuple[str, ...]

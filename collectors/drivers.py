@@ -79,13 +79,15 @@ def view_of(
         ee_m=robot[:3].astype(np.float64),
         turned_rad=np.array(turned_from_down(matrix_from_quat((x, y, z, w)))),
         gripper_open=bool(robot[9] > 0.5),
-        landmarks=landmarks,
-        predicates=predicates,
+        landmarks={name: np.array(at_m, np.float64) for name, at_m in landmarks.items()},
+        predicates=dict(predicates),
     )
 
 
 class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
     """A driver as the rest knows environments: a scene, a success, an end, a view.
+
+    What it shows is copied, so that a driver may write into the same arrays again and again.
 
     Args:
         name: ``module:Class``.
@@ -136,7 +138,7 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
             Observation; reward, 1 if the task's predicate holds, else 0; terminated; truncated, at the
             horizon or when the driver says so; info with `predicates` and `success`.
         """
-        obs, _, terminated, truncated, info = self.driver.step(np.asarray(action, np.float32))
+        obs, _, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
         self._time += 1
         seen, judged = self._see(obs, info)
         return (
@@ -160,10 +162,10 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def _see(self, obs: dict[str, Any], info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         seen = {"scene": np.zeros(0, np.float32)} | obs
-        self._robot = obs["robot"]
+        self._robot = np.array(obs["robot"])
         self._judged = {name: bool(info["predicates"][name]) for name in self.predicates}
-        success = self._judged[self.task_predicate]
-        return {part: seen[part] for part in self._shown}, {"predicates": self._judged, "success": success}
+        judged = {"predicates": self._judged, "success": self._judged[self.task_predicate]}
+        return {part: np.array(seen[part]) for part in self._shown}, judged
 
 
 def open_env(

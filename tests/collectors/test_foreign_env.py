@@ -66,6 +66,33 @@ class Good(gymnasium.Env[Any, Any]):
         return view_of(STATE, PLACES, self.judge())
 
 
+class InPlace(Good):
+    """Writes all that it shows into the arrays of its first observation, and into the action."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.image, self.robot = np.zeros((image_size, image_size, 3), np.uint8), STATE.copy()
+        self.scene, self.judged, self.places = np.zeros(1, np.float32), self.judge(), {"object": np.zeros(3)}
+        self.observation_space = Dict(
+            **self.observation_space.spaces, scene=Box(-np.inf, np.inf, (1,), np.float32)
+        )
+
+    scene_fields = ("object_x_m",)
+
+    def step(self, action: Any) -> Any:
+        action[:] = 1
+        return super().step(action)
+
+    def observe(self) -> Any:
+        self.image[:], self.robot[0], self.scene[:] = self.time, self.time, self.time
+        self.places["object"][:] = self.time
+        self.judged.update(self.judge())
+        return {"image": self.image, "robot": self.robot, "scene": self.scene}, {"predicates": self.judged}
+
+    def view(self) -> SceneView:
+        return view_of(self.robot, self.places, self.judged)
+
+
 class NotAnEnv:
     pass
 
@@ -202,6 +229,22 @@ def test_an_episode_has_the_driver_s_pictures_and_our_reward() -> None:
     assert episode.meta.env == f"{HERE}:Good"
     assert episode.solved
     assert not episode.success  # of "placed", on the last observation
+
+
+def test_a_driver_may_write_into_the_same_arrays_again_and_again() -> None:
+    episode = collect_episode(request("random", env=f"{HERE}:InPlace", image_size=16, horizon=4), 0)
+    for part in (episode.image[:, 5, 5, 2], episode.robot[:, 0], episode.scene[:, 0]):
+        assert part.tolist() == [0, 1, 2, 3, 4]
+    assert episode.predicates["placed"].tolist() == [False, False, False, True, False]
+    assert np.abs(episode.action).max() <= 0.9  # as the script chose it: the driver wrote 1 into its own
+    world = open_env(f"{HERE}:InPlace", image_size=16, observations=())
+    world.reset(seed=0)
+    before = world.view()
+    for _ in range(3):
+        world.step(np.zeros(8, np.float32))
+    assert (before.ee_m[0], before.object_m[0], before.predicates["placed"]) == (0, 0, False)
+    after = world.view()
+    assert (after.ee_m[0], after.object_m[0], after.predicates["placed"]) == (3, 3, True)
 
 
 def test_the_driver_s_own_horizon_counts_where_none_is_asked_for() -> None:
