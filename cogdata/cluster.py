@@ -11,7 +11,6 @@ import importlib.util
 import multiprocessing
 import os
 import pickle
-import signal
 import socket
 import time
 from collections import Counter, deque
@@ -22,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from cogdata.errors import CogError
+from cogdata.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
 MAX_RETRIES: Final = 2
 """How often a call whose worker died is made again."""
@@ -113,7 +113,8 @@ class Cluster:
         names = [what(call) for call in calls]
         plan = _Plan(self._address, self._workers, pickle.dumps((function, shared)), calls, names)
         process = context.Process(target=_drive, args=(other, plan), name="cog-ray")
-        process.start()
+        with ctrl_c_held_back():
+            process.start()
         other.close()
         patience = 0.0
         try:
@@ -174,7 +175,7 @@ def _reach(address: str) -> None:
 
 
 def _drive(pipe: Connection, plan: _Plan) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to handle
+    ignore_ctrl_c()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Protocol
 
 from cogdata.cluster import Cluster
 from cogdata.errors import CogError
+from cogdata.interrupts import ctrl_c_held_back, ignore_ctrl_c
 from cogdata.parts import Commit
 from cogdata.store import Store
 from collectors.collect import CollectRequest, EpisodeDone, collect_part
@@ -42,7 +44,7 @@ class Engine(Protocol):
 def _serve(connection: Connection, store: Store, asked: CollectRequest, environment: dict[str, str]) -> None:
     """Worker: ranges in, episodes and commits out, until the parent hangs up."""
     os.environ.update(environment)  # the server that forks has that of its first call
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    ignore_ctrl_c()
     signal.signal(signal.SIGTERM, lambda *_: exit_worker())
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -73,6 +75,10 @@ def _name(span: Range) -> str:
 def exit_worker() -> None:
     """Leave by exception, so that half-written files are removed on the way out."""
     raise SystemExit(0)
+
+
+class _StartError(CogError):
+    """A worker could not be started."""
 
 
 @dataclass
@@ -124,10 +130,12 @@ class LocalEngine:
         """
         todo, told = deque(ranges), False
         deaths: dict[Range, int] = {}
-        self._running = workers = [self._start(store, asked) for _ in range(min(self._workers, len(ranges)))]
+        workers: list[_Worker] = []
+        self._running = workers
         try:
-            for worker in workers:
-                self._give(worker, todo)
+            while len(workers) < min(self._workers, len(ranges)) and not self._stopping:
+                workers.append(self._start(store, asked))
+                self._give(workers[-1], todo)
             while any(worker.range for worker in workers):
                 if self._stopping and not told:
                     told = True
@@ -141,21 +149,31 @@ class LocalEngine:
                         if not isinstance(event, EpisodeDone):
                             self._give(worker, todo)
                     if worker.range and not worker.process.is_alive():
-                        self._bury(worker, deaths)
                         if not told:
+                            self._bury(worker, deaths)
                             fresh = self._start(store, asked)
                             todo.appendleft(worker.range)
                             worker.process, worker.connection = fresh.process, fresh.connection
                         self._give(worker, todo)
+        except _StartError:
+            if not self._stopping:  # whoever asked for the end may have ended what starts workers
+                raise
         finally:
             self._stop(workers)
 
     def _start(self, store: Store, asked: CollectRequest) -> _Worker:
+        with ctrl_c_held_back():
+            forkserver.ensure_running()
         parent, child = self._context.Pipe()
         process = self._context.Process(
             target=_serve, args=(child, store, asked, dict(os.environ)), daemon=True
         )
-        process.start()
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            raise _StartError(
+                f"no worker can be started ({error!r}): is memory short? try fewer --workers"
+            ) from None
         child.close()
         return _Worker(process, parent)
 

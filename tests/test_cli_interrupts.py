@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,3 +51,47 @@ def test_nothing_comes_after_a_collection_that_was_complete_when_the_end_was_ask
     assert collection.startswith("weak_grasp-")
     assert said.err.splitlines()[-1] == f"stopped: 1 of 1 episodes of {collection} are in the store"
     assert not (tmp_path / "store" / "mixtures").exists()
+
+
+def _begin(root: Path, *options: str) -> subprocess.Popen[str]:
+    """A command in a process group of its own, like one in a terminal."""
+    command = [sys.executable, cli.__file__, "collect", "--policy", "random", *options, "--root", str(root)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def _await(happened: Callable[[], object]) -> None:
+    for _ in range(3000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing happened within 30 s")
+
+
+def _members(group: int) -> int:
+    """How many processes a group has."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    count = 0
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            count += os.getpgid(pid) == group
+    return count
+
+
+def _ctrl_c(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
+@pytest.mark.parametrize(
+    "delay_s", [0.0, 0.4, *(pytest.param(0.1 * tenth, marks=pytest.mark.slow) for tenth in (1, 2, 7, 12))]
+)
+def test_while_workers_start_it_is_one_line_and_no_traceback(tmp_path: Path, delay_s: float) -> None:
+    process = _begin(tmp_path, "--episodes", "1000", "--workers", "2", *TINY)
+    _await(lambda: _members(process.pid) >= 3)  # the command, a tracker of Python's, the server that forks
+    time.sleep(delay_s)
+    _ctrl_c(process)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == cli.INTERRUPTED
+    stopping, said = (line for line in err.splitlines() if line)
+    assert stopping == "stopping: what is done is committed; Ctrl-C again stops at once"
+    assert " of 1000 episodes of random-" in said

@@ -1,0 +1,31 @@
+"""Ctrl-C reaches every process of a terminal; only the command itself is to answer it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import Final
+
+_CTRL_C: Final = (signal.SIGINT,)
+
+
+@contextmanager
+def ctrl_c_held_back() -> Iterator[None]:
+    """Start processes in this block: they inherit that Ctrl-C waits until :func:`ignore_ctrl_c`.
+
+    Otherwise it ends them with a traceback while they are still importing.
+    """
+    resource_tracker.ensure_running()  # it lets signals through when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _CTRL_C)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_ctrl_c() -> None:
+    """Leave Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
