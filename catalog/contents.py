@@ -142,7 +142,8 @@ class _Rows:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> _Rows:
-        return cls(*(batch.column(name).to_numpy() for name in cls.__dataclass_fields__))
+        """Copy the columns: a view of one keeps the whole batch."""
+        return cls(*(batch.column(name).to_numpy().copy() for name in cls.__dataclass_fields__))
 
     @classmethod
     def joined(cls, rows: list[_Rows]) -> _Rows:
