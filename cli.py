@@ -145,8 +145,9 @@ def collect_command(
     root: Root = None,
 ) -> None:
     """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
+    from collectors.checks import check_env
     from collectors.collect import plan, request
-    from collectors.drivers import check_env, is_driver
+    from collectors.drivers import is_driver
 
     wanted = _wanted(policy, env, episodes, recipe, scale)
     asked = [
@@ -955,7 +956,8 @@ def _evaluate(
 
     from cogdata.intervals import wilson
     from cogdata.pictures import animated_webp, enlarge
-    from collectors.drivers import check_env, is_driver, open_env
+    from collectors.checks import check_env
+    from collectors.drivers import is_driver, open_env
     from trainers.evaluate import WORLDS, World, evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)

@@ -15,8 +15,8 @@ Such a class is a `gymnasium.Env` made by ``Class(image_size=64)``, with these a
                     see the arm and the predicates, and no landmark
 =================== ================================================================================
 
-Whether a class keeps to this is checked once, when a command starts; `Driven` then makes it look like an
-environment of ours.
+`Driven` makes it look like an environment of ours, checks what it shows, and says what it raises in one line;
+`collectors.checks` asks for all of it once, when a command starts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import hashlib
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
@@ -39,13 +39,11 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
 from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
-from collectors.policies import POLICIES
-from collectors.policies.needs import needs
 from collectors.policies.view import Point, SceneView
 from collectors.robots.kinematics import matrix_from_quat
 from collectors.robots.widowx import turned_from_down
 
-_GUIDE: Final = "see docs/real_robot.md"
+GUIDE: Final = "see docs/real_robot.md"
 
 
 def is_driver(env: str) -> bool:
@@ -126,9 +124,13 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
 
         Returns:
             The first observation, and info as of `step`.
+
+        Raises:
+            CogError: The driver fails, or shows what it did not announce.
         """
         self._time = 0
-        obs, info = self.driver.reset(seed=seed, options=options)
+        with self._asking(f"reset(seed={seed})"):
+            obs, info = self.driver.reset(seed=seed, options=options)
         return self._see(obs, info)
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -137,35 +139,84 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         Returns:
             Observation; reward, 1 if the task's predicate holds, else 0; terminated; truncated, at the
             horizon or when the driver says so; info with `predicates` and `success`.
+
+        Raises:
+            CogError: The driver fails, or shows what it did not announce.
         """
-        obs, _, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
+        with self._asking("step"):
+            obs, _, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
         self._time += 1
         seen, judged = self._see(obs, info)
         return (
             seen,
             float(judged["success"]),
             bool(terminated),
-            truncated or self._time >= self.horizon,
+            bool(truncated) or self._time >= self.horizon,
             judged,
         )
 
     def view(self) -> SceneView:
-        """What a scripted policy sees of the present moment."""
-        if callable(getattr(self.driver, "view", None)):
-            view: SceneView = self.driver.view()
-            return view
-        return view_of(self._robot, {}, self._judged)
+        """What a scripted policy sees of the present moment.
+
+        Raises:
+            CogError: The driver fails, or gives something else.
+        """
+        if not callable(getattr(self.driver, "view", None)):
+            return view_of(self._robot, {}, self._judged)
+        with self._asking("view()"):
+            view = self.driver.view()
+        if not isinstance(view, SceneView):
+            raise CogError(f"{self.env_id}.view() gives {type(view).__name__}, must be a SceneView: {GUIDE}")
+        return view
+
+    def let_go(self) -> None:
+        """Close the driver.
+
+        Raises:
+            CogError: The driver fails to.
+        """
+        with self._asking("close()"):
+            self.driver.close()
 
     def close(self) -> None:
-        """Close the driver."""
-        self.driver.close()
+        """Close the driver; one that fails to is a line on stderr, because what it did before is done."""
+        try:
+            self.let_go()
+        except CogError as error:
+            sys.stderr.write(f"warning: {error}\n")
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Make one line of whatever the driver raises."""
+        try:
+            yield
+        except Exception as error:
+            raise CogError(f"{self.env_id} fails to {what}: {error!r}") from error
 
     def _see(self, obs: dict[str, Any], info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        self._check(obs, info)
         seen = {"scene": np.zeros(0, np.float32)} | obs
         self._robot = np.array(obs["robot"])
         self._judged = {name: bool(info["predicates"][name]) for name in self.predicates}
         judged = {"predicates": self._judged, "success": self._judged[self.task_predicate]}
         return {part: np.array(seen[part]) for part in self._shown}, judged
+
+    def _check(self, obs: object, info: object) -> None:
+        """Hold what the driver shows against what it announced."""
+        for part, space in self.driver.observation_space.spaces.items():
+            value = obs.get(part) if isinstance(obs, dict) else None
+            if not isinstance(value, np.ndarray) or value.shape != space.shape or value.dtype != space.dtype:
+                found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+                raise CogError(
+                    f"{self.env_id} shows {part} as {found}, its observation_space says {space.dtype} "
+                    f"{space.shape}"
+                )
+        judged = info.get("predicates") if isinstance(info, dict) else None
+        if not isinstance(judged, dict) or set(self.predicates) - judged.keys():
+            raise CogError(
+                f"{self.env_id} gives info['predicates'] = {judged!r}, must judge "
+                f"{', '.join(self.predicates)}"
+            )
 
 
 def open_env(
@@ -189,7 +240,12 @@ def open_env(
         driver = kind(image_size=image_size)
     except Exception as error:
         raise CogError(f"{env} cannot be made by Class(image_size={image_size}): {error!r}") from None
-    _check_spaces(env, driver, image_size)
+    try:
+        _check_spaces(env, driver, image_size)
+    except CogError:
+        with suppress(Exception):
+            driver.close()
+        raise
     return Driven(env, driver, observations=observations, horizon=horizon)
 
 
@@ -231,7 +287,7 @@ def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
         raise unknown(f"class in {getattr(found, '__file__', module)}", name, kinds)
     kind = getattr(found, name)
     if not (isinstance(kind, type) and issubclass(kind, gymnasium.Env)):
-        raise CogError(f"{env} is not a class derived from gymnasium.Env: {_GUIDE}")
+        raise CogError(f"{env} is not a class derived from gymnasium.Env: {GUIDE}")
     return kind
 
 
@@ -239,11 +295,13 @@ def _check_spaces(env: str, driver: object, image_size: int) -> None:
     """Hold a driver against the table at the top of this file."""
     space = getattr(driver, "action_space", None)
     if not isinstance(space, Box) or space.shape != (ACTION_DIM,) or not _spans(space):
-        raise CogError(f"{env} takes actions in {space}, must be Box(-1, 1, (8,), float32): {_GUIDE}")
+        raise CogError(f"{env} takes actions in {space}, must be Box(-1, 1, (8,), float32): {GUIDE}")
     shown = getattr(driver, "observation_space", None)
     if not isinstance(shown, Dict):
-        raise CogError(f"{env} shows {shown}, must be a Dict of image and robot: {_GUIDE}")
-    fields = tuple(getattr(driver, "scene_fields", ()))
+        raise CogError(f"{env} shows {shown}, must be a Dict of image and robot: {GUIDE}")
+    fields = getattr(driver, "scene_fields", ())
+    if not _are_names(fields):
+        raise CogError(f"{env} has scene_fields {fields!r}, must be names, ('object_x_m', …), or left out")
     needed: dict[str, tuple[tuple[int, ...], type]] = {
         "image": ((image_size, image_size, 3), np.uint8),
         "robot": ((ROBOT_DIM,), np.float32),
@@ -254,10 +312,12 @@ def _check_spaces(env: str, driver: object, image_size: int) -> None:
         found = shown.spaces.get(part)
         if not isinstance(found, Box) or found.shape != shape or found.dtype != np.dtype(dtype):
             hint = " (--image-size says how large)" if part == "image" else ""
-            raise CogError(
-                f"{env} shows {part} as {found}, must be {np.dtype(dtype)} {shape}{hint}: {_GUIDE}"
-            )
+            raise CogError(f"{env} shows {part} as {found}, must be {np.dtype(dtype)} {shape}{hint}: {GUIDE}")
     _check_names(env, driver)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
 
 
 def _spans(space: Box) -> bool:
@@ -266,74 +326,10 @@ def _spans(space: Box) -> bool:
 
 def _check_names(env: str, driver: object) -> None:
     predicates = getattr(driver, "predicates", None)
-    if not isinstance(predicates, tuple | list) or not predicates or set(predicates) - set(PREDICATES):
+    if not predicates or not _are_names(predicates) or set(predicates) - set(PREDICATES):
         raise CogError(f"{env} has predicates {predicates!r}, must be names among {', '.join(PREDICATES)}")
     task, horizon = getattr(driver, "task_predicate", None), getattr(driver, "horizon", None)
     if task not in predicates:
         raise CogError(f"{env} has task_predicate {task!r}, must be one of its predicates {predicates!r}")
     if not isinstance(horizon, int) or horizon < 1:
         raise CogError(f"{env} has horizon {horizon!r}, must be a whole number of at least 1")
-
-
-def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
-    """Make an environment of others, reset it once, and say in one line what it lacks.
-
-    Args:
-        env: A key of `ENVS`, or ``module:Class``.
-        image_size: Height and width of the observed picture in pixels.
-        policy: The script that is to act in it; None: a learner.
-
-    Raises:
-        CogError: It does not offer what this module's table says, or not what the script needs.
-    """
-    check_name(env)
-    if not is_driver(env):
-        return
-    world = open_env(env, image_size=image_size)
-    assert isinstance(world, Driven)
-    try:
-        _check_first(world)
-        if policy is not None:
-            _check_policy(world, policy)
-    finally:
-        world.close()
-
-
-def _check_first(world: Driven) -> None:
-    """Hold a first observation against what the spaces promise."""
-    env, driver = world.env_id, world.driver
-    try:
-        obs, info = driver.reset(seed=0, options=None)
-    except Exception as error:
-        raise CogError(f"{env} fails to reset(seed=0): {error!r}") from None
-    for part, space in driver.observation_space.spaces.items():
-        value = obs.get(part) if isinstance(obs, dict) else None
-        if not isinstance(value, np.ndarray) or value.shape != space.shape or value.dtype != space.dtype:
-            found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-            raise CogError(
-                f"{env} shows {part} as {found}, its observation_space says {space.dtype} {space.shape}"
-            )
-    judged = info.get("predicates") if isinstance(info, dict) else None
-    if not isinstance(judged, dict) or set(world.predicates) - judged.keys():
-        raise CogError(
-            f"{env} gives info['predicates'] = {judged!r}, must judge {', '.join(world.predicates)}"
-        )
-
-
-def _check_policy(world: Driven, policy: str) -> None:
-    """Hold a script's wishes against a driver's view."""
-    env, spec, wanted = world.env_id, POLICIES[policy], needs(policy)
-    goal = spec.goal(world.predicates)
-    world.reset(seed=0)
-    view = world.view()
-    if not isinstance(view, SceneView):
-        raise CogError(f"{env}.view() gives {type(view).__name__}, must be a SceneView: {_GUIDE}")
-    for kind, needed, offered in (
-        ("landmark", wanted.landmarks, view.landmarks),
-        ("predicate", wanted.predicates | {goal}, view.predicates),
-    ):
-        if lacking := sorted(needed - offered.keys()):
-            raise CogError(
-                f"policy {policy} asks for {kind} {', '.join(lacking)}, {env}.view() has "
-                f"{', '.join(sorted(offered)) or 'none'}: {_GUIDE}"
-            )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -16,12 +17,14 @@ from gymnasium.spaces import Box, Dict
 from cogdata.errors import CogError
 from cogdata.parts import read_collection
 from cogdata.store import Store
+from collectors.checks import check_env
 from collectors.collect import collect_episode, plan, prepare, request
-from collectors.drivers import check_env, open_env, view_of
+from collectors.drivers import open_env, view_of
 from collectors.engines import LocalEngine
 from collectors.policies import POLICIES
 from collectors.policies.needs import needs
 from collectors.policies.view import SceneView
+from trainers.worlds import Worlds
 
 HERE = __name__
 GUIDE = Path(__file__).parents[2] / "docs" / "real_robot.md"
@@ -171,6 +174,54 @@ class OtherView(Good):
         return {}
 
 
+class Blind(Good):
+    def view(self) -> SceneView:
+        raise KeyError("no block in sight")
+
+
+class NoneScene(Good):
+    scene_fields = None
+
+
+class Clinging(Good):
+    def close(self) -> None:
+        raise OSError("gripper is stuck")
+
+
+class Stalling(Good):
+    """A motor that is out of reach at the second action; such errors also mean that a worker's pipe broke."""
+
+    def step(self, action: Any) -> Any:
+        if self.time == 1:
+            raise ConnectionResetError("motor 3 hung up")
+        return super().step(action)
+
+
+class Drifting(Good):
+    """Announces float32, and shows it at first."""
+
+    def observe(self) -> Any:
+        obs, info = super().observe()
+        return obs | {"robot": obs["robot"].astype(np.float64 if self.time == 2 else np.float32)}, info
+
+
+class Counted(Good):
+    """Remembers what was done to all of its kind."""
+
+    done: ClassVar[list[str]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.done.append("reset")
+        return super().reset(seed=seed)
+
+    def close(self) -> None:
+        self.done.append("close")
+
+
+class CountedAndRefused(Counted):
+    action_space = Box(-2, 2, (8,), np.float32)
+
+
 class Unsighted(Good):
     view = None  # type: ignore[assignment]
 
@@ -197,12 +248,62 @@ class Unsighted(Good):
         (f"{HERE}:Silent", r"gives info\['predicates'\] = \{'grasped': False\}, must judge grasped, placed"),
         (f"{HERE}:Homeless", r"^policy grasp asks for landmark tray, \S+:Homeless\.view\(\) has object: see"),
         (f"{HERE}:OtherView", r"view\(\) gives dict, must be a SceneView"),
+        (f"{HERE}:Blind", r"^\S+:Blind fails to view\(\): KeyError\('no block in sight'\)$"),
+        (f"{HERE}:NoneScene", "has scene_fields None, must be names"),
+        (f"{HERE}:Clinging", r"^\S+:Clinging fails to close\(\): OSError\('gripper is stuck'\)$"),
         ("cog/Pick", "^unknown environment 'cog/Pick': did you mean 'cog/PickTray-v0'"),
     ],
 )
 def test_what_a_driver_lacks_is_said_in_one_line(name: str, said: str) -> None:
     with pytest.raises(CogError, match=said) as caught:
         check_env(name, image_size=48, policy="grasp")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_driver_is_reset_once_and_closed_whether_it_passes_or_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Counted.done.clear()
+    check_env(f"{HERE}:Counted", image_size=48, policy="grasp")
+    assert Counted.done == ["reset", "close"]
+    with pytest.raises(CogError, match="takes actions in"):
+        check_env(f"{HERE}:CountedAndRefused", image_size=48)
+    assert Counted.done == ["reset", "close", "close"]
+    with pytest.raises(CogError, match="is judged by drawer_open"):  # before it moves
+        check_env(f"{HERE}:Counted", image_size=48, policy="drawer_open")
+    assert Counted.done == ["reset", "close", "close", "close"]
+    open_env(f"{HERE}:Clinging", image_size=16).close()
+    assert capsys.readouterr().err == (
+        f"warning: {HERE}:Clinging fails to close(): OSError('gripper is stuck')\n"
+    )
+
+
+FAULTS = [
+    ("Stalling", "fails to step: ConnectionResetError('motor 3 hung up')"),
+    ("Drifting", "shows robot as float64 (10,), its observation_space says float32 (10,)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "said"), FAULTS)
+def test_a_driver_that_fails_while_collecting_is_one_line(kind: str, said: str, tmp_path: Path) -> None:
+    store, asked = Store(str(tmp_path)), request("random", env=f"{HERE}:{kind}", image_size=16, horizon=4)
+    prepare(store, asked, "test")
+    with pytest.raises(CogError) as caught:
+        list(LocalEngine(1)(store, asked, plan(store, asked, 2).ranges))
+    assert str(caught.value) == f"{HERE}:{kind} {said}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("kind", "said"), FAULTS)
+def test_a_driver_that_fails_while_judged_is_one_line(kind: str, said: str, workers: int) -> None:
+    world = functools.partial(open_env, f"{HERE}:{kind}", image_size=16)
+    still = np.zeros(8, np.float32)
+    with Worlds(world, 2, workers) as worlds:
+        worlds.reset([0, 1])
+        worlds.step({0: still, 1: still})
+        with pytest.raises(CogError) as caught:
+            worlds.step({0: still, 1: still})
+    assert str(caught.value).endswith(f"{HERE}:{kind} {said}")
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,49 @@
+"""Whether an environment offers what is asked of it: found out once, when a command starts."""
+
+from __future__ import annotations
+
+from cogdata.errors import CogError
+from collectors.drivers import GUIDE, Driven, check_name, is_driver, open_env
+from collectors.policies import POLICIES
+from collectors.policies.needs import needs
+
+
+def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
+    """Make an environment of others, reset it once, close it, and say in one line what it lacks.
+
+    Args:
+        env: A key of `ENVS`, or ``module:Class``.
+        image_size: Height and width of the observed picture in pixels.
+        policy: The script that is to act in it; None: a learner.
+
+    Raises:
+        CogError: It does not offer what the table in `collectors.drivers` says, or not what the script needs.
+    """
+    check_name(env)
+    if not is_driver(env):
+        return
+    world = open_env(env, image_size=image_size)
+    assert isinstance(world, Driven)
+    try:
+        goal = None if policy is None else POLICIES[policy].goal(world.predicates)
+        world.reset(seed=0)
+        if policy is not None and goal is not None:
+            _check_script(world, policy, goal)
+    except BaseException:  # Ctrl-C too: a robot is let go of
+        world.close()
+        raise
+    world.let_go()
+
+
+def _check_script(world: Driven, policy: str, goal: str) -> None:
+    """Hold a script's wishes against a view."""
+    wanted, view = needs(policy), world.view()
+    for kind, needed, offered in (
+        ("landmark", wanted.landmarks, view.landmarks),
+        ("predicate", wanted.predicates | {goal}, view.predicates),
+    ):
+        if lacking := sorted(needed - offered.keys()):
+            raise CogError(
+                f"policy {policy} asks for {kind} {', '.join(lacking)}, {world.env_id}.view() has "
+                f"{', '.join(sorted(offered)) or 'none'}: {GUIDE}"
+            )
