@@ -271,11 +271,11 @@ def fingerprint(env: str) -> dict[str, str]:
 
 
 def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
-    """Find the class, in the current directory too, as `python -m` would."""
+    """Find the class, first in the current directory, as `python -m` would."""
     module, _, name = env.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    if here not in sys.path[:1]:
+        sys.path.insert(0, here)
     try:
         found = importlib.import_module(module)
     except Exception as error:

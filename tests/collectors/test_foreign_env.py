@@ -307,6 +307,17 @@ def test_a_driver_that_fails_while_judged_is_one_line(kind: str, said: str, work
     assert "\n" not in str(caught.value)
 
 
+def test_the_current_directory_is_searched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, horizon in (("installed", 7), ("here", 9)):
+        text = f"from {HERE} import Good\nclass Arm(Good):\n    horizon = {horizon}\n"
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "arm_in_two_folders.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "installed"), *sys.path])
+    monkeypatch.chdir(tmp_path / "here")
+    assert open_env("arm_in_two_folders:Arm", image_size=16).horizon == 9
+    del sys.modules["arm_in_two_folders"]
+
+
 def test_a_script_for_another_scene_is_refused() -> None:
     with pytest.raises(CogError, match="^policy drawer_open is judged by drawer_open, this environment has"):
         check_env(f"{HERE}:Good", image_size=48, policy="drawer_open")
