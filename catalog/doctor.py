@@ -123,7 +123,7 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
         if on_progress:
             on_progress(number, len(found))
     collections = {collection for collection, _ in found}
-    problems += _verify_collections(store, collections)
+    problems += [*_verify_collections(store, collections), *_verify_names(store)]
     overlaps = list(_verify_overlaps(store, collections))
     others = [*_verify_mixtures(store, episodes), *_verify_runs(store)]
     damaged = {problem.where for problem in problems + others}
@@ -239,6 +239,16 @@ def _verify_collections(store: Store, with_parts: set[str]) -> Iterator[Problem]
             missing = not store.exists(f"collections/{name}/collection.json")
             said = "is missing: run the same `cog collect` again" if missing else _said(error)
             yield Problem(f"collections/{name}/collection.json", said)
+
+
+def _verify_names(store: Store) -> Iterator[Problem]:
+    for collection in store.list_folders("collections"):
+        for folder in store.list_folders_with(f"collections/{collection}", parts.COMMIT):
+            if not parts.is_part_name(folder):
+                what = (
+                    "is not the name of a part, so nothing reads it: move it out of the store, or remove it"
+                )
+                yield Problem(f"collections/{collection}/{folder}", what)
 
 
 def _verify_overlaps(store: Store, collections: set[str]) -> Iterator[Problem]:

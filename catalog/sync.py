@@ -37,6 +37,7 @@ from catalog.db import (
 from catalog.guard import plain
 from catalog.loaders import LOADERS, insert
 from cogdata.errors import CogError
+from cogdata.parts import is_part_name
 from cogdata.store import Store, write_failed
 
 PATTERNS: Final = {
@@ -47,7 +48,8 @@ PATTERNS: Final = {
     "state": "runs/*/state.json",
     "evaluation": "runs/*/evaluations/*.parquet",
 }
-"""Kind of file → where it lies. A part without its COMMIT.json does not exist."""
+"""Kind of file → where it lies. A part without its COMMIT.json does not exist, nor one of another name than
+:func:`cogdata.parts.is_part_name` knows."""
 
 TABLES: Final = {
     "collection": ("collections",),
@@ -96,7 +98,12 @@ def scan(store: Store) -> _Listing:
     Returns:
         Path within the store → (kind, fingerprint); the fingerprint changes when the file is written again.
     """
-    return _scan_local(Path(store.url)) if store.is_local else _scan_remote(store)
+    listing = _scan_local(Path(store.url)) if store.is_local else _scan_remote(store)
+    return {path: entry for path, entry in listing.items() if _is_meant(path, entry[0])}
+
+
+def _is_meant(path: str, kind: str) -> bool:
+    return kind != "part" or is_part_name(path.split("/", 3)[2])
 
 
 def _scan_local(root: Path) -> _Listing:

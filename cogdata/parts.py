@@ -35,7 +35,7 @@ STEPS: Final = "steps.parquet"
 EPISODES: Final = "episodes.parquet"
 COMMIT: Final = "COMMIT.json"
 
-_PART_NAME: Final = re.compile(r"part-(?P<number>\d{5,})(-(?P<first>\d\d)-(?P<last>\d\d))?")
+_PART_NAME: Final = re.compile(r"part-(?P<number>[0-9]{5,})(-(?P<first>[0-9][0-9])-(?P<last>[0-9][0-9]))?")
 
 PART_EPISODES: Final = pa.schema(
     [
@@ -170,6 +170,11 @@ def part_range(name: str) -> tuple[int, int]:
     if match["first"] is None:
         return first, first + PART_SIZE
     return first + int(match["first"]), first + int(match["last"]) + 1
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a folder is a part by its name. No other is read, whatever it holds."""
+    return _PART_NAME.fullmatch(name) is not None
 
 
 def part_folder(collection: str, part: str) -> str:
@@ -349,7 +354,7 @@ def list_collections(store: Store) -> list[str]:
 def list_parts(store: Store, collection: str) -> list[str]:
     """Return the names of a collection's committed parts, sorted."""
     folders = store.list_folders_with(f"collections/{collection}", COMMIT)
-    return [name for name in folders if _PART_NAME.fullmatch(name)]
+    return [name for name in folders if is_part_name(name)]
 
 
 def read_commit(store: Store, collection: str, part: str) -> Commit:

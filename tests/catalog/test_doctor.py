@@ -201,6 +201,11 @@ DAMAGES: list[tuple[str, Callable[[Store], object], list[str]]] = [
         ["mixtures/mix/v1: "],
     ),
     (
+        "a copy of a part under another name",
+        lambda store: shutil.copytree(store.path(GRASPS), store.path(f"{GRASPS}.bak")),
+        [f"{GRASPS}.bak: is not the name of a part, so nothing reads it: move it out of the store, or remove it"],
+    ),
+    (
         "a removed collection",
         lambda store: store.remove("collections/placements"),
         ["mixtures/mix/v1: 9 of its episodes are gone, for example placements/0000000: collect them again"],

@@ -84,6 +84,15 @@ def test_a_part_without_its_commit_does_not_exist(tray: Store) -> None:
     assert episode_count(tray) == 24
 
 
+def test_a_backup_beside_a_part_adds_no_rows(tray: Store) -> None:
+    (part,) = parts.list_parts(tray, "grasps")
+    folder = tray.path(f"collections/grasps/{part}")
+    shutil.copytree(folder, f"{folder}.bak")
+    assert parts.list_parts(tray, "grasps") == [part]
+    counts = "select (select count(*) from episodes) as episodes, (select count(*) from steps) as steps"
+    assert run_query(tray, counts).table.to_pylist() == [{"episodes": 21, "steps": 105}]  # 21 x (4 + 1)
+
+
 def test_removed_files_take_their_rows_with_them(tray: Store) -> None:
     sync.sync(tray)
     shutil.rmtree(Path(tray.url) / "collections" / "placements")

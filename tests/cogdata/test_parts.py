@@ -17,6 +17,7 @@ from cogdata.parts import (
     FRAMES,
     PART_SIZE,
     PartWriter,
+    is_part_name,
     list_parts,
     part_name,
     part_range,
@@ -144,7 +145,15 @@ def test_part_names_say_the_range() -> None:
     assert part_name(PART_SIZE + 3, PART_SIZE + 10) == "part-00001-03-09"
     for span in ((0, PART_SIZE), (7 * PART_SIZE, 8 * PART_SIZE), (PART_SIZE + 3, PART_SIZE + 10), (200, 201)):
         assert part_range(part_name(*span)) == span
-    for other in ("part-1", "part-00001-", "part-00001-03", "x-part-00001"):
+    for other in (
+        "part-1",
+        "part-00001-",
+        "part-00001-03",
+        "x-part-00001",
+        "part-00001.bak",
+        "part-0000\u0661",
+    ):
+        assert not is_part_name(other)
         with pytest.raises(ValueError, match="is not the name of a part"):
             part_range(other)
     with pytest.raises(ValueError, match="does not lie within one part"):
