@@ -129,7 +129,9 @@ def collect_command(
     noise: Annotated[float, typer.Option(help="Standard deviation of the action noise.")] = 0.2,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
     image_size: Annotated[int, typer.Option(help="px, square.")] = 48,
-    horizon: Annotated[int | None, typer.Option(help="Actions per episode; else the policy's own.")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Actions per episode; else the policy's, or yours if they are fewer.")
+    ] = None,
     localize: Annotated[
         str, typer.Option(help="Who says where movable things are: simulator or camera.")
     ] = "simulator",

@@ -37,7 +37,15 @@ from cogdata.parts import (
 from cogdata.rng import derive_seed, generator
 from cogdata.rollout import rollout
 from cogdata.store import Store
-from collectors.drivers import Driven, check_name, close_at_exit, fingerprint, is_driver, open_env
+from collectors.drivers import (
+    Driven,
+    check_name,
+    close_at_exit,
+    fingerprint,
+    is_driver,
+    open_env,
+    own_horizon,
+)
 from collectors.envs import CogEnv
 from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
 from collectors.policies import POLICIES, SceneView, make_policy
@@ -118,7 +126,7 @@ def request(
         noise: Standard deviation of the action noise.
         root_seed: Root of every random stream.
         image_size: px, square.
-        horizon: Actions per episode; None: the policy's own.
+        horizon: Actions per episode; None: the policy's own, or a driver's if they are fewer.
         localize: Key of ``LOCALIZERS``.
 
     Raises:
@@ -127,15 +135,10 @@ def request(
     if policy not in POLICIES:
         raise unknown("policy", policy, POLICIES)
     spec = POLICIES[policy]
-    return CollectRequest(
-        policy,
-        env or spec.default_env,
-        float(noise),
-        root_seed,
-        image_size,
-        spec.horizon if horizon is None else horizon,
-        localize,
-    )
+    where = env or spec.default_env
+    if horizon is None:
+        horizon = min(spec.horizon, own_horizon(where)) if is_driver(where) else spec.horizon
+    return CollectRequest(policy, where, float(noise), root_seed, image_size, horizon, localize)
 
 
 @dataclass(frozen=True)

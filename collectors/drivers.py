@@ -10,7 +10,8 @@ Such a class is a `gymnasium.Env` made by ``Class(image_size=64)``, with these a
 ``predicates``      Names, from `cogdata.schema.PREDICATES`, of what ``info["predicates"]`` of reset and
                     step maps to booleans
 ``task_predicate``  The one of them that the task is about
-``horizon``         Actions of an episode, unless a command says otherwise
+``horizon``         Actions of an episode, written in the class: of collected ones, if the policy's are not
+                    fewer; ``--horizon`` overrides both
 ``view()``          What scripted policies see of the present moment, made by `view_of`; without it they
                     see the arm and the predicates, and no landmark
 =================== ================================================================================
@@ -249,6 +250,21 @@ def open_env(
     return Driven(env, driver, observations=observations, horizon=horizon)
 
 
+def own_horizon(env: str) -> int:
+    """Say how many actions an episode of a driver has, without making one.
+
+    Args:
+        env: ``module:Class``.
+
+    Raises:
+        CogError: No such class, or it does not say.
+    """
+    horizon = getattr(_load(env), "horizon", None)
+    if not isinstance(horizon, int) or horizon < 1:
+        raise CogError(f"{env} has horizon {horizon!r}, must be a whole number of at least 1 in the class")
+    return horizon
+
+
 def close_at_exit(world: Driven) -> None:
     """Close a driver when this process ends, undisturbed by a parent that is in a hurry."""
 
@@ -328,8 +344,8 @@ def _check_names(env: str, driver: object) -> None:
     predicates = getattr(driver, "predicates", None)
     if not predicates or not _are_names(predicates) or set(predicates) - set(PREDICATES):
         raise CogError(f"{env} has predicates {predicates!r}, must be names among {', '.join(PREDICATES)}")
-    task, horizon = getattr(driver, "task_predicate", None), getattr(driver, "horizon", None)
+    task, horizon = getattr(driver, "task_predicate", None), own_horizon(env)
     if task not in predicates:
         raise CogError(f"{env} has task_predicate {task!r}, must be one of its predicates {predicates!r}")
-    if not isinstance(horizon, int) or horizon < 1:
-        raise CogError(f"{env} has horizon {horizon!r}, must be a whole number of at least 1")
+    if (made := getattr(driver, "horizon", None)) != horizon:
+        raise CogError(f"{env} has horizon {horizon}, and {made!r} once made: write the latter in the class")

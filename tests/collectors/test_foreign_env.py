@@ -148,6 +148,12 @@ class Endless(Good):
     horizon = None
 
 
+class Undecided(Good):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.horizon = 7
+
+
 class Unplugged(Good):
     def reset(self, **_: object) -> Any:
         raise OSError("no such device: /dev/ttyUSB0")
@@ -242,7 +248,8 @@ class Unsighted(Good):
         (f"{HERE}:NamelessScene", r"shows scene as .*, must be float32 \(0,\)"),
         (f"{HERE}:UnknownPredicate", r"has predicates \('grasped', 'flying'\), must be names among grasped,"),
         (f"{HERE}:OtherTask", "has task_predicate 'drawer_open', must be one of its predicates"),
-        (f"{HERE}:Endless", "has horizon None, must be a whole number of at least 1"),
+        (f"{HERE}:Endless", "has horizon None, must be a whole number of at least 1 in the class"),
+        (f"{HERE}:Undecided", "has horizon 5, and 7 once made: write the latter in the class"),
         (f"{HERE}:Unplugged", r"fails to reset\(seed=0\): OSError\('no such device: /dev/ttyUSB0'\)"),
         (f"{HERE}:Doubles", r"shows robot as float64 \(10,\), its observation_space says float32 \(10,\)"),
         (f"{HERE}:Silent", r"gives info\['predicates'\] = \{'grasped': False\}, must judge grasped, placed"),
@@ -367,6 +374,22 @@ def test_the_driver_s_own_horizon_counts_where_none_is_asked_for() -> None:
     assert [world.step(np.zeros(8, np.float32))[3] for _ in range(5)] == [False] * 4 + [True]
 
 
+def test_an_episode_has_the_fewer_of_policy_s_and_driver_s_actions() -> None:
+    # random and pick_place have 30 and 40 actions of their own, Good 5 and Unhurried 35
+    found = [
+        request(policy, env=f"{HERE}:{kind}", horizon=asked).horizon
+        for policy in ("random", "pick_place")
+        for kind, asked in (("Good", None), ("Unhurried", None), ("Good", 50))
+    ]
+    assert found == [5, 30, 50, 5, 35, 50]
+    given, own = (request("random", env=f"{HERE}:Good", horizon=horizon) for horizon in (5, None))
+    assert given.collection == own.collection
+    assert collect_episode(own, 0).steps == 5
+    with pytest.raises(CogError, match="has horizon None, must be"):
+        request("random", env=f"{HERE}:Endless")
+    assert request("random", env="nolab.arm:Arm", horizon=5).horizon == 5  # nothing to look up
+
+
 def test_a_script_without_landmarks_needs_no_view() -> None:
     view = open_env(f"{HERE}:Good", image_size=16).view()
     assert view.object_m == pytest.approx([0.6, 0.2, -0.35])
@@ -394,6 +417,8 @@ def test_what_scripts_ask_for_is_found_in_their_phases() -> None:
 
 class Unhurried(Good):
     """Writes into the file that $CLOSED names, and is told to end meanwhile."""
+
+    horizon = 35
 
     def close(self) -> None:
         for word in ("let ", "go"):
