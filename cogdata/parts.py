@@ -2,8 +2,8 @@
 
 ``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode:
 ``<episode_id>.frames.zst``, ``<episode_id>.steps.arrow.zst``), ``steps.parquet``, ``episodes.parquet`` and,
-written last, ``COMMIT.json``. Without it the folder does not exist for any reader. The same range of the
-same collection has the same name and the same bytes, so two writers cannot harm each other.
+written last, ``COMMIT.json``. Without it the folder does not exist for any reader; it is created, never
+overwritten. The same range has the same name and the same bytes, so two writers cannot harm each other.
 """
 
 from __future__ import annotations
@@ -261,28 +261,37 @@ class PartWriter:
             The commit; the one that is there, if another writer was first.
 
         Raises:
-            CogError: A write failed; the part does not exist then.
+            CogError: A write failed, and the part does not exist; or another writer committed other bytes.
         """
         start, stop = self._range
         held = start + len(self._rows)
         if held != stop and not (short and self._rows):
             raise ValueError(f"part [{start}, {stop}) holds {len(self._rows)} episodes")
-        for part in (part_name(start, stop), part_name(start, held)):  # what is committed never changes
-            if self._store.exists(f"{part_folder(self._collection, part)}/{COMMIT}"):
-                return read_commit(self._store, self._collection, part)
-        return self._write(part_name(start, held))
-
-    def _write(self, part: str) -> Commit:
+        part = part_name(start, held)
+        commit, files = self._encode(part)
+        for there in (part_name(start, stop), part):  # what is committed never changes
+            if self._store.exists(f"{part_folder(self._collection, there)}/{COMMIT}"):
+                return read_commit(self._store, self._collection, there)
         folder = part_folder(self._collection, part)
+        for name, data in files.items():
+            self._store.write_bytes(f"{folder}/{name}", data)
+        text = json.dumps(asdict(commit), indent=1, sort_keys=True)
+        if self._store.create_text(f"{folder}/{COMMIT}", text):
+            return commit
+        theirs = read_commit(self._store, self._collection, part)
+        if theirs.files != commit.files:
+            where = self._store.path(folder)
+            raise CogError(f"{where}: another writer committed other bytes meanwhile: run `cog data verify`")
+        return theirs
+
+    def _encode(self, part: str) -> tuple[Commit, dict[str, bytes]]:
         start, stop = part_range(part)
         self._tar.close()
         shard = self._buffer.getvalue()
         self._locate(shard)
-        own = {"part": part, "shard": f"{folder}/{FRAMES}"}
+        own = {"part": part, "shard": f"{part_folder(self._collection, part)}/{FRAMES}"}
         episodes = pa.Table.from_pylist([row | own for row in self._rows], schema=PART_EPISODES)
         files = {FRAMES: shard, STEPS: self._steps_parquet(), EPISODES: _parquet(episodes)}
-        for name, data in files.items():
-            self._store.write_bytes(f"{folder}/{name}", data)
         steps = sum(row["steps"] for row in self._rows)
         commit = Commit(
             collection=self._collection,
@@ -293,16 +302,12 @@ class PartWriter:
             steps=steps,
             frames=steps + stop - start,
             bytes=sum(len(data) for data in files.values()),
-            files={
-                name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                for name, data in files.items()
-            },
-        )
-        self._store.write_text(f"{folder}/{COMMIT}", json.dumps(asdict(commit), indent=1, sort_keys=True))
-        return commit
+            files={name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                   for name, data in files.items()},
+        )  # fmt: skip
+        return commit, files
 
     def _locate(self, shard: bytes) -> None:
-        members = {}
         with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
             members = {member.name: (member.offset_data, member.size) for member in tar}
         for row in self._rows:

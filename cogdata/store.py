@@ -6,7 +6,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,7 +222,7 @@ class Store:
                 self._fs.pipe_file(target, bytes(data))
 
     def create_text(self, name: str, text: str) -> bool:
-        """Write a UTF-8 text file unless there is one; of two machines that try, one succeeds.
+        """Write a UTF-8 text file, whole, unless there is one; of two machines that try, one succeeds.
 
         Returns:
             Whether the file is ours.
@@ -233,9 +233,7 @@ class Store:
         target = f"{self._base}/{name}"
         with self._explained("write", name), suppress(FileExistsError):
             if self.is_local:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-                with Path(target).open("x", encoding="utf-8") as file:
-                    file.write(text)
+                _replace(Path(target), text.encode(), onto=_link)
             else:
                 self._fs.pipe_file(target, text.encode(), mode="create")
             return True
@@ -272,7 +270,29 @@ class Store:
                 self._fs.rm(target, recursive=True)
 
 
-def _replace(target: Path, data: bytes | memoryview) -> None:
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links say (exFAT, some network mounts)."""
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    temporary.replace(target)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Give a file its name, unless there is one of that name: FileExistsError."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():  # as good as it gets there: whole, but two at the same moment may both succeed
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        temporary.replace(target)
+    else:
+        temporary.unlink()
+
+
+def _replace(target: Path, data: bytes | memoryview, onto: Callable[[Path, Path], None] = _rename) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -280,7 +300,7 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        onto(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -104,10 +104,10 @@ def test_a_full_disk_commits_nothing_and_says_so(
 
     real = module._replace
 
-    def full(target: Path, data: Any) -> None:
+    def full(target: Path, data: Any, **how: Any) -> None:
         if target.name == failing:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(target, data)
+        real(target, data, **how)
 
     monkeypatch.setattr(module, "_replace", full)
     with pytest.raises(CogError, match=f"cannot write .*{failing}: the disk is full"):
@@ -185,6 +185,50 @@ def test_what_is_committed_never_changes_whatever_lies_beside_it(store: Store) -
     assert (
         store.read_text("collections/c/part-00000-00-01/episodes.parquet") == "damaged"
     )  # for verify to find
+
+
+@pytest.mark.parametrize("moment", ["episodes.parquet", "COMMIT.json"])
+@pytest.mark.parametrize("steps", [4, 9], ids=["the same version", "another version"])
+def test_of_two_writers_of_a_range_the_first_has_committed_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str, steps: int
+) -> None:
+    """The other one commits just before this one writes its last table, or its commit."""
+    path = "collections/c/part-00000-00-01"
+    others: list[Any] = []
+    import cogdata.store as module
+
+    write = module._replace
+
+    def after_the_other(target: Path, data: Any, **how: Any) -> None:
+        if target.name == moment and not others:
+            others.append(True)
+            write_episodes(store, "c", 2)
+            others.append(store.read_text(f"{path}/{COMMIT}"))
+        write(target, data, **how)
+
+    monkeypatch.setattr(module, "_replace", after_the_other)
+    writer = PartWriter(store, "c", 0, 2)
+    for index in range(2):
+        writer.add(make_episode("c", index, steps=steps))
+    if steps == 4:
+        assert writer.commit().steps == 8
+    else:
+        with pytest.raises(
+            CogError, match=f"{path}: another writer committed other bytes meanwhile: run `cog"
+        ):
+            writer.commit()
+    assert store.read_text(f"{path}/{COMMIT}") == others[1]
+
+
+def test_a_part_that_was_committed_meanwhile_is_left_as_it_is(store: Store) -> None:
+    writer = PartWriter(store, "c", 0, 2)
+    for index in range(2):
+        writer.add(make_episode("c", index, steps=9))
+    write_episodes(store, "c", 2)
+    folder = Path(store.path("collections/c/part-00000-00-01"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert writer.commit().steps == 8
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_episodes_must_come_in_order(store: Store) -> None:

@@ -30,6 +30,25 @@ def test_a_file_appears_whole_and_leaves_nothing_beside_it(
     assert store.list_files("a") == ["b.txt"]
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none, as on exFAT"])
+def test_a_file_is_created_once_and_appears_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", _refuse)
+    assert store.create_text("a/claim", "mine")
+    assert not store.create_text("a/claim", "theirs")
+    assert store.read_text("a/claim") == "mine"
+    monkeypatch.setattr(os, "fsync", _refuse)  # cut off while the text is being written
+    with pytest.raises(CogError, match="cannot write .*/a/other: operation not permitted"):
+        store.create_text("a/other", "mine")
+    assert store.list_files("a") == ["claim"]
+
+
+def _refuse(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
 def test_ranges_folders_and_tables(store: Store) -> None:
     store.write_bytes("x/y/data", b"0123456789")
     assert store.read_bytes("x/y/data", 2, 3) == b"234"
