@@ -174,14 +174,14 @@ def collect_command(
         count = _workers(workers, one_robot=is_driver(one.env))
         planned = plan(store, one, many)
         missing += planned.missing
+        if planned.missing and not (dry_run and is_driver(one.env)):  # a dry run moves no robot
+            check_env(one.env, image_size=one.image_size, policy=one.policy)
         say(
             f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
             f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts "
             + ("on Ray" if on_ray else f"with {count} workers")
         )
         if not dry_run:
-            if planned.missing:
-                check_env(one.env, image_size=one.image_size, policy=one.policy)
             _collect(store, planned, _ray_engine(address, workers) if on_ray else _local_engine(count))
     if recipe is not None:
         say(f"{missing:,} episodes to collect" if dry_run else f"next: cog train --mixture {recipe}")

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from cogdata.errors import CogError
 from collectors.drivers import GUIDE, Driven, check_name, is_driver, open_env
+from collectors.envs import CogEnv
 from collectors.policies import POLICIES
 from collectors.policies.needs import needs
 
 
 def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
-    """Make an environment of others, reset it once, close it, and say in one line what it lacks.
+    """Make an environment, reset it once, close it, and say in one line what it lacks.
 
     Args:
         env: A key of `ENVS`, or ``module:Class``.
         image_size: Height and width of the observed picture in pixels.
-        policy: The script that is to act in it; None: a learner.
+        policy: The script that is to act in it; None: a learner, who asks nothing of a world of ours.
 
     Raises:
         CogError: It does not offer what the table in `collectors.drivers` says, or not what the script needs.
     """
     check_name(env)
-    if not is_driver(env):
+    if policy is None and not is_driver(env):
         return
-    world = open_env(env, image_size=image_size)
-    assert isinstance(world, Driven)
+    world = open_env(env, image_size=image_size, observations=("robot",))
     try:
         goal = None if policy is None else POLICIES[policy].goal(world.predicates)
         world.reset(seed=0)
@@ -32,10 +32,10 @@ def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
     except BaseException:  # Ctrl-C too: a robot is let go of
         world.close()
         raise
-    world.let_go()
+    world.let_go() if isinstance(world, Driven) else world.close()
 
 
-def _check_script(world: Driven, policy: str, goal: str) -> None:
+def _check_script(world: CogEnv | Driven, policy: str, goal: str) -> None:
     """Hold a script's wishes against a view."""
     wanted, view = needs(policy), world.view()
     for kind, needed, offered in (
@@ -43,7 +43,9 @@ def _check_script(world: Driven, policy: str, goal: str) -> None:
         ("predicate", wanted.predicates | {goal}, view.predicates),
     ):
         if lacking := sorted(needed - offered.keys()):
+            driven = isinstance(world, Driven)
             raise CogError(
-                f"policy {policy} asks for {kind} {', '.join(lacking)}, {world.env_id}.view() has "
-                f"{', '.join(sorted(offered)) or 'none'}: {GUIDE}"
+                f"policy {policy} asks for {kind} {', '.join(lacking)}, {world.env_id}"
+                f"{'.view()' if driven else ''} has {', '.join(sorted(offered)) or 'none'}: "
+                f"{GUIDE if driven else f'use --env {POLICIES[policy].default_env}'}"
             )

@@ -342,7 +342,7 @@ def _spans(space: Box) -> bool:
 
 def _check_names(env: str, driver: object) -> None:
     predicates = getattr(driver, "predicates", None)
-    if not predicates or not _are_names(predicates) or set(predicates) - set(PREDICATES):
+    if not (_are_names(predicates) and predicates) or set(predicates) - set(PREDICATES):
         raise CogError(f"{env} has predicates {predicates!r}, must be names among {', '.join(PREDICATES)}")
     task, horizon = getattr(driver, "task_predicate", None), own_horizon(env)
     if task not in predicates:

@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 
 from catalog.recipes import DRAWER_PRIORS, RECIPES
-from collectors.envs import ENVS
+from collectors.envs import make
 from collectors.policies import POLICIES
+from collectors.policies.needs import needs
 from tests.running import TINY, Run
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_needs_can_be_collected(name: str) -> None:
     for need in RECIPES[name].needs:
-        assert need.policy in POLICIES
-        assert need.env in ENVS
+        world, wanted = make(need.env, observations=()), needs(need.policy)
+        world.reset(seed=0)
+        view = world.view()
+        assert POLICIES[need.policy].goal(world.predicates) in view.predicates
+        assert wanted.landmarks <= view.landmarks.keys()
+        assert wanted.predicates <= view.predicates.keys()
 
 
 @pytest.mark.parametrize("name", DRAWER_PRIORS)
@@ -64,6 +69,16 @@ def test_one_command_collects_what_a_recipe_needs(run: Run, tmp_path: Path) -> N
         (("--for", "place_in_tray", "--scale", "nan"), "--scale is nan, must be more than 0"),
         (("--for", "place_in_tray", "--scale", "1e9"), "at most 10"),
         (("--for", "place_in_try"), "did you mean 'place_in_tray'?"),
+        (
+            ("--policy", "drawer_open", "--env", "cog/PickTray-v0", "--episodes", "1"),
+            "policy drawer_open is judged by drawer_open, this environment has only grasped, placed: "
+            "use --env cog/DrawerClosed-v0",
+        ),
+        (
+            ("--policy", "grasp_from_drawer", "--env", "cog/PickTray-v0", "--episodes", "1", "--dry-run"),
+            "policy grasp_from_drawer asks for landmark target, top_drawer, cog/PickTray-v0 has free_high, "
+            "free_low, object, tray: use --env cog/DrawerOpen-v0",
+        ),
     ],
 )
 def test_what_cannot_be_collected_is_one_line(

@@ -111,7 +111,8 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "cog/DrawerOpen-v0", ("grasped",), (0.60, 0.80), drawer.grasp_from_drawer_policy,
     ),
     "random": PolicySpec(
-        "random", "uniformly random actions", "cog/PickTray-v0", ("placed",), (0.0, 0.02), tray.random_policy,
+        "random", "uniformly random actions",
+        "cog/PickTray-v0", ("placed", "grasped"), (0.0, 0.02), tray.random_policy,
     ),
 }  # fmt: skip
 

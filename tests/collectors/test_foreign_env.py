@@ -314,6 +314,13 @@ def test_a_driver_that_fails_while_judged_is_one_line(kind: str, said: str, work
     assert "\n" not in str(caught.value)
 
 
+def test_a_script_for_another_scene_of_ours_is_refused() -> None:
+    check_env("cog/DrawerOpen-v0", image_size=48, policy="random")
+    check_env("cog/DrawerOpen-v0", image_size=48)
+    with pytest.raises(CogError, match="^policy place is judged by placed, this environment has only grasp"):
+        check_env("cog/DrawerOpen-v0", image_size=48, policy="place")
+
+
 def test_the_current_directory_is_searched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, horizon in (("installed", 7), ("here", 9)):
         text = f"from {HERE} import Good\nclass Arm(Good):\n    horizon = {horizon}\n"
