@@ -334,6 +334,8 @@ def _verify_runs(store: Store) -> Iterator[Problem]:
             continue
         if digest != info.mixture_digest:
             yield Problem(where, f"its mixture {ref} is not the one it was trained on: the digests differ")
+    for run in runs.list_leftovers(store):
+        yield Problem(f"runs/{run}", f"has no run.json, so it is no run: run `cog runs rm {run}`")
 
 
 def _verify_catalog(store: Store, said: set[str]) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
 
     Args:
         store: Where they are.
-        names: Run ids.
+        names: Run ids, also of runs whose removal was cut off.
         force: Even if they were judged.
 
     Returns:
@@ -28,15 +28,15 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
         CogError: No such run, or it is being trained, or was judged and ``force`` is not given.
     """
     require_store(store)
-    known = set(runs.list_runs(store))
+    known, leftovers = set(runs.list_runs(store)), set(runs.list_leftovers(store))
     judged: dict[str, int] = {}
     for name in names:
-        if name not in known:
+        if name not in known | leftovers:
             raise unknown("run", name, known)
         if runs.is_training(store, name):
             raise CogError(f"run {name!r} is being trained by another process: stop it first")
         judged[name] = _judged(store, name)
-        if judged[name] and not force:
+        if judged[name] and name in known and not force:
             raise CogError(
                 f"run {name!r} has {judged[name]:,} judged episodes, which would go with it: say --force"
             )

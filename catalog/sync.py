@@ -49,7 +49,7 @@ PATTERNS: Final = {
     "evaluation": "runs/*/evaluations/*.parquet",
 }
 """Kind of file → where it lies. A part without its COMMIT.json does not exist, nor one of another name than
-:func:`cogdata.parts.is_part_name` knows."""
+:func:`cogdata.parts.is_part_name` knows, nor anything of a run without its run.json."""
 
 TABLES: Final = {
     "collection": ("collections",),
@@ -99,11 +99,15 @@ def scan(store: Store) -> _Listing:
         Path within the store → (kind, fingerprint); the fingerprint changes when the file is written again.
     """
     listing = _scan_local(Path(store.url)) if store.is_local else _scan_remote(store)
-    return {path: entry for path, entry in listing.items() if _is_meant(path, entry[0])}
+    return {path: entry for path, entry in listing.items() if _is_meant(path, entry[0], listing)}
 
 
-def _is_meant(path: str, kind: str) -> bool:
-    return kind != "part" or is_part_name(path.split("/", 3)[2])
+def _is_meant(path: str, kind: str, listing: _Listing) -> bool:
+    if kind == "part":
+        return is_part_name(path.split("/", 3)[2])
+    if kind in ("state", "evaluation"):
+        return f"runs/{path.split('/', 2)[1]}/run.json" in listing
+    return True
 
 
 def _scan_local(root: Path) -> _Listing:

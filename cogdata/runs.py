@@ -105,6 +105,19 @@ def list_runs(store: Store) -> list[str]:
     return sorted(run for run in store.list_folders("runs") if store.exists(f"runs/{run}/run.json"))
 
 
+def list_leftovers(store: Store) -> list[str]:
+    """Return the folders that hold files of a run but no ``run.json``, where none is being trained."""
+    folders = sorted(set(store.list_folders("runs")) - set(list_runs(store)))
+    return [name for name in folders if _holds_files(store, name) and not is_training(store, name)]
+
+
+def _holds_files(store: Store, run: str) -> bool:
+    here = f"runs/{run}"
+    return bool(
+        store.list_folders(here) or {f"{here}/{name}" for name in store.list_files(here)} - {lock_file(run)}
+    )
+
+
 def read_run(store: Store, run: str) -> RunInfo:
     """Read ``run.json``.
 

@@ -227,6 +227,11 @@ DAMAGES: list[tuple[str, Callable[[Store], object], list[str]]] = [
         ["runs/run-1/run.json: cannot be read ("],
     ),
     (
+        "a run whose removal was cut off",
+        lambda store: store.remove("runs/run-1/run.json"),
+        ["runs/run-1: has no run.json, so it is no run: run `cog runs rm run-1`"],
+    ),
+    (
         "a damaged evaluation",
         lambda store: store.write_bytes("runs/run-1/evaluations/final.parquet", b"junk"),
         ["runs/run-1/evaluations/final.parquet: cannot be read ("],

@@ -11,7 +11,7 @@ from catalog.mixture import freeze
 from catalog.query import run_query
 from catalog.runs import remove_runs
 from cogdata.errors import CogError
-from cogdata.runs import is_training, list_runs, lock_file
+from cogdata.runs import is_training, list_leftovers, list_runs, lock_file
 from cogdata.store import Store
 from tests.catalog.support import write_evaluation, write_run_of
 
@@ -65,6 +65,38 @@ def test_an_unknown_run_is_named(trained: Store, name: str) -> None:
     with pytest.raises(CogError, match=r"^unknown run '.*': .*known: a, b, c$"):
         remove_runs(trained, ["a", name], force=True)
     assert list_runs(trained) == ["a", "b", "c"]
+
+
+def test_a_removal_that_was_cut_off_is_finished_by_the_next(
+    trained: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.remove
+
+    def cut_off(self: Store, name: str) -> None:
+        if name == "runs/b":
+            raise KeyboardInterrupt
+        real(self, name)
+
+    assert rows(trained, "evaluations") == ["b"] * 3
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "remove", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            remove_runs(trained, ["b"], force=True)
+    assert list_leftovers(trained) == ["b"]
+    assert rows(trained, "evaluations") == []
+    assert rows(trained, "runs") == ["a", "c"]
+    assert remove_runs(trained, ["b"]) == [("b", 3)]  # it was said once that the judged ones may go
+    assert list_leftovers(trained) == []
+
+
+def test_a_run_that_is_about_to_begin_or_never_began_is_no_leftover(trained: Store) -> None:
+    (Path(trained.url) / "runs" / "new").mkdir()
+    Path(trained.path(lock_file("new"))).touch()
+    assert list_leftovers(trained) == []
+    trained.write_text("runs/new/metrics.jsonl", "")
+    assert list_leftovers(trained) == ["new"]
+    with filelock.FileLock(trained.path(lock_file("new"))):
+        assert list_leftovers(trained) == []
 
 
 def test_a_damaged_run_can_be_removed(trained: Store) -> None:
