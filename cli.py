@@ -175,7 +175,7 @@ def collect_command(
         planned = plan(store, one, many)
         missing += planned.missing
         if planned.missing and not (dry_run and is_driver(one.env)):  # a dry run moves no robot
-            check_env(one.env, image_size=one.image_size, policy=one.policy)
+            check_env(one.env, image_size=one.image_size, policy=one.policy, localize=one.localize)
         say(
             f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
             f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts "

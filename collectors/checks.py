@@ -5,17 +5,19 @@ from __future__ import annotations
 from cogdata.errors import CogError
 from collectors.drivers import GUIDE, Driven, check_name, is_driver, open_env
 from collectors.envs import CogEnv
+from collectors.localize import SIMULATOR, check_sight
 from collectors.policies import POLICIES
 from collectors.policies.needs import needs
 
 
-def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
+def check_env(env: str, *, image_size: int, policy: str | None = None, localize: str = SIMULATOR) -> None:
     """Make an environment, reset it once, close it, and say in one line what it lacks.
 
     Args:
         env: A key of `ENVS`, or ``module:Class``.
         image_size: Height and width of the observed picture in pixels.
         policy: The script that is to act in it; None: a learner, who asks nothing of a world of ours.
+        localize: Key of ``LOCALIZERS``: who tells the script where movable things are.
 
     Raises:
         CogError: It does not offer what the table in `collectors.drivers` says, or not what the script needs.
@@ -33,6 +35,8 @@ def check_env(env: str, *, image_size: int, policy: str | None = None) -> None:
         world.close()
         raise
     world.let_go() if isinstance(world, Driven) else world.close()
+    if policy is not None and localize != SIMULATOR:
+        check_sight(env, needs(policy).landmarks)
 
 
 def _check_script(world: CogEnv | Driven, policy: str, goal: str) -> None:
