@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from catalog.query import run_query
+from catalog.query import open_query
 from catalog.sync import open_indexed
 from cogdata.errors import CogError
 from cogdata.store import Store
@@ -36,7 +36,7 @@ def find_episodes(store: Store, asked: str, limit: int) -> tuple[list[dict[str, 
     if match:
         ids = [f"{match[1]}/{int(match[2]):07d}"]
     elif re.search(r"\s", asked.strip()):
-        ids = _selected(store, asked)
+        ids = _selected(store, asked, limit + 1)
     else:
         raise _unknown(store, asked)
     with open_indexed(store) as con:
@@ -49,21 +49,27 @@ def find_episodes(store: Store, asked: str, limit: int) -> tuple[list[dict[str, 
     return [found[name] for name in ids[:limit]], len(ids) > limit
 
 
-def _selected(store: Store, sql: str) -> list[str]:
-    """The episodes that a query yields, each once."""
-    table = run_query(store, sql).table
-    if "episode_id" not in table.column_names:
-        raise CogError(
-            f"the query has no column episode_id, found {', '.join(table.column_names)}: "
-            f"select episode_id from episodes where …"
-        )
-    column = table.column("episode_id")
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise CogError(f"column episode_id is {column.type}, must be a text: take it from episodes or steps")
-    ids = [name for name in dict.fromkeys(column.to_pylist()) if name is not None]
+def _selected(store: Store, sql: str, most: int) -> list[str]:
+    """The first episodes that a query yields, each once."""
+    ids: dict[str, None] = {}
+    with open_query(store, sql) as reader:
+        names = reader.schema.names
+        if "episode_id" not in names:
+            raise CogError(
+                f"the query has no column episode_id, found {', '.join(names)}: "
+                f"select episode_id from episodes where …"
+            )
+        place = names.index("episode_id")
+        kind = reader.schema.field(place).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise CogError(f"column episode_id is {kind}, must be a text: take it from episodes or steps")
+        for batch in reader:
+            ids |= dict.fromkeys(batch.column(place).drop_null().to_pylist())
+            if len(ids) >= most:
+                break
     if not ids:
         raise CogError("the query yields no episodes: loosen its condition")
-    return ids
+    return list(ids)[:most]
 
 
 def _unknown(store: Store, name: str) -> CogError:

@@ -71,15 +71,37 @@ def run_query(store: Store, sql: str, *, limit: int | None = None) -> QueryResul
     """
     if limit is not None and limit < 0:
         raise CogError(f"limit is {limit}, must be 0 or more")
+    with _opened(store, sql) as found:
+        return _cut(found, limit) if isinstance(found, pa.Table) else _fetch(found, limit)
+
+
+@contextmanager
+def open_query(store: Store, sql: str) -> Iterator[pa.RecordBatchReader]:
+    """Read the rows of a query in batches, without holding them all.
+
+    Args:
+        store: Whose catalog.
+        sql: As for :func:`run_query`.
+
+    Raises:
+        CogError: As :func:`run_query`, also while the batches are read.
+    """
+    with _opened(store, sql) as found:
+        yield found.to_reader() if isinstance(found, pa.Table) else found.to_arrow_reader(_BATCH_ROWS)
+
+
+@contextmanager
+def _opened(store: Store, sql: str) -> Iterator[duckdb.DuckDBPyRelation | pa.Table]:
     with open_indexed(store) as con:
         statement = check(con, sql)
         if statement.describes or statement.lists_tables:
-            return _cut(_documentation(con, statement), limit)
+            yield _documentation(con, statement)
+            return
         if "steps" in statement.tables:
             add_steps(con, store)
         _lock_down(con, store)
         with translated(store, sql):
-            return _fetch(con.sql(statement.sql), limit)
+            yield con.sql(statement.sql)
 
 
 @contextmanager

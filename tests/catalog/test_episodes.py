@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
 import pytest
 
+from catalog import episodes, query
 from catalog.episodes import find_episodes
 from cogdata.errors import CogError
 from cogdata.samples import read_episode
@@ -23,6 +28,37 @@ def test_a_query_gives_its_episodes_in_its_order_each_once(quiet_tray: Store) ->
     assert [row["episode_id"] for row in rows] == [f"placements/000000{index}" for index in (8, 7, 6)]
     assert more
     assert not find_episodes(quiet_tray, sql, 9)[1]
+
+
+def test_a_query_is_read_no_further_than_the_episodes_that_are_drawn(
+    quiet_tray: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    real = query.open_query
+
+    @contextmanager
+    def counted(store: Store, sql: str) -> Iterator[pa.RecordBatchReader]:
+        with real(store, sql) as reader:
+            yield pa.RecordBatchReader.from_batches(reader.schema, _counting(reader, taken))
+
+    monkeypatch.setattr(episodes, "open_query", counted)
+    # 21 episodes x 200,000 numbers are 4.2 million rows; the first batch has the first episode
+    sql = "select e.episode_id, n from episodes e, range(200_000) r(n)"
+    rows, _ = find_episodes(quiet_tray, sql, 1)
+    assert len(rows) == 1
+    assert sum(taken) < 1_000_000
+
+
+def _counting(reader: pa.RecordBatchReader, taken: list[int]) -> Iterator[pa.RecordBatch]:
+    for batch in reader:
+        taken.append(len(batch))
+        yield batch
+
+
+def test_of_two_columns_of_that_name_the_first_counts(quiet_tray: Store) -> None:
+    sql = "select e.episode_id, s.episode_id from episodes e join steps s using (episode_id) order by 1"
+    rows, more = find_episodes(quiet_tray, sql, 1)
+    assert (rows[0]["episode_id"], more) == ("grasps/0000000", True)
 
 
 @pytest.mark.parametrize(
