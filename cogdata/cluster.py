@@ -78,7 +78,9 @@ class Cluster:
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise CogError("--engine ray needs Ray, which is not installed: pip install 'cogdata[ray]'")
+            raise CogError(
+                "--engine ray needs Ray, which is not installed: pip install -c constraints.txt -e '.[ray]'"
+            )
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._workers = workers
         self._stopping = False
