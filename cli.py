@@ -936,7 +936,7 @@ def _seeds(text: str | None, episodes: int | None) -> list[int]:
     if text is None:
         return list(range(episodes or 250))
     start, _, stop = text.partition(":")
-    if not (start.isdigit() and stop.isdigit() and int(start) < int(stop)):
+    if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
         raise CogError(f"--seeds {text!r} must be START:STOP, for example 0:250")
     chosen = list(range(int(start), int(stop)))
     if episodes is not None and episodes > len(chosen):

@@ -201,7 +201,8 @@ def _next_version(store: Store, name: str) -> int:
     """One more than any version there ever was: a removed one leaves its folder behind."""
     folders = store.list_folders(f"mixtures/{name}")
     return (
-        max((int(entry[1:]) for entry in folders if entry[:1] == "v" and entry[1:].isdigit()), default=0) + 1
+        max((int(entry[1:]) for entry in folders if entry[:1] == "v" and entry[1:].isdecimal()), default=0)
+        + 1
     )
 
 

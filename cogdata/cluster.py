@@ -160,7 +160,7 @@ class Cluster:
 
 def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise CogError(f"--address {address!r} must be HOST:PORT, ray://HOST:PORT or auto")
     return host.strip("[]"), int(port)
 

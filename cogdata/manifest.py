@@ -200,7 +200,9 @@ def list_versions(store: Store, name: str) -> list[int]:
     versions = [
         int(entry[1:])
         for entry in store.list_folders(f"mixtures/{name}")
-        if entry[:1] == "v" and entry[1:].isdigit() and store.exists(f"mixtures/{name}/{entry}/mixture.json")
+        if entry[:1] == "v"
+        and entry[1:].isdecimal()
+        and store.exists(f"mixtures/{name}/{entry}/mixture.json")
     ]
     return sorted(versions)
 
@@ -219,7 +221,7 @@ def parse_ref(ref: str) -> tuple[str, int | None]:
     """
     name, _, version = ref.partition("@")
     digits = version.removeprefix("v")
-    if not NAME_PATTERN.fullmatch(name) or ("@" in ref and not digits.isdigit()):
+    if not NAME_PATTERN.fullmatch(name) or ("@" in ref and not digits.isdecimal()):
         raise CogError(f"mixture {ref!r} must be NAME or NAME@VERSION, for example place_in_tray@1")
     return name, int(digits) if digits else None
 

@@ -251,6 +251,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("eval", "bc-nothing", "--env", PICK), "unknown run 'bc-nothing'"),
     (("eval", "bc-nothing", "--env", "cog/PickTry-v0"), "did you mean 'cog/PickTray-v0'?"),
     (("eval", "bc-nothing", "--env", PICK, "--seeds", "5:5"), "--seeds '5:5' must be START:STOP"),
+    (("eval", "bc-nothing", "--env", PICK, "--seeds", "0:\u00b2"), "--seeds '0:\u00b2' must be START:STOP"),
+    (("mix", "show", "all@\u00b2"), "all@\u00b2"),
     (("eval", "bc-nothing", "--env", PICK, "--episodes", "0"), "--episodes is 0"),
     (("runs", "show", "x"), "unknown run 'x'"),
     (("runs", "compare", "x", "y"), "unknown run 'x'"),

@@ -149,7 +149,7 @@ def test_addresses_that_lead_nowhere_are_one_line(
     collect = ("collect", "--policy", "random", "--episodes", "1", *TINY, "--root", str(tmp_path))
     assert run(*collect, "--engine", "spark").error == "unknown engine 'spark': known: local, ray"
     assert run(*collect, "--address", "h:1").error == "--address names a Ray cluster: add --engine ray"
-    for wrong in ("h", "h:", ":1", "h:x", "h:70000"):
+    for wrong in ("h", "h:", ":1", "h:x", "h:70000", "h:\u00b2"):
         error = run(*collect, "--engine", "ray", "--address", wrong).error
         assert error == f"--address '{wrong}' must be HOST:PORT, ray://HOST:PORT or auto"
     error = run(*collect, "--engine", "ray", "--address", "127.0.0.1:9").error

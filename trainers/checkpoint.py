@@ -65,7 +65,7 @@ def list_checkpoints(store: Store, run: str, *, full: bool = False) -> list[int]
     return sorted(
         int(entry)
         for entry in store.list_folders(base)
-        if entry.isdigit() and all(store.exists(f"{base}/{entry}/{name}") for name in names)
+        if entry.isdecimal() and all(store.exists(f"{base}/{entry}/{name}") for name in names)
     )
 
 
