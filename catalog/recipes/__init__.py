@@ -41,7 +41,7 @@ class Need:
 
     def scaled(self, scale: float) -> int:
         """Return how many episodes a fraction of the paper's number is, at least 1."""
-        return math.ceil(round(scale * self.episodes, 6))
+        return max(1, math.ceil(round(scale * self.episodes, 6)))
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def test_far_fewer_episodes_than_the_papers_are_said(tray: Store, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("scale", "episodes"),
-    [(1.0, 10_000), (0.1, 1_000), (0.00001, 1), (0.00011, 2), (0.07, 700), (2.0, 20_000)],
+    [(1.0, 10_000), (0.1, 1_000), (0.00001, 1), (1e-11, 1), (0.00011, 2), (0.07, 700), (2.0, 20_000)],
 )
 def test_a_need_is_scaled_up_to_whole_episodes(scale: float, episodes: int) -> None:
     assert Need("place", "cog/PlaceTray-v0", 10_000, "task").scaled(scale) == episodes
