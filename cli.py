@@ -1153,10 +1153,15 @@ def _mistake(error: typer.TyperException) -> str:
     return f"{text}: type `{' '.join([context.command_path, *typed])}`, see `{context.command_path} --help`"
 
 
+def _typed(word: str) -> str:
+    """SQL that begins with a comment is no option: no option's name has a space in it."""
+    return f" {word}" if word.startswith("--") and len(word.partition("=")[0].split()) > 1 else word
+
+
 def main() -> None:
     """Run the command line; every error of the user's is one line on stderr."""
     try:
-        code = app(prog_name="cog", standalone_mode=False)
+        code = app([_typed(word) for word in sys.argv[1:]], prog_name="cog", standalone_mode=False)
     except CogError as error:
         note(f"error: {error}")
         sys.exit(1)

@@ -84,6 +84,12 @@ def test_query_formats(run: Run, root: Path, tmp_path: Path) -> None:
     assert "weak_grasp" in run("query", "-f", str(file)).out
 
 
+@pytest.mark.parametrize("comment", ["-- how many", "--how many", "-- a = 1", "/* how many */"])
+def test_a_query_may_begin_with_a_comment(run: Run, root: Path, comment: str) -> None:
+    said = run("query", f"{comment}\nselect count(*) as n from episodes", "--format", "jsonl")
+    assert said.out == '{"n": 20}\n'
+
+
 def test_describe_documents_every_column(run: Run, root: Path) -> None:
     rows = json.loads(run("query", "describe episodes", "--format", "json").out)
     assert {"episode_id", "policy_params", "digest"} <= {row["column_name"] for row in rows}
@@ -211,6 +217,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("colect",), "No such command 'colect'. Did you mean 'collect'?"),
     (("list", "polices"), "did you mean 'policies'?"),
     (("query",), "give the SQL as an argument"),
+    (("query", "--limt=3", "select 1"), "No such option"),
     (("query", "-f", "no-such-file.sql"), "cannot read no-such-file.sql: No such file or directory"),
     (("query", "select polcy from episodes"), "did you mean 'policy'?"),
     (("query", "select * from episods"), "did you mean 'episodes'"),
