@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,17 @@ from pathlib import Path
 import pytest
 
 import cli
-from cogdata.parts import Commit
+from cogdata.parts import Commit, list_parts, part_range
 from cogdata.store import Store
-from collectors.collect import CollectRequest, EpisodeDone
+from collectors.collect import CollectRequest, EpisodeDone, plan, request
 from collectors.engines import LocalEngine, Range
 from tests.running import TINY, Run
+
+STOPPING = "stopping: what is done is committed; Ctrl-C again stops at once"
+REST = "; run the same command again to collect the rest"
+
+_TALKATIVE = "import cli; cli.Ticker.__init__.__defaults__ = (0.0,); cli.main()"
+"""The command line, with a line for every episode."""
 
 
 class _LastMoment(LocalEngine):
@@ -55,8 +62,24 @@ def test_nothing_comes_after_a_collection_that_was_complete_when_the_end_was_ask
 
 def _begin(root: Path, *options: str) -> subprocess.Popen[str]:
     """A command in a process group of its own, like one in a terminal."""
-    command = [sys.executable, cli.__file__, "collect", "--policy", "random", *options, "--root", str(root)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = ["collect", "--policy", "random", *options, "--root", str(root)]
+    return subprocess.Popen(
+        [sys.executable, "-c", _TALKATIVE, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _read_until(process: subprocess.Popen[str], start: str) -> None:
+    """Read what is said up to a line that begins so."""
+    assert process.stderr is not None
+    said = []
+    for line in iter(process.stderr.readline, ""):
+        said.append(line)
+        if line.startswith(start):
+            return
+    raise AssertionError(f"no line {start!r} in {said}")
 
 
 def _await(happened: Callable[[], object]) -> None:
@@ -92,6 +115,44 @@ def test_while_workers_start_it_is_one_line_and_no_traceback(tmp_path: Path, del
     _ctrl_c(process)
     _, err = process.communicate(timeout=30)
     assert process.returncode == cli.INTERRUPTED
-    stopping, said = (line for line in err.splitlines() if line)
-    assert stopping == "stopping: what is done is committed; Ctrl-C again stops at once"
-    assert " of 1000 episodes of random-" in said
+    (said,) = (
+        line for line in err.splitlines() if line and line != STOPPING and "/1000 episodes" not in line
+    )
+    assert re.fullmatch(rf"stopped: \d+ of 1000 episodes of random-\w+ are in the store{REST}", said)
+    assert STOPPING in err
+    _await(lambda: _members(process.pid) == 0)
+
+
+def test_the_first_commits_what_is_done_as_shorter_parts(tmp_path: Path) -> None:
+    process = _begin(tmp_path, "--episodes", "200", "--workers", "2", "--image-size", "16", "--horizon", "40")
+    _read_until(process, "1/200 episodes")
+    _ctrl_c(process)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED
+    store, asked = Store(str(tmp_path)), request("random", image_size=16, horizon=40)
+    spans = [part_range(name) for name in list_parts(store, asked.collection)]
+    assert {start for start, _ in spans} <= {0, 100}
+    have = sum(stop - start for start, stop in spans)
+    assert 1 <= have < 200
+    assert err.splitlines()[-1] == (
+        f"stopped: {have} of 200 episodes of {asked.collection} are in the store{REST}"
+    )
+    assert plan(store, asked, 200).missing == 200 - have
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
+def test_the_second_ends_it_at_once(tmp_path: Path) -> None:
+    # an episode of 100,000 actions takes minutes
+    process = _begin(
+        tmp_path, "--episodes", "2", "--workers", "1", "--image-size", "16", "--horizon", "100000"
+    )
+    _await(lambda: _members(process.pid) >= 4)  # now there is a worker too
+    _ctrl_c(process)
+    _read_until(process, STOPPING)
+    _ctrl_c(process)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == cli.INTERRUPTED
+    name = request("random", image_size=16, horizon=100_000).collection
+    assert err.splitlines() == [f"stopped: 0 of 2 episodes of {name} are in the store{REST}"]
+    assert list_parts(Store(str(tmp_path)), name) == []
+    _await(lambda: _members(process.pid) == 0)
