@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 TINY = ("--image-size", "16", "--horizon", "3")
 """Options that make collecting quick."""
+
+STOPPING = "stopping: what is done is committed; Ctrl-C again stops at once"
+"""What the first Ctrl-C says."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +33,21 @@ class Said:
 
 
 Run = Callable[..., Said]
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    """Look every 10 ms whether something has happened."""
+    for _ in range(3000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing happened within 30 s")
+
+
+def members(group: int) -> int:
+    """How many processes a process group has; on Linux."""
+    count = 0
+    for path in Path("/proc").iterdir():
+        with suppress(ProcessLookupError):
+            count += path.name.isdecimal() and os.getpgid(int(path.name)) == group
+    return count

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,8 @@ from cogdata.parts import Commit, list_parts, part_range
 from cogdata.store import Store
 from collectors.collect import CollectRequest, EpisodeDone, plan, request
 from collectors.engines import LocalEngine, Range
-from tests.running import TINY, Run
+from tests.running import STOPPING, TINY, Run, members, wait_for
 
-STOPPING = "stopping: what is done is committed; Ctrl-C again stops at once"
 REST = "; run the same command again to collect the rest"
 
 _TALKATIVE = "import cli; cli.Ticker.__init__.__defaults__ = (0.0,); cli.main()"
@@ -82,24 +80,6 @@ def _read_until(process: subprocess.Popen[str], start: str) -> None:
     raise AssertionError(f"no line {start!r} in {said}")
 
 
-def _await(happened: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if happened():
-            return
-        time.sleep(0.01)
-    raise AssertionError("nothing happened within 30 s")
-
-
-def _members(group: int) -> int:
-    """How many processes a group has."""
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-    count = 0
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            count += os.getpgid(pid) == group
-    return count
-
-
 def _ctrl_c(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
@@ -110,7 +90,7 @@ def _ctrl_c(process: subprocess.Popen[str]) -> None:
 )
 def test_while_workers_start_it_is_one_line_and_no_traceback(tmp_path: Path, delay_s: float) -> None:
     process = _begin(tmp_path, "--episodes", "1000", "--workers", "2", *TINY)
-    _await(lambda: _members(process.pid) >= 3)  # the command, a tracker of Python's, the server that forks
+    wait_for(lambda: members(process.pid) >= 3)  # the command, a tracker of Python's, the server that forks
     time.sleep(delay_s)
     _ctrl_c(process)
     _, err = process.communicate(timeout=30)
@@ -120,7 +100,7 @@ def test_while_workers_start_it_is_one_line_and_no_traceback(tmp_path: Path, del
     )
     assert re.fullmatch(rf"stopped: \d+ of 1000 episodes of random-\w+ are in the store{REST}", said)
     assert STOPPING in err
-    _await(lambda: _members(process.pid) == 0)
+    wait_for(lambda: members(process.pid) == 0)
 
 
 def test_the_first_commits_what_is_done_as_shorter_parts(tmp_path: Path) -> None:
@@ -146,7 +126,7 @@ def test_the_second_ends_it_at_once(tmp_path: Path) -> None:
     process = _begin(
         tmp_path, "--episodes", "2", "--workers", "1", "--image-size", "16", "--horizon", "100000"
     )
-    _await(lambda: _members(process.pid) >= 4)  # now there is a worker too
+    wait_for(lambda: members(process.pid) >= 4)  # now there is a worker too
     _ctrl_c(process)
     _read_until(process, STOPPING)
     _ctrl_c(process)
@@ -155,4 +135,4 @@ def test_the_second_ends_it_at_once(tmp_path: Path) -> None:
     name = request("random", image_size=16, horizon=100_000).collection
     assert err.splitlines() == [f"stopped: 0 of 2 episodes of {name} are in the store{REST}"]
     assert list_parts(Store(str(tmp_path)), name) == []
-    _await(lambda: _members(process.pid) == 0)
+    wait_for(lambda: members(process.pid) == 0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +25,7 @@ from cogdata.store import Store
 from collectors import engines
 from collectors.collect import CollectRequest, plan, prepare, request
 from collectors.engines import LocalEngine, RayEngine
-from tests.running import TINY, Run
+from tests.running import STOPPING, TINY, Run, members, wait_for
 
 EPISODES = 120
 
@@ -136,6 +139,59 @@ def test_what_dies_after_the_end_was_asked_for_is_not_begun_again(tmp_path: Path
     thread = _stop_after(marker, cluster.stop)
     assert list(cluster.run(_die_when_told, marker, [1, 2, 3], "call {}".format)) == []
     thread.join()
+
+
+@pytest.mark.slow
+def test_a_cluster_told_to_stop_commits_what_is_done_and_resumes_behind_it(tmp_path: Path) -> None:
+    """The short part is done first; then the end is asked for, while the two long ones are under way."""
+    store, asked = Store(str(tmp_path / "ray")), request("random", image_size=16, horizon=60)
+    prepare(store, asked, "test")
+    engine, done = RayEngine(workers=2), set()
+    commits: list[Commit] = []
+    for event in engine(store, asked, ((100, 105), (0, 100), (200, 300), (300, 400))):
+        if isinstance(event, Commit):
+            commits.append(event)
+        else:
+            engine.stop()
+            done.add(event.index)
+    held = {index for commit in commits for index in range(commit.start, commit.stop)}
+    assert held == done
+    assert set(range(100, 105)) <= held
+    assert 5 < len(held) < 105
+    assert max(held) < 300  # no other was begun
+    assert sorted(commit.part for commit in commits) == list_parts(store, asked.collection)
+    ranges = plan(store, asked, 100).ranges
+    assert ranges == ((len(held & set(range(100))), 100),)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
+def test_ctrl_c_while_ray_starts_is_one_line(tmp_path: Path) -> None:
+    command = [
+        "collect",
+        "--policy",
+        "random",
+        "--episodes",
+        "200",
+        *TINY,
+        "--engine",
+        "ray",
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *command, "--root", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: members(process.pid) >= 3)  # the command, a tracker of Python's, Ray's driver
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    stopping, said = (line for line in err.splitlines() if line)
+    assert stopping == STOPPING
+    assert re.fullmatch(r"stopped: 0 of 200 episodes of random-\w+ are in the store; run the same .*", said)
 
 
 def test_a_machine_that_does_not_see_the_store_says_so(tmp_path: Path) -> None:
