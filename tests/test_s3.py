@@ -20,6 +20,7 @@ import pytest
 from catalog.doctor import verify
 from catalog.mixture import freeze
 from catalog.query import run_query
+from catalog.sync import scan
 from cogdata.parts import list_parts
 from cogdata.store import Store, open_store
 from collectors.collect import CollectRequest, plan, prepare, request
@@ -91,6 +92,14 @@ def test_each_file_is_one_put_and_the_commit_the_last(s3: str, server: S3Server)
     assert names == ["frames.tar", "steps.parquet", "episodes.parquet", "COMMIT.json"]
 
 
+def test_a_commit_is_never_overwritten(s3: str) -> None:
+    store, path = Store(s3), "collections/c/part-00000-00-01/COMMIT.json"
+    write_episodes(store, "c", 2)
+    first = store.read_text(path)
+    assert not store.create_text(path, "another machine's")
+    assert store.read_text(path) == first
+
+
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
@@ -157,6 +166,26 @@ def test_two_machines_that_freeze_at_once_get_two_versions(
     assert report.info.ref == "mix@2"
     assert claimed == ["mixtures/mix/v1/CLAIMED", "mixtures/mix/v2/CLAIMED"]
     assert store.read_text("mixtures/mix/v1/CLAIMED") == "the other machine"
+
+
+def test_what_another_machine_writes_is_seen_at_once(s3: str) -> None:
+    here = Store(s3)
+    _forget()
+    there = Store(s3)
+    assert there._fs is not here._fs
+    write_episodes(there, "a", 2)
+    for collection, stop in (("a", 3), ("b", 1)):
+        before = _looked_at(here)
+        assert before == _looked_at(there)
+        write_episodes(there, collection, stop)
+        assert before != _looked_at(here) == _looked_at(there)
+
+
+def _looked_at(store: Store) -> list[object]:
+    """All that a command asks about collections a and b."""
+    there = [store.exists(f"collections/{name}") for name in ("b", "a/part-00000-00-02")]
+    names = store.list_folders("collections"), store.list_folders("collections/a")
+    return [there, names, list_parts(store, "a"), scan(store)]
 
 
 def test_a_wrong_bucket_no_credentials_and_nobody_there_are_one_line_each(
