@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,28 @@ def test_told_to_stop_it_commits_what_is_done_and_resumes_behind_it(collected: S
     assert plan(store, asked, EPISODES).have == len(held)
     _collect(store, asked, EPISODES, 2)
     assert _digests(store, asked.collection) == _digests(collected, asked.collection)
+
+
+def test_workers_that_cannot_be_started_are_one_line_or_the_end_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked, engine = Store(str(tmp_path)), _asked(), LocalEngine(1)
+
+    def fail(_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(ForkServerProcess, "start", fail)
+    with pytest.raises(
+        CogError, match=r"^no worker can be started \(EOFError\(\)\): is memory short\? try fewer"
+    ):
+        list(engine(store, asked, ((0, 2),)))
+
+    def fail_when_the_end_is_asked_for(_: object) -> None:
+        engine.stop()
+        raise EOFError
+
+    monkeypatch.setattr(ForkServerProcess, "start", fail_when_the_end_is_asked_for)
+    assert list(engine(store, asked, ((0, 2),))) == []
 
 
 def test_a_worker_whose_parent_has_died_commits_nothing(tmp_path: Path) -> None:
