@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cogdata.errors import CogError
+from cogdata.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
 Obs = Mapping[str, NDArray[Any]]
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
@@ -62,7 +62,13 @@ class LocalGroup:
     """Environments of this process."""
 
     def __init__(self, make_env: MakeEnv, count: int) -> None:
-        self._envs = [make_env() for _ in range(count)]
+        self._envs: list[gymnasium.Env[Any, Any]] = []
+        try:
+            for _ in range(count):
+                self._envs.append(make_env())
+        except BaseException:
+            self.close()
+            raise
         self._moments: dict[int, Moment] = {}
 
     def ask_reset(self, seeds: Sequence[int]) -> None:
@@ -96,7 +102,8 @@ class RemoteGroup:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, make_env, count), daemon=True)
-        self._process.start()
+        with ctrl_c_held_back():
+            self._process.start()
         other.close()
 
     def ask_reset(self, seeds: Sequence[int]) -> None:
@@ -141,7 +148,7 @@ def _moment(obs: Obs, reward: float, over: bool, info: Mapping[str, Any]) -> Mom
 
 def _serve(pipe: Connection, make_env: MakeEnv, count: int) -> None:
     """Answer requests until the pipe closes; an exception becomes its text."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    ignore_ctrl_c()
     group: LocalGroup | None = None
     try:
         group = LocalGroup(make_env, count)

@@ -24,6 +24,7 @@ from trainers.algorithm import Algorithm, TensorObs
 from trainers.evaluate import WORLDS, Policy, World, evaluate, open_policy, write_evaluation
 from trainers.request import TrainRequest
 from trainers.train import train
+from trainers.worlds import LocalGroup
 
 TOY = World("toy/Chain-v0", ToyEnv)
 
@@ -180,3 +181,22 @@ def test_a_trained_run_is_judged_and_its_rows_are_kept(tmp_path: Path) -> None:
     assert set(rows.column("stochastic").to_pylist()) == {True}
     with pytest.raises(CogError, match="unknown run 'nobody'"):
         open_policy(store, "nobody")
+
+
+def test_worlds_that_were_opened_are_closed_when_a_later_one_fails() -> None:
+    opened: list[ToyEnv] = []
+    closed: list[ToyEnv] = []
+
+    class Watched(ToyEnv):
+        def close(self) -> None:
+            closed.append(self)
+
+    def third_fails() -> ToyEnv:
+        if len(opened) == 2:
+            raise OSError("the port is in use")
+        opened.append(Watched())
+        return opened[-1]
+
+    with pytest.raises(OSError, match="in use"):
+        LocalGroup(third_fails, 3)
+    assert closed == opened
