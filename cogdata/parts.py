@@ -84,7 +84,7 @@ class CollectionInfo:
         root_seed: Episode i is a function of (root_seed, i).
         image_size: px, square.
         horizon: Actions per episode.
-        success_range: Success rate that the policy documents at its documented noise, (low, high).
+        success_range: Success rate that the policy documents for its own environment, (low, high); else 0, 1.
         part_size: Episodes per whole part.
         created_at: ISO time, UTC.
         cogdata_version: Version that collected.

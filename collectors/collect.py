@@ -269,7 +269,7 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         asked: The request.
         command: What was typed.
     """
-    made_with = _made_with(asked.env, asked.localize)
+    made_with, spec = _made_with(asked.env, asked.localize), POLICIES[asked.policy]
     return CollectionInfo(
         name=asked.collection,
         command=command,
@@ -279,7 +279,7 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         root_seed=asked.root_seed,
         image_size=asked.image_size,
         horizon=asked.horizon,
-        success_range=POLICIES[asked.policy].success_range,
+        success_range=spec.success_range if asked.env == spec.default_env else (0.0, 1.0),
         part_size=PART_SIZE,
         created_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
         cogdata_version=made_with.pop("cogdata"),

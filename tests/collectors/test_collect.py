@@ -19,6 +19,7 @@ from collectors.collect import (
     EpisodeDone,
     changed_since,
     collect_episode,
+    describe_collection,
     missing_ranges,
     plan,
     prepare,
@@ -281,3 +282,9 @@ def test_the_tally_counts_an_episode_once_and_warns_far_from_the_documented_rate
     for index in range(150):
         fine.add(EpisodeDone(index, 2, False, False))
     assert fine.warning(info) is None
+
+
+def test_a_rate_is_documented_for_the_policys_own_environment_alone() -> None:
+    own, other = request("drawer_open"), request("drawer_open", env="cog/DrawerBlocked1-v0")
+    assert describe_collection(own, "").success_range == (0.4, 0.6)
+    assert describe_collection(other, "").success_range == (0.0, 1.0)
