@@ -46,21 +46,24 @@ def _serve(connection: Connection, store: Store, asked: CollectRequest, environm
     os.environ.update(environment)  # the server that forks has that of its first call
     ignore_ctrl_c()
     signal.signal(signal.SIGTERM, lambda *_: exit_worker())
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            span = connection.recv()
-            if span is None:  # told to stop when it had just finished
-                continue
-            try:
-                commit = collect_part(store, asked, span, connection.send, lambda: _told(connection))
-            except CogError as error:
-                connection.send(error)
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception as error:  # the same episode would fail again: no retry helps
-                connection.send(CogError(f"{_name(span)} of {asked.collection} failed: {error!r}"))
-            else:
-                connection.send(commit)
+    try:
+        with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            while True:
+                span = connection.recv()
+                if span is None:  # told to stop when it had just finished
+                    continue
+                try:
+                    commit = collect_part(store, asked, span, connection.send, lambda: _told(connection))
+                except CogError as error:
+                    connection.send(error)
+                except (EOFError, BrokenPipeError, ConnectionResetError):
+                    raise
+                except Exception as error:  # the same episode would fail again: no retry helps
+                    connection.send(CogError(f"{_name(span)} of {asked.collection} failed: {error!r}"))
+                else:
+                    connection.send(commit)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # in the middle of exit handlers it would skip the rest
 
 
 def _told(connection: Connection) -> bool:
