@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from collectors.policies.script import NOT_NEUTRAL, OPEN, Phase, Rule, ScriptedPolicy, Test, command
 from collectors.policies.skills import (
     ARRIVE_GAIN,
-    OVERHEAD_M,
-    Goal,
     above,
     draw_threshold,
     dropping,
     going_home,
     grasping,
     in_tray,
-    overhead_first,
+    reach,
     upright,
 )
 from collectors.policies.view import Point, SceneView
@@ -150,19 +148,6 @@ def _is(predicate: str) -> Test:
     return lambda view, _start: view.predicates[predicate]
 
 
-def _reach(goal: Goal, threshold_m: float, name: str) -> Phase:
-    """Reach a point from above with the gripper open."""
-
-    def reach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        way = overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
-        return command(way, gripper=OPEN, neutral=NOT_NEUTRAL)
-
-    def near(view: SceneView, _start: SceneView) -> bool:
-        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
-
-    return Phase(name, reach, near)
-
-
 def _draw_hook(rng: np.random.Generator) -> dict[str, float]:
     """Draw how near to the handle is near enough, and by how much the fingers miss its middle."""
     return {"handle_threshold_m": draw_threshold(rng), "handle_aim_m": float(rng.normal(0.0, AIM_M))}
@@ -172,7 +157,7 @@ def _hook(drawn: Mapping[str, float]) -> Phase:
     """Bring the fingers down on both sides of the handle."""
     miss = np.array([HOOK_FORWARD_M + drawn["handle_aim_m"], 0.0, 0.0])
     handle = above("handle", HOOK_DEPTH_M)
-    return _reach(lambda view: handle(view) + miss, drawn["handle_threshold_m"], "to the handle")
+    return reach("to the handle", lambda view: handle(view) + miss, drawn["handle_threshold_m"])
 
 
 def _slide(way: float) -> Rule:
@@ -209,7 +194,7 @@ def _closing_top(threshold_m: float) -> list[Phase]:
         return command(np.array([IN * PULL_M, y, z]), gripper=OPEN, neutral=NOT_NEUTRAL)
 
     return [
-        _reach(before, threshold_m, "before the top"),
+        reach("before the top", before, threshold_m),
         Phase("push top", push, _is("top_drawer_closed")),
         _rise(LET_GO_M),
     ]

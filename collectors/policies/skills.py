@@ -65,6 +65,26 @@ def draw_threshold(rng: np.random.Generator) -> float:
     return max(THRESHOLD_MIN_M, float(rng.normal(*THRESHOLD_M)))
 
 
+def reach(name: str, goal: Goal, threshold_m: float) -> Phase:
+    """Reach a point from above with the gripper open.
+
+    Args:
+        name: Of the phase.
+        goal: Where to.
+        threshold_m: How near is near enough.
+    """
+
+    def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
+        # a stray way home with the fingers around a thing would fling it
+        way = overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
+        return command(way, gripper=OPEN, neutral=NOT_NEUTRAL)
+
+    def near(view: SceneView, _start: SceneView) -> bool:
+        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
+
+    return Phase(name, approach, near)
+
+
 def grasping(
     goal: Goal, threshold_m: float, thing: str = "object", *, closing_gain: float = 0.0
 ) -> list[Phase]:
@@ -78,14 +98,6 @@ def grasping(
         thing: Landmark of what is to be lifted: away from the tray, so that it does not fall in if it slips.
         closing_gain: Part of the way to the goal that is commanded while the fingers close.
     """
-
-    def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        # a stray way home with the fingers around the thing would fling it
-        way = overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
-        return command(way, gripper=OPEN, neutral=NOT_NEUTRAL)
-
-    def near(view: SceneView, _start: SceneView) -> bool:
-        return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
 
     def close(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         way = closing_gain * (goal(view) - view.ee_m)
@@ -107,7 +119,7 @@ def grasping(
         return command(np.array([0.0, 0.0, start.ee_m[2] - view.ee_m[2]]), gripper=CLOSE)
 
     return [
-        Phase("approach", approach, near),
+        reach("approach", goal, threshold_m),
         Phase("close", close, closed),
         Phase("lift", lift, lifted),
         Phase("hold", hold, never),
