@@ -134,7 +134,7 @@ class Config:
     Attributes:
         updates: Gradient steps of a whole run.
         batch_size: Transitions per update.
-        encoder: Key of :data:`trainers.networks.ENCODERS`; unused for "state".
+        encoder: Key of :data:`trainers.encoders.ENCODERS`; unused for "state".
         crop_px: Zero padding of the random crop, in training only; 0: none.
     """
 
@@ -293,6 +293,43 @@ class Algorithm(nn.Module, ABC):
         Returns:
             Actions (B, 8) in [-1, 1].
         """
+
+    @property
+    def explore_noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal noise that one exploring action takes."""
+        return self.noise_shape
+
+    def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Choose actions (B, 8) for collecting data online; as ``act`` unless an algorithm says otherwise."""
+        return self.act(obs, noise)
+
+    @torch.no_grad()
+    def start_from(self, other: Algorithm) -> tuple[str, ...]:
+        """Take over the weights of every module and parameter that both learners have by name.
+
+        Args:
+            other: Where from; a learner of this or another algorithm.
+
+        Returns:
+            The names taken over, for example ("policy",).
+
+        Raises:
+            CogError: They have nothing in common, or parts of one name and different shapes.
+        """
+        mine, theirs = self.state_dict(), other.state_dict()
+        shared = {name.split(".")[0] for name in mine} & {name.split(".")[0] for name in theirs}
+        for name in sorted(mine.keys() | theirs.keys()):
+            if name.split(".")[0] not in shared:
+                continue
+            if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape:
+                raise CogError(
+                    f"{self.name} cannot start from this {other.name}: {name} differs in size; give both the "
+                    f"same encoder and widths with --set"
+                )
+            mine[name].copy_(theirs[name])
+        if not shared:
+            raise CogError(f"{self.name} cannot start from {other.name}: they have no network in common")
+        return tuple(sorted(shared))
 
 
 def init_seeded(seed: int) -> _Seeded:

@@ -1,12 +1,12 @@
-"""Networks: encoders of observations, stacked linear layers, the tanh-Gaussian policy, two kinds of critic.
+"""Networks: stacked linear layers, the tanh-Gaussian policy, two kinds of critic.
 
-Shapes: B batch, N sampled actions, E ensemble, D features, A action, C H W image.
+Shapes: B batch, N sampled actions, E ensemble, D features, A action.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -14,15 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cogdata.errors import unknown
 from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
-from trainers.vectors import Vectors
+from trainers.encoders import Inputs
 
 LOG_STD_RANGE: Final = (-5.0, 2.0)
 """Range of the policy's log standard deviation (avisingh599/cog @ 98252e1)."""
-
-TIME_WAVES: Final = 4
-"""K, number of frequencies of the flow's time; with them a two-mode target is fitted to a 10 % lower loss."""
 
 LOG_HALF: Final = math.log(0.5)
 
@@ -35,97 +31,6 @@ def mlp(sizes: Sequence[int], *, final_relu: bool) -> nn.Sequential:
         if final_relu or index < len(sizes) - 2:
             layers.append(nn.ReLU())
     return nn.Sequential(*layers)
-
-
-def _channels_last(module: nn.Module) -> None:
-    """Store convolution weights as (out, H, W, in), the layout that frames come in."""
-    for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-class PaperEncoder(nn.Module):
-    """The paper's convolutions (A.2): 48×48 → 16×12×12 = 2304 features, before any linear layer."""
-
-    def __init__(self, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
-        _channels_last(self.layers)
-        self.dim = 16 * (image_size[0] // 4) * (image_size[1] // 4)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
-        out: Tensor = self.layers(image)
-        return out.flatten(1)
-
-
-class FastEncoder(nn.Module):
-    """Made for two cores: three convolutions, keypoints at a quarter of the resolution, a small linear part.
-
-    Keypoints are the expected image positions under a softmax over each channel, the form in which "where is
-    the object" is linear; the linear part carries what is not a position.
-    """
-
-    keypoints: Final = 32
-    linear: Final = 64
-    grid: Tensor
-
-    def __init__(self, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(32, self.keypoints, 3, padding=1),
-        )  # fmt: skip
-        _channels_last(self.convolutions)
-        rows, columns = (-(-side // 4) for side in image_size)
-        self.head = nn.Linear(self.keypoints * rows * columns, self.linear)
-        self.norm = nn.LayerNorm(self.linear)
-        grid = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
-        self.register_buffer("grid", torch.stack([axis.flatten() for axis in grid], dim=1), persistent=False)
-        self.dim = 2 * self.keypoints + self.linear
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
-        maps: Tensor = self.convolutions(image - 0.5)
-        flat = maps.flatten(2)  # (B, C, H·W)
-        points = torch.softmax(flat, dim=2) @ self.grid  # (B, C, 2)
-        rest = torch.tanh(self.norm(self.head(F.relu(flat).flatten(1))))
-        return torch.cat([points.flatten(1), rest], dim=1)
-
-
-ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
-    "paper": PaperEncoder,
-    "fast": FastEncoder,
-}
-"""Names that ``encoder`` of a configuration may have."""
-
-
-class Inputs(nn.Module):
-    """Turn observations into features (B, D): encoded frames, then the vector part."""
-
-    def __init__(self, spec: ObsSpec, encoder: str) -> None:
-        super().__init__()
-        if encoder not in ENCODERS:
-            raise unknown("encoder", encoder, ENCODERS)
-        self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
-        self.vectors = Vectors(spec) if spec.vector_dim else None
-        self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
-
-    def forward(self, obs: TensorObs) -> Tensor:
-        """Read the parts that the specification names and ignore others."""
-        features = []
-        if self.encoder is not None:
-            assert obs.image is not None, "the policy sees images and got none"
-            # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
-            features.append(self.encoder(obs.image.permute(0, 3, 1, 2).float().div_(255)))
-        if self.vectors is not None:
-            features.append(self.vectors(obs))
-        return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
 
 class StackedLinear(nn.Module):
@@ -247,54 +152,6 @@ def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
     normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     jacobian = 2 * (math.log(2) - u - F.softplus(-2 * u))
     return (normal - jacobian).sum(-1)
-
-
-def _waves(time: Tensor) -> Tensor:
-    """Time (B, 1) in [0, 1] with waves of it (B, 1 + 2K): velocities change fast near the end of the flow."""
-    phases = torch.pi * torch.arange(1, TIME_WAVES + 1, device=time.device) * time
-    return torch.cat([time, torch.cos(phases), torch.sin(phases)], dim=1)
-
-
-class Flow(nn.Module):
-    """Velocity v(x, t | z) of a flow from normal noise to actions; first layer split as in Critics."""
-
-    def __init__(self, dim: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.from_features = nn.Linear(dim, widths[0])
-        self.from_action = nn.Linear(ACTION_DIM, widths[0], bias=False)
-        self.from_time = nn.Linear(1 + 2 * TIME_WAVES, widths[0], bias=False)
-        self.hidden = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths))
-        self.out = nn.Linear(widths[-1], ACTION_DIM)
-
-    def velocity(self, context: Tensor, x: Tensor) -> Tensor:
-        """Velocity (..., A) at x (..., A), given the first layer's share of features and time (..., H)."""
-        h = F.relu(context + self.from_action(x), inplace=True)
-        for layer in self.hidden:
-            h = F.relu(layer(h), inplace=True)
-        out: Tensor = self.out(h)
-        return out
-
-    def forward(self, features: Tensor, x: Tensor, time: Tensor) -> Tensor:
-        """Velocity (B, A) at features (B, D), points (B, A) and times (B, 1) in [0, 1]."""
-        return self.velocity(self.from_features(features) + self.from_time(_waves(time)), x)
-
-    def sample(self, features: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Carry noise to actions in equal Euler steps.
-
-        Args:
-            features: (B, D).
-            noise: Standard normal (N, B, A).
-            steps: Number of Euler steps.
-
-        Returns:
-            Actions (N, B, A), clipped to [-1, 1].
-        """
-        context = self.from_features(features)
-        x = noise
-        times = torch.arange(steps, device=noise.device).unsqueeze(1) / steps
-        for at_time in self.from_time(_waves(times)):
-            x = x + self.velocity(context + at_time, x) / steps
-        return x.clamp(-1, 1)
 
 
 def _dim(inputs: nn.Module) -> int:

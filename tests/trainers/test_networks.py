@@ -8,12 +8,11 @@ import torch
 
 from tests.trainers.toy import make_spec, seeded, tensors
 from trainers.algorithm import ObsSpec, TensorObs
+from trainers.encoders import FastEncoder, PaperEncoder
+from trainers.flow import Flow
 from trainers.networks import (
     Critics,
-    FastEncoder,
-    Flow,
     GaussianPolicy,
-    PaperEncoder,
     follow,
     tanh_normal,
     tanh_normal_log_density,

@@ -31,7 +31,9 @@ from torch import Tensor, nn
 
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
 from trainers.augment import augment
-from trainers.networks import Critics, Flow, Inputs, follow
+from trainers.encoders import Inputs
+from trainers.flow import Flow
+from trainers.networks import Critics, follow
 from trainers.targets import TARGETS
 
 

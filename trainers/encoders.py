@@ -1,0 +1,108 @@
+"""Encoders: from observations to features, frames by convolutions, vectors as :mod:`trainers.vectors` says.
+
+Shapes: B batch, D features, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cogdata.errors import unknown
+from trainers.algorithm import ObsSpec, TensorObs
+from trainers.vectors import Vectors
+
+
+def _channels_last(module: nn.Module) -> None:
+    """Store convolution weights as (out, H, W, in), the layout that frames come in."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+class PaperEncoder(nn.Module):
+    """The paper's convolutions (A.2): 48×48 → 16×12×12 = 2304 features, before any linear layer."""
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        _channels_last(self.layers)
+        self.dim = 16 * (image_size[0] // 4) * (image_size[1] // 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
+        out: Tensor = self.layers(image)
+        return out.flatten(1)
+
+
+class FastEncoder(nn.Module):
+    """Made for two cores: three convolutions, keypoints at a quarter of the resolution, a small linear part.
+
+    Keypoints are the expected image positions under a softmax over each channel, the form in which "where is
+    the object" is linear; the linear part carries what is not a position.
+    """
+
+    keypoints: Final = 32
+    linear: Final = 64
+    grid: Tensor
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, self.keypoints, 3, padding=1),
+        )  # fmt: skip
+        _channels_last(self.convolutions)
+        rows, columns = (-(-side // 4) for side in image_size)
+        self.head = nn.Linear(self.keypoints * rows * columns, self.linear)
+        self.norm = nn.LayerNorm(self.linear)
+        grid = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+        self.register_buffer("grid", torch.stack([axis.flatten() for axis in grid], dim=1), persistent=False)
+        self.dim = 2 * self.keypoints + self.linear
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
+        maps: Tensor = self.convolutions(image - 0.5)
+        flat = maps.flatten(2)  # (B, C, H·W)
+        points = torch.softmax(flat, dim=2) @ self.grid  # (B, C, 2)
+        rest = torch.tanh(self.norm(self.head(F.relu(flat).flatten(1))))
+        return torch.cat([points.flatten(1), rest], dim=1)
+
+
+ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
+    "paper": PaperEncoder,
+    "fast": FastEncoder,
+}
+"""Names that ``encoder`` of a configuration may have."""
+
+
+class Inputs(nn.Module):
+    """Turn observations into features (B, D): encoded frames, then the vector part."""
+
+    def __init__(self, spec: ObsSpec, encoder: str) -> None:
+        super().__init__()
+        if encoder not in ENCODERS:
+            raise unknown("encoder", encoder, ENCODERS)
+        self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
+        self.vectors = Vectors(spec) if spec.vector_dim else None
+        self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
+
+    def forward(self, obs: TensorObs) -> Tensor:
+        """Read the parts that the specification names and ignore others."""
+        features = []
+        if self.encoder is not None:
+            assert obs.image is not None, "the policy sees images and got none"
+            # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
+            features.append(self.encoder(obs.image.permute(0, 3, 1, 2).float().div_(255)))
+        if self.vectors is not None:
+            features.append(self.vectors(obs))
+        return torch.cat(features, dim=1) if len(features) > 1 else features[0]
