@@ -746,6 +746,10 @@ def train_command(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this run, as it was begun; only --steps may differ.")
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Start from the weights of RUN or RUN@UPDATE; else from fresh ones."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
@@ -753,12 +757,12 @@ def train_command(
     from cogdata.manifest import read_manifest
     from cogdata.runs import read_run
     from cogdata.stream import default_memory
-    from trainers.algos import configure
     from trainers.request import TrainRequest, resume_request, run_id
+    from trainers.start import from_run
 
     store = _store(root)
     if resume is not None:
-        given = (mixture, algo, obs, preset, set_ or None, seed, device, threads, memory)
+        given = (mixture, algo, obs, preset, set_ or None, seed, device, threads, memory, from_)
         if any(value is not None for value in given):
             raise CogError("--resume goes on with a run as it was begun: give only --steps or --root with it")
         run = read_run(store, resume)
@@ -772,21 +776,45 @@ def train_command(
     else:
         if mixture is None:
             raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
-        algo, preset = algo or "bfn", preset or "fast"
         overrides = [*(set_ or []), *([f"updates={steps}"] if steps is not None else [])]
-        config = configure(algo, preset, overrides)
+        algo, preset, obs, config = _settings(store, algo, preset, obs, overrides, from_)
         request = TrainRequest(
             algo,
             config,
             preset,
-            obs or "image+robot",
+            obs,
             _natural("--seed", seed or 0),
             _device(device or "auto"),
             usable_cores() if threads is None else threads,
             default_memory() if memory is None else _bytes(memory),
         )
+        if from_ is not None:
+            request = from_run(store, request, from_)
         manifest = read_manifest(store, _mixture(store, mixture))
     _train(store, manifest, request)
+
+
+def _settings(
+    store: Store,
+    algo: str | None,
+    preset: str | None,
+    obs: str | None,
+    overrides: list[str],
+    parent: str | None,
+) -> tuple[str, str, str, Any]:
+    """Algorithm, preset, observation and configuration; those not given are the parent's, if there is one."""
+    from cogdata.runs import read_run
+    from trainers.algos import config_from_dict, configure
+    from trainers.start import parse_run
+
+    if parent is None:
+        algo, preset = algo or "bfn", preset or "fast"
+        return algo, preset, obs or "image+robot", configure(algo, preset, overrides)
+    theirs = read_run(store, parse_run(parent)[0])
+    algo, obs = algo or theirs.algo, obs or theirs.obs
+    if algo != theirs.algo or preset is not None:
+        return algo, preset or "fast", obs, configure(algo, preset or "fast", overrides)
+    return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
 
 
 def _natural(option: str, value: int) -> int:

@@ -326,6 +326,8 @@ def _verify_runs(store: Store) -> Iterator[Problem]:
         except _UNREADABLE as error:
             yield Problem(where, f"cannot be read ({_said(error)})")
             continue
+        if info.parent is not None and not store.exists(f"runs/{info.parent}/run.json"):
+            yield Problem(where, f"the run that it starts from, {info.parent}, is gone")
         ref = f"{info.mixture}@{info.mixture_version}"
         try:
             digest = manifest.read_info(store, ref).digest

@@ -109,6 +109,7 @@ def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
     info = runs.RunInfo(**json.loads(store.read_text(path)))
     row = asdict(info) | {
         "config": json.dumps(info.config, sort_keys=True),
+        "online": None if info.online is None else json.dumps(info.online, sort_keys=True),
         "created_at": _utc(info.created_at),
     }
     return {"runs": pa.Table.from_pylist([row])}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -25,7 +26,8 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
         Each run, and how many judged episodes went with it.
 
     Raises:
-        CogError: No such run, or it is being trained, or was judged and ``force`` is not given.
+        CogError: No such run, or it is being trained; without ``force`` also: it was judged, or a run that
+            stays started from it.
     """
     require_store(store)
     known, leftovers = set(runs.list_runs(store)), set(runs.list_leftovers(store))
@@ -40,11 +42,26 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
             raise CogError(
                 f"run {name!r} has {judged[name]:,} judged episodes, which would go with it: say --force"
             )
+    if not force and (children := _children(store, known, judged)):
+        child, parent = children[0]
+        more = f" (and {len(children) - 1} more)" if len(children) > 1 else ""
+        raise CogError(f"run {child!r}{more} started from {parent!r}: remove both, or say --force")
     for name in judged:
         store.remove(f"runs/{name}/run.json")  # first: without it the run does not exist
         store.remove(f"runs/{name}")
     try_sync(store)
     return list(judged.items())
+
+
+def _children(store: Store, known: set[str], going: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Runs that stay, with their parents that go."""
+    found = []
+    for run in sorted(known - going.keys()):
+        with suppress(CogError):  # damaged, which `cog data verify` says
+            parent = runs.read_run(store, run).parent
+            if parent is not None and parent in going:
+                found.append((run, parent))
+    return found
 
 
 def _judged(store: Store, run: str) -> int:

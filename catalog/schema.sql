@@ -50,7 +50,8 @@ CREATE TABLE base.runs (
     file VARCHAR, run VARCHAR, mixture VARCHAR, mixture_version INTEGER, mixture_digest VARCHAR, algo VARCHAR,
     preset VARCHAR, obs VARCHAR, seed BIGINT, updates BIGINT, batch_size INTEGER, config VARCHAR, device VARCHAR,
     threads INTEGER, memory_bytes BIGINT,
-    created_at TIMESTAMP, cogdata_version VARCHAR
+    created_at TIMESTAMP, cogdata_version VARCHAR, parent VARCHAR, parent_update BIGINT, parent_digest VARCHAR,
+    method VARCHAR, stage VARCHAR, online VARCHAR
 );
 CREATE TABLE base.run_states (
     file VARCHAR, run VARCHAR, status VARCHAR, updates_done BIGINT, seconds DOUBLE, updated_at TIMESTAMP
@@ -197,6 +198,12 @@ COMMENT ON COLUMN runs.threads IS 'torch threads on a CPU';
 COMMENT ON COLUMN runs.memory_bytes IS 'budget of the pool that batches came from';
 COMMENT ON COLUMN runs.created_at IS 'UTC';
 COMMENT ON COLUMN runs.cogdata_version IS 'version that trains';
+COMMENT ON COLUMN runs.parent IS 'run that it starts from; null: from fresh weights';
+COMMENT ON COLUMN runs.parent_update IS 'gradient steps behind the checkpoint that it starts from';
+COMMENT ON COLUMN runs.parent_digest IS 'sha256 of the weights of that checkpoint';
+COMMENT ON COLUMN runs.method IS 'named method that it is a stage of: cog list methods';
+COMMENT ON COLUMN runs.stage IS 'which stage of the method';
+COMMENT ON COLUMN runs.online IS 'settings of learning from its own episodes, JSON; null: offline';
 COMMENT ON COLUMN runs.status IS 'running, stopped, finished or diverged; null: no checkpoint yet';
 COMMENT ON COLUMN runs.updates_done IS 'gradient steps behind the last checkpoint';
 COMMENT ON COLUMN runs.seconds IS 'wall time spent in updates, s';

@@ -63,6 +63,12 @@ class RunInfo:
         memory_bytes: Budget of the stream's pool, which decides the order of a mixture larger than it.
         created_at: ISO time, UTC.
         cogdata_version: Version that trains.
+        parent: Run that it starts from; None: from fresh weights.
+        parent_update: Gradient steps behind the checkpoint of the parent.
+        parent_digest: sha256 (hex) of the weights of that checkpoint.
+        method: Named composition that it is a stage of.
+        stage: Which stage.
+        online: Settings of learning from its own episodes (``env``, ``collection`` and more); None: offline.
     """
 
     run: str
@@ -81,6 +87,12 @@ class RunInfo:
     memory_bytes: int
     created_at: str
     cogdata_version: str
+    parent: str | None = None
+    parent_update: int | None = None
+    parent_digest: str | None = None
+    method: str | None = None
+    stage: str | None = None
+    online: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,22 @@ def read_run(store: Store, run: str) -> RunInfo:
         return RunInfo(**json.loads(store.read_text(path)))
     except _DAMAGE:
         raise CogError(f"{store.path(path)} is damaged: restore it, or remove the run's folder") from None
+
+
+def ancestry(store: Store, run: str) -> list[RunInfo]:
+    """Return a run and those it descends from, newest first; a chain whose next run is gone ends before it.
+
+    Args:
+        store: Where they are.
+        run: Run id.
+
+    Raises:
+        CogError: No such run, or a head is damaged.
+    """
+    chain = [read_run(store, run)]
+    while (parent := chain[-1].parent) is not None and store.exists(f"runs/{parent}/run.json"):
+        chain.append(read_run(store, parent))
+    return chain
 
 
 def is_training(store: Store, run: str) -> bool:

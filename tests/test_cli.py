@@ -144,6 +144,21 @@ def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
     assert '"updates_done": 5' in run("runs", "show", name).out
 
 
+def test_a_run_starts_from_another_as_it_was_set_up(run: Run, root: Path) -> None:
+    parent = _only(root, "runs/bc-all-*").name
+    assert run("train", "--mixture", "all", "--from", parent, "--steps", "2").code == 0
+    (child,) = {path.name for path in root.glob("runs/bc-all-*")} - {parent}
+    info = json.loads((root / "runs" / child / "run.json").read_text())
+    assert (info["parent"], info["parent_update"], info["obs"], info["updates"]) == (parent, 3, "state", 2)
+    assert f"{child}: 4 updates" in run("train", "--resume", child, "--steps", "4").out
+    assert "remove both, or say --force" in run("runs", "rm", parent).error
+    said = run("train", "--mixture", "all", "--from", f"{parent}@x").error
+    assert said == f"'{parent}@x' must be RUN or RUN@UPDATE, for example {parent}@1000"
+    said = run("train", "--mixture", "all", "--from", parent, "--obs", "image").error
+    assert said == f"run '{parent}' looks at state: say --obs state"
+    assert {path.parent.name for path in root.glob("runs/*/run.json")} == {parent, child}
+
+
 def test_going_on_is_the_same_run_bit_for_bit(run: Run, root: Path) -> None:
     weights = []
     for commands in ([("--steps", "4")], [("--steps", "2"), ("--steps", "4")]):

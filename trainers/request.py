@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final
 
 import filelock
 import torch
@@ -21,6 +22,9 @@ from cogdata.store import Store, write_failed
 from cogdata.stream import default_memory
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import algorithm_class, config_from_dict
+
+_ORIGIN: Final = ("parent", "parent_update", "parent_digest", "method", "stage")
+"""What request and run say of where a run comes from."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class TrainRequest:
         checkpoint_every: Updates between checkpoints.
         log_every: Updates between lines of metrics.
         tensorboard: Whether to write event files.
+        parent: Run whose weights it starts from; None: fresh ones.
+        parent_update: Which checkpoint of it.
+        parent_digest: sha256 (hex) of the weights there.
+        method: Named composition that it is a stage of.
+        stage: Which stage.
     """
 
     algo: str
@@ -52,6 +61,11 @@ class TrainRequest:
     checkpoint_every: int = 1_000
     log_every: int = 100
     tensorboard: bool = True
+    parent: str | None = None
+    parent_update: int | None = None
+    parent_digest: str | None = None
+    method: str | None = None
+    stage: str | None = None
 
     def __post_init__(self) -> None:
         """Check ranges and that the configuration is this algorithm's."""
@@ -76,11 +90,14 @@ class TrainRequest:
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
     """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length is not part of it."""
-    identity = {
+    identity: dict[str, Any] = {
         "config": {name: value for name, value in request.config.to_dict().items() if name != "updates"},
         "obs": request.obs,
         "mixture": manifest.info.digest,
     }
+    for name in ("parent_digest", "method"):  # runs without them are named as before there were any
+        if (value := getattr(request, name)) is not None:
+            identity[name] = value
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     tail = f"s{request.seed}-{digest}"
     return f"{request.algo}-{manifest.info.name[: 64 - len(request.algo) - len(tail) - 2]}-{tail}"
@@ -101,7 +118,15 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
     config = config_from_dict(info.algo, info.config)
     config = replace(config, updates=info.updates if updates is None else updates)
     return TrainRequest(
-        info.algo, config, info.preset, info.obs, info.seed, info.device, info.threads, info.memory_bytes
+        info.algo,
+        config,
+        info.preset,
+        info.obs,
+        info.seed,
+        info.device,
+        info.threads,
+        info.memory_bytes,
+        **{name: getattr(info, name) for name in _ORIGIN},
     )
 
 
@@ -124,6 +149,7 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
         memory_bytes=request.memory_bytes,
         created_at=now(),
         cogdata_version=version("cogdata"),
+        **{name: getattr(request, name) for name in _ORIGIN},
     )
     if store.exists(f"runs/{run}/run.json"):
         there = read_run(store, run)

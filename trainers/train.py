@@ -27,11 +27,11 @@ from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
 from trainers.algorithm import Algorithm
-from trainers.algos import build
-from trainers.batches import obs_spec, tensor_batch
-from trainers.checkpoint import list_checkpoints, load_training, save_checkpoint
+from trainers.batches import tensor_batch
+from trainers.checkpoint import save_checkpoint
 from trainers.request import TrainRequest, now, only_one, register, run_id
 from trainers.runlog import RunLog
+from trainers.start import open_learner
 
 PROGRESS_S: Final = 0.5
 """Shortest time between two calls of the progress callback."""
@@ -106,16 +106,12 @@ def train(
     """
     run = run_id(manifest, request)
     with only_one(store, run):
-        info = register(store, run, manifest, request)
         state = read_state(store, run)
         if state is not None and state.updates_done >= request.config.updates:
-            return info, replace(state, status="finished")
+            return register(store, run, manifest, request), replace(state, status="finished")
+        learner, seconds = open_learner(store, run, manifest, request)
+        info = register(store, run, manifest, request)
         torch.set_num_threads(info.threads)
-        learner = build(request.algo, request.config, obs_spec(request.obs, manifest), request.seed,
-                        torch.device(request.device))  # fmt: skip
-        seconds = 0.0
-        if list_checkpoints(store, run, full=True):
-            seconds = load_training(store, run, learner).seconds
         options = StreamOptions(
             request.config.batch_size, request.seed, learner.spec.parts, info.memory_bytes
         )

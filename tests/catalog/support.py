@@ -91,8 +91,8 @@ def collect_into(store: Store, name: str, start: int, stop: int, **options: Any)
     return name
 
 
-def write_run_of(store: Store, run: str, mixture: MixtureInfo) -> RunInfo:
-    """A run that was trained on a mixture."""
+def write_run_of(store: Store, run: str, mixture: MixtureInfo, **origin: Any) -> RunInfo:
+    """A run that was trained on a mixture, from fresh weights if ``origin`` says nothing else."""
     info = RunInfo(
         run=run,
         mixture=mixture.name,
@@ -110,6 +110,7 @@ def write_run_of(store: Store, run: str, mixture: MixtureInfo) -> RunInfo:
         memory_bytes=1_000_000,
         created_at="2026-11-21T09:00:00+01:00",
         cogdata_version="0.1.0",
+        **origin,
     )
     write_run(store, info)
     return info

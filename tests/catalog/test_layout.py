@@ -20,7 +20,13 @@ from cogdata.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs" / "catalog.md"
 
-SCHEMA_DIGESTS = {1: "398a63416c44f7d8", 2: "ff17ee060ad32fb3", 3: "4b881762e54dd35f", 4: "0da674045a629500"}
+SCHEMA_DIGESTS = {
+    1: "398a63416c44f7d8",
+    2: "ff17ee060ad32fb3",
+    3: "4b881762e54dd35f",
+    4: "0da674045a629500",
+    5: "089bf6bd5ba18a73",
+}
 """Layout → sha256 of schema.sql without comments and spaces."""
 
 

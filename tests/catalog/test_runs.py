@@ -7,6 +7,7 @@ from pathlib import Path
 import filelock
 import pytest
 
+from catalog.doctor import verify
 from catalog.mixture import freeze
 from catalog.query import run_query
 from catalog.runs import remove_runs
@@ -103,3 +104,42 @@ def test_a_damaged_run_can_be_removed(trained: Store) -> None:
     trained.write_text("runs/a/run.json", "{")
     (Path(trained.url) / "runs" / "b" / "evaluations" / "final.parquet").write_bytes(b"junk")
     assert remove_runs(trained, ["a", "b"], force=True) == [("a", 0), ("b", 1)]
+
+
+@pytest.fixture
+def family(tray: Store) -> Store:
+    """Run a, b that started from a, and c that started from b."""
+    info = freeze(tray, "mix", "select episode_id from episodes").info
+    write_run_of(tray, "a", info)
+    for run, parent in (("b", "a"), ("c", "b")):
+        write_run_of(tray, run, info, parent=parent, parent_update=1000, parent_digest="ab" * 32,
+                     method="bc_init", stage="cql", online={"env": "cog/PickTray-v0"})  # fmt: skip
+    return tray
+
+
+def test_sql_walks_from_a_run_to_those_it_descends_from(family: Store) -> None:
+    sql = """
+        with recursive chain as (
+            select run, parent, 0 as generation from runs where run = 'c'
+            union all
+            select r.run, r.parent, generation + 1 from chain join runs r on r.run = chain.parent
+        )
+        select run, parent, generation from chain order by generation
+    """
+    walked = [("c", "b", 0), ("b", "a", 1), ("a", None, 2)]
+    assert [tuple(row.values()) for row in run_query(family, sql).table.to_pylist()] == walked
+    told = "select parent_update, method, stage, online ->> 'env' as env from runs order by run"
+    said = [tuple(row.values()) for row in run_query(family, told).table.to_pylist()]
+    assert said == [(None,) * 4, *[(1000, "bc_init", "cql", "cog/PickTray-v0")] * 2]
+
+
+def test_a_run_that_others_started_from_stays(family: Store) -> None:
+    said = r"^run 'c' started from 'b': remove both, or say --force$"
+    with pytest.raises(CogError, match=said):
+        remove_runs(family, ["a", "b"])
+    assert list_runs(family) == ["a", "b", "c"]
+    remove_runs(family, ["b"], force=True)
+    assert [str(problem) for problem in verify(family)] == [
+        "runs/c/run.json: the run that it starts from, b, is gone"
+    ]
+    assert remove_runs(family, ["a", "c"]) == [("a", 0), ("c", 0)]

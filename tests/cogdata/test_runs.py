@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cogdata.errors import CogError
-from cogdata.runs import RunInfo, RunState, read_run, read_state, write_run, write_state
+from cogdata.runs import RunInfo, RunState, ancestry, read_run, read_state, write_run, write_state
 from cogdata.store import Store
 
 INFO = RunInfo(
@@ -44,6 +45,24 @@ def test_run_and_state_are_a_round_trip(store: Store) -> None:
     assert read_state(store, "run-1") is None
     write_state(store, "run-1", STATE)
     assert read_state(store, "run-1") == STATE
+
+
+def test_a_run_written_before_there_were_parents_is_read(store: Store) -> None:
+    data = json.loads(store.read_text("runs/run-1/run.json"))
+    newer = {"parent", "parent_update", "parent_digest", "method", "stage", "online"}
+    older = {name: value for name, value in data.items() if name not in newer}
+    assert len(data) - len(older) == 6
+    store.write_text("runs/run-1/run.json", json.dumps(older))
+    assert read_run(store, "run-1") == INFO
+
+
+def test_the_ancestry_of_a_run_ends_where_a_parent_is_gone(store: Store) -> None:
+    for run, parent in (("run-2", "run-1"), ("run-3", "run-2"), ("orphan", "gone")):
+        write_run(store, replace(INFO, run=run, parent=parent, parent_update=10, parent_digest="cd" * 32))
+    assert [info.run for info in ancestry(store, "run-3")] == ["run-3", "run-2", "run-1"]
+    assert [info.run for info in ancestry(store, "orphan")] == ["orphan"]
+    with pytest.raises(CogError, match="unknown run 'gone'"):
+        ancestry(store, "gone")
 
 
 @pytest.mark.parametrize("damage", [b"{", b"", b"\xff", b"[]", b"{}", b"null", b"7"])

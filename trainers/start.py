@@ -1,0 +1,133 @@
+"""How a run begins: from fresh weights, from another run's, or where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from cogdata.errors import CogError
+from cogdata.manifest import Manifest
+from cogdata.store import Store
+from trainers.algorithm import Algorithm, ObsSpec
+from trainers.algos import build
+from trainers.batches import obs_spec
+from trainers.checkpoint import list_checkpoints, load_policy, load_training, read_info
+from trainers.request import TrainRequest
+
+
+def from_run(store: Store, request: TrainRequest, ref: str) -> TrainRequest:
+    """Let a request start from a run's weights.
+
+    Args:
+        store: Where the run is.
+        request: What to train.
+        ref: ``RUN`` (its newest checkpoint) or ``RUN@UPDATE``.
+
+    Raises:
+        CogError: No such run or checkpoint.
+    """
+    run, update = parse_run(ref)
+    info = read_info(store, run, update)
+    return replace(request, parent=run, parent_update=info.update, parent_digest=info.weights_digest)
+
+
+def parse_run(ref: str) -> tuple[str, int | None]:
+    """Split ``RUN`` or ``RUN@UPDATE``.
+
+    Args:
+        ref: What the user typed.
+
+    Returns:
+        The run, and the update or None for the newest checkpoint.
+
+    Raises:
+        CogError: What follows the @ is no number.
+    """
+    run, at, update = ref.partition("@")
+    if at and not (update.isascii() and update.isdecimal()):
+        raise CogError(f"{ref!r} must be RUN or RUN@UPDATE, for example {run}@1000")
+    return run, int(update) if at else None
+
+
+def open_learner(
+    store: Store, run: str, manifest: Manifest, request: TrainRequest
+) -> tuple[Algorithm, float]:
+    """Build the learner of a run as it stands: at its newest checkpoint, or as it begins.
+
+    A learner that starts from another sees its inputs as that one did, normalised by the same numbers.
+
+    Args:
+        store: Where the run is, and its parent.
+        run: Run id.
+        manifest: What it learns from.
+        request: What it is.
+
+    Returns:
+        The learner, and the wall time that was spent in its updates so far, s.
+
+    Raises:
+        CogError: The parent is gone, was changed, or does not fit.
+    """
+    device = torch.device(request.device)
+    if list_checkpoints(store, run, full=True):
+        learner = _build(request, ObsSpec.from_dict(read_info(store, run).obs), device)
+        return learner, load_training(store, run, learner).seconds
+    if request.parent is None:
+        return _build(request, obs_spec(request.obs, manifest), device), 0.0
+    parent = read_parent(store, request)
+    learner = _build(request, _seen_alike(parent, manifest, request), device)
+    _take_over(store, learner, parent, request)
+    return learner, 0.0
+
+
+def read_parent(store: Store, request: TrainRequest) -> Algorithm:
+    """Load the learner that a request starts from, with all that is left of its training.
+
+    Args:
+        store: Where it is.
+        request: Names it.
+
+    Raises:
+        CogError: It is gone, or its weights are others by now.
+    """
+    assert request.parent is not None
+    learner, info = load_policy(store, request.parent, request.parent_update)
+    if info.weights_digest != request.parent_digest:
+        raise CogError(
+            f"checkpoint {info.update} of run {request.parent!r} was exchanged since this run was begun: "
+            f"restore it, or train anew"
+        )
+    if info.update in list_checkpoints(store, request.parent, full=True):
+        load_training(store, request.parent, learner, info.update)
+    return learner
+
+
+def _build(request: TrainRequest, spec: ObsSpec, device: torch.device) -> Algorithm:
+    return build(request.algo, request.config, spec, request.seed, device)
+
+
+def _seen_alike(parent: Algorithm, manifest: Manifest, request: TrainRequest) -> ObsSpec:
+    """The parent's specification, if it can look at this mixture with it."""
+    theirs, ours = parent.spec, obs_spec(request.obs, manifest)
+    if theirs.kind != ours.kind:
+        raise CogError(f"run {request.parent!r} looks at {theirs.kind}: say --obs {theirs.kind}")
+    if (theirs.image_size, theirs.scene_fields) != (ours.image_size, ours.scene_fields):
+        raise CogError(
+            f"run {request.parent!r} knows frames of {theirs.image_size} px and the scene "
+            f"{', '.join(theirs.scene_fields)}, mixture {manifest.info.ref} has {ours.image_size} px and "
+            f"{', '.join(ours.scene_fields)}: start from a run on the same scene"
+        )
+    return theirs
+
+
+def _take_over(store: Store, learner: Algorithm, parent: Algorithm, request: TrainRequest) -> None:
+    taken = learner.start_from(parent.to(request.device))
+    assert request.parent is not None
+    full = list_checkpoints(store, request.parent, full=True)
+    if request.parent_update not in full and (lost := sorted(set(taken) - set(parent.acting))):
+        raise CogError(
+            f"checkpoint {request.parent_update} of run {request.parent!r} has only its policy left, "
+            f"{request.algo} takes over {', '.join(lost)} too: start from update "
+            f"{' or '.join(map(str, full)) or 'of another run'}"
+        )
