@@ -1,0 +1,107 @@
+"""Portions of a frozen mixture, frozen themselves: what rivals of the method learn from.
+
+A portion is SQL over the frozen rows, so episodes, rewards, weights and ranges are those of the mixture, and
+the mixture that it comes from is named in its own head. Where a recipe of that name exists it has the same
+content: freezing gives the version that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from catalog.mixture import freeze
+from catalog.query import run_query
+from cogdata import manifest
+from cogdata.errors import CogError, unknown
+from cogdata.manifest import MixtureInfo, mixture_folder
+from cogdata.store import Store
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What is taken of a mixture.
+
+    Attributes:
+        source: Source whose episodes are taken.
+        suffix: Of the name of the frozen portion.
+        only: Further condition over the columns of ``episodes``.
+    """
+
+    source: str
+    suffix: str
+    only: str = "true"
+
+
+PORTIONS: Final[Mapping[str, Portion]] = {
+    "prior": Portion("prior", "prior"),
+    "task": Portion("task", "no_prior"),
+    "oracle": Portion("task", "oracle", "e.success"),
+}
+"""Name → portion; "oracle" are the task episodes that succeeded."""
+
+_EPISODES: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_start, m.t_end
+from mixture_episodes m join episodes e using (episode_id)
+where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
+
+_STEPS: Final = """select m.episode_id, unnest(r.t) as t, unnest(r.reward) as reward, m.source, m.weight
+from mixture_episodes m join episodes e using (episode_id) join read_parquet('{rewards}') r using (episode_id)
+where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
+
+
+def portion_sql(store: Store, info: MixtureInfo, portion: str) -> str:
+    """Return the query that a portion is frozen from.
+
+    Args:
+        store: Where the mixture is.
+        info: Its head.
+        portion: Key of :data:`PORTIONS`.
+
+    Raises:
+        CogError: The mixture was frozen step by step in a remote store, whose files SQL does not read.
+    """
+    part = PORTIONS[portion]
+    if info.shape == "step" and not store.is_local:
+        raise CogError(
+            f"mixture {info.ref} was frozen step by step in a remote store, where SQL reads no files: freeze "
+            f"its {portion} with a query of your own, and train on that"
+        )
+    path = f"{mixture_folder(info.name, info.version)}/rewards.parquet"
+    return (_STEPS if info.shape == "step" else _EPISODES).format(
+        name=info.name,
+        version=info.version,
+        source=part.source,
+        only=part.only,
+        rewards=store.path(path).replace("'", "''"),
+    )
+
+
+def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
+    """Freeze a portion of a mixture; the same again gives the same version.
+
+    Args:
+        store: Where the mixture is.
+        ref: ``name`` (newest version) or ``name@version``.
+        portion: Key of :data:`PORTIONS`.
+
+    Raises:
+        CogError: No such mixture or portion, or the mixture has no such episodes.
+    """
+    if portion not in PORTIONS:
+        raise unknown("portion", portion, PORTIONS)
+    info, part = manifest.read_info(store, ref), PORTIONS[portion]
+    if part.source not in info.counts:
+        raise CogError(
+            f"mixture {info.ref} has the sources {', '.join(sorted(info.counts))}, none is named "
+            f"{part.source!r}: say '{part.source}' as source in its query"
+        )
+    if set(info.counts) == {part.source} and portion != "oracle":
+        return info
+    if portion == "oracle" and not _succeeded(store, info):
+        raise CogError(f"no episode of source {part.source!r} of mixture {info.ref} succeeded")
+    return freeze(store, f"{info.name}_{part.suffix}", portion_sql(store, info, portion)).info
+
+
+def _succeeded(store: Store, info: MixtureInfo) -> bool:
+    return run_query(store, portion_sql(store, info, "oracle"), limit=1).table.num_rows > 0

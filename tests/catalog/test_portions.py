@@ -1,0 +1,93 @@
+"""Portions of a mixture: the same rows, under a name of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from catalog.mixture import freeze
+from catalog.portions import freeze_portion, portion_sql
+from catalog.query import run_query
+from catalog.recipes import ensure_mixture
+from cogdata.errors import CogError
+from cogdata.manifest import MixtureInfo, SourceCounts, read_manifest
+from cogdata.store import Store
+
+MINE = """
+    select episode_id, 'prior' as source, 0.5 as reward, 2.0 as weight, 1 as t_start, 3 as t_end
+    from episodes where collection = 'grasps' and not solved
+    union all by name
+    select episode_id, 'task' as source from episodes where collection = 'placements'"""
+
+
+@pytest.fixture
+def mine(tray: Store) -> MixtureInfo:
+    """8 unsolved grasps, relabelled, weighed and cut; 9 placements, of which 0, 3 and 6 succeed."""
+    return freeze(tray, "mine", MINE, weights={"prior": 0.25}).info
+
+
+def test_each_portion_has_the_rows_of_the_mixture(tray: Store, mine: MixtureInfo) -> None:
+    whole = read_manifest(tray, "mine").episodes.to_pylist()
+    found = {name: freeze_portion(tray, "mine", name) for name in ("prior", "task", "oracle")}
+    assert [info.ref for info in found.values()] == ["mine_prior@1", "mine_no_prior@1", "mine_oracle@1"]
+    assert found["prior"].counts == {"prior": SourceCounts(8, 16, 0, 16)}  # 2 of 4 transitions, all rewarded
+    assert found["task"].counts == {"task": SourceCounts(9, 36, 6, 6)}
+    assert found["oracle"].counts == {"task": SourceCounts(3, 12, 6, 6)}
+    for name, source in (("prior", "prior"), ("task", "task")):
+        rows = read_manifest(tray, found[name].ref).episodes.to_pylist()
+        assert rows == [row for row in whole if row["source"] == source]
+    assert all(info.weights == {} for info in found.values())
+    assert "m.mixture = 'mine' and m.version = 1" in found["oracle"].sql
+
+
+def test_a_portion_is_that_of_its_version_for_ever(tray: Store, mine: MixtureInfo) -> None:
+    first = freeze_portion(tray, "mine", "task")
+    assert freeze_portion(tray, "mine", "task") == first
+    freeze(tray, "mine", f"{MINE} and episode_index < 5")
+    assert freeze_portion(tray, "mine", "task").ref == "mine_no_prior@2"
+    assert freeze_portion(tray, "mine@1", "task") == first
+
+
+def test_a_recipe_of_that_name_has_the_same_content(tray: Store) -> None:
+    ensure_mixture(tray, "place_in_tray")
+    for portion, name in (("task", "place_in_tray_no_prior"), ("oracle", "place_in_tray_oracle")):
+        recipe = ensure_mixture(tray, name)
+        assert freeze_portion(tray, "place_in_tray", portion) == recipe
+
+
+def test_rewards_of_single_steps_are_kept(tray: Store) -> None:
+    sql = """
+        select episode_id, t, case when t = 2 then 0.25 end as reward, 3.0 as weight,
+               case when episode_id like 'grasps%' then 'prior' else 'task' end as source
+        from steps where t between 1 and 2"""
+    freeze(tray, "mine", sql)
+    info = freeze_portion(tray, "mine", "oracle")
+    assert (info.ref, info.shape) == ("mine_oracle@1", "step")
+    frozen = read_manifest(tray, info.ref)
+    assert frozen.rewards is not None
+    placements = [f"placements/{index:07d}" for index in (0, 3, 6)]
+    assert frozen.rewards.to_pylist() == [  # collected: 0 at t = 1, 1 at t = 2
+        {"episode_id": name, "t": [1, 2], "reward": [0.0, 0.25]} for name in placements
+    ]
+    assert set(frozen.episodes["weight"].to_pylist()) == {3.0}
+
+
+def test_a_mixture_that_is_its_own_portion_stays(tray: Store, mine: MixtureInfo) -> None:
+    task = freeze_portion(tray, "mine", "task")
+    assert freeze_portion(tray, task.ref, "task") == task
+    assert freeze_portion(tray, task.ref, "oracle").ref == "mine_no_prior_oracle@1"
+
+
+def test_what_is_missing_is_one_line(tray: Store, mine: MixtureInfo) -> None:
+    freeze(tray, "all", "select episode_id from episodes")
+    said = r"^mixture all@1 has the sources data, none is named 'prior': say 'prior' as source in its query$"
+    with pytest.raises(CogError, match=said):
+        freeze_portion(tray, "all", "prior")
+    with pytest.raises(CogError, match=r"^unknown portion 'tasks': did you mean 'task'\?"):
+        freeze_portion(tray, "mine", "tasks")
+    freeze(tray, "poor", "select episode_id, 'task' as source from episodes where not success")
+    with pytest.raises(CogError, match=r"^no episode of source 'task' of mixture poor@1 succeeded$"):
+        freeze_portion(tray, "poor", "oracle")
+
+
+def test_the_query_of_a_portion_is_one_that_a_user_may_run(tray: Store, mine: MixtureInfo) -> None:
+    assert run_query(tray, portion_sql(tray, mine, "oracle")).table.num_rows == 3
