@@ -1022,6 +1022,37 @@ def _evaluate(
     return found
 
 
+# --- export-policy ---------------------------------------------------------------------------------------
+
+
+@app.command("export-policy")
+def export_policy_command(
+    run: Annotated[str, typer.Argument(help="Run id, as `cog runs ls` prints it.")],
+    format: Annotated[str, typer.Option(help="onnx (for ONNX Runtime) or torch (torch.export).")] = "onnx",
+    update: Annotated[int | None, typer.Option(help="Which checkpoint; else the newest.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="RUN-UPDATE.onnx or .pt2")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Write a policy into one file that runs without this project: observations in, action out."""
+    from trainers.evaluate import open_policy
+    from trainers.export import SUFFIXES, export_policy
+
+    policy = open_policy(_store(root), run, update)
+    exported = export_policy(policy, format)
+    path = out or Path(f"{run}-{policy.update:08d}{SUFFIXES[format]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(exported.data)
+    except OSError as error:
+        raise CogError(f"cannot write {path} ({error.strerror or error}): name another with --out") from None
+    say(f"{path}: {len(exported.data) / 1e6:.1f} MB, update {policy.update:,} of {run}")
+    for entry in (*exported.about["inputs"], *exported.about["outputs"]):
+        say(f"  {entry['name']}: {entry['dtype']} ({', '.join(map(str, entry['shape']))})")
+    say(f"  tried on random observations: actions differ from the learner's by at most {exported.error:.1g}")
+
+
 # --- runs ------------------------------------------------------------------------------------------------
 
 

@@ -194,4 +194,4 @@ class Bfn(Algorithm):
             features, noise.transpose(0, 1), self.config.flow_steps
         )  # (N', B, A)
         best = self.average.critics(features, actions).mean(0).argmax(0)  # (B,)
-        return actions[best, torch.arange(len(best), device=best.device)]
+        return actions[best, torch.arange(best.shape[0], device=best.device)]
