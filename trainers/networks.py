@@ -66,6 +66,23 @@ class Critics(nn.Module):
         self.norm = norm
         self.out = StackedLinear(ensemble, widths[-1], 1)
 
+    def context(self, features: Tensor) -> Tensor:
+        """First layer's share of features (B, D), or (E, B, D) if each critic has its own: (E, B, H)."""
+        own = features if features.ndim == 3 else features.expand(self.ensemble, -1, -1)
+        out: Tensor = self.from_features(own)
+        return out
+
+    def values(self, context: Tensor, actions: Tensor) -> Tensor:
+        """Value actions (N, B, A) in their contexts (E, B, H): (E, N, B)."""
+        n, b, _ = actions.shape
+        x = self.from_action(actions.reshape(1, n * b, -1).expand(self.ensemble, -1, -1))
+        x = (x.view(self.ensemble, n, b, -1) + context.unsqueeze(1)).view(self.ensemble, n * b, -1)
+        x = self._activate(x)
+        for layer in self.hidden:
+            x = self._activate(layer(x))
+        values: Tensor = self.out(x)
+        return values.view(self.ensemble, n, b)
+
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:
         """Value actions.
 
@@ -76,16 +93,7 @@ class Critics(nn.Module):
         Returns:
             Values (E, N, B).
         """
-        n, b, _ = actions.shape
-        own = features if features.ndim == 3 else features.expand(self.ensemble, -1, -1)
-        first = self.from_features(own).unsqueeze(1)  # (E, 1, B, H)
-        x = self.from_action(actions.reshape(1, n * b, -1).expand(self.ensemble, -1, -1))
-        x = (x.view(self.ensemble, n, b, -1) + first).view(self.ensemble, n * b, -1)
-        x = self._activate(x)
-        for layer in self.hidden:
-            x = self._activate(layer(x))
-        values: Tensor = self.out(x)
-        return values.view(self.ensemble, n, b)
+        return self.values(self.context(features), actions)
 
     def _activate(self, x: Tensor) -> Tensor:
         return F.relu(F.layer_norm(x, x.shape[-1:]) if self.norm else x, inplace=True)
@@ -94,21 +102,22 @@ class Critics(nn.Module):
 class EncodedCritics(nn.Module):
     """E critics, each with an encoder of its own, as in the paper."""
 
-    def __init__(self, spec: ObsSpec, encoder: str, ensemble: int, widths: Sequence[int]) -> None:
+    def __init__(
+        self, spec: ObsSpec, encoder: str, ensemble: int, widths: Sequence[int], *, norm: bool
+    ) -> None:
         super().__init__()
         count = ensemble if spec.has_image else 1  # a state has nothing to encode: one copy serves all
         self.inputs = nn.ModuleList(Inputs(spec, encoder) for _ in range(count))
-        self.critics = Critics(ensemble, _dim(self.inputs[0]), widths, norm=False)
+        self.critics = Critics(ensemble, _dim(self.inputs[0]), widths, norm=norm)
 
     def encode(self, obs: TensorObs) -> Tensor:
-        """Run each encoder once: features (B, D) for states, (E, B, D) for images."""
+        """Run each encoder, and what the first layer makes of it, once: (E, B, H)."""
         features: list[Tensor] = [module(obs) for module in self.inputs]
-        return torch.stack(features) if len(features) > 1 else features[0]
+        return self.critics.context(torch.stack(features) if len(features) > 1 else features[0])
 
-    def forward(self, features: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, encoded: Tensor, actions: Tensor) -> Tensor:
         """Value actions (N, B, A) at encoded observations: (E, N, B)."""
-        values: Tensor = self.critics(features, actions)
-        return values
+        return self.critics.values(encoded, actions)
 
 
 class GaussianPolicy(nn.Module):
@@ -124,6 +133,27 @@ class GaussianPolicy(nn.Module):
         """Return mean and log_std, each (B, A)."""
         mean, log_std = self.head(self.trunk(self.inputs(obs))).chunk(2, dim=1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def sample(self, obs: TensorObs, generator: torch.Generator, samples: int = 1) -> tuple[Tensor, Tensor]:
+        """Draw N actions (N, B, A) with their log densities (N, B), differentiable by reparametrisation."""
+        mean, log_std = self(obs)
+        noise = torch.randn((samples, *mean.shape), generator=generator, device=mean.device)
+        return tanh_normal(mean, log_std, noise)
+
+
+class ValueNetwork(nn.Module):
+    """V(s), with an encoder of its own."""
+
+    def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec, encoder)
+        self.trunk = mlp([self.inputs.dim, *widths], final_relu=True)
+        self.out = nn.Linear(widths[-1], 1)
+
+    def forward(self, obs: TensorObs) -> Tensor:
+        """Value observations (B,)."""
+        values: Tensor = self.out(self.trunk(self.inputs(obs)))
+        return values.squeeze(1)
 
 
 def tanh_normal(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

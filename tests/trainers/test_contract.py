@@ -111,7 +111,9 @@ def test_the_global_generator_is_left_alone(algo: str) -> None:
 
 
 def test_an_unknown_algorithm_is_named_with_the_known_ones() -> None:
-    with pytest.raises(CogError, match=r"unknown algorithm 'bfm': did you mean 'bfn'\? known: bc, bfn, cql"):
+    with pytest.raises(
+        CogError, match=r"unknown algorithm 'bfm': did you mean 'bfn'\? known: bc, bfn, cql, iql, sac"
+    ):
         configure("bfm")
     with pytest.raises(CogError, match="unknown preset 'quick'.*known: fast, paper"):
         configure("bc", "quick")

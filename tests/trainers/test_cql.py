@@ -35,15 +35,15 @@ def test_penalty_by_hand() -> None:
     values = torch.tensor([[[0.0], [math.log(3)]]])  # (E=1, N=2, B=1)
     log_density = torch.full((2, 1), LOG_HALF)
     # log of the mean of (1/½, 3/½) = log 4
-    assert conservative_penalty(values, log_density, torch.tensor([[0.5]]), 1.0).item() == pytest.approx(
-        math.log(4) - 0.5
-    )
+    assert conservative_penalty(
+        values, log_density, torch.tensor([[0.5]]), 1.0
+    ).sum().item() == pytest.approx(math.log(4) - 0.5)
 
 
 def test_gradient_of_the_penalty_by_hand() -> None:
     values = torch.tensor([[[0.0], [math.log(3)]]], requires_grad=True)
     data = torch.zeros(1, 1, requires_grad=True)
-    conservative_penalty(values, torch.full((2, 1), LOG_HALF), data, 1.0).backward()
+    conservative_penalty(values, torch.full((2, 1), LOG_HALF), data, 1.0).sum().backward()
     assert values.grad is not None
     assert data.grad is not None
     # softmax of the weighted values pushes down: ¼ and ¾; the data's value is pushed up by 1
@@ -69,27 +69,28 @@ def test_scale_of_values() -> None:
     assert published.value_scale == pytest.approx(1.0)
 
 
-def test_penalty_actions_come_with_their_own_densities() -> None:
-    learner = small_learner("cql", "state", "penalty_samples=2")
+def test_proposals_come_with_their_own_densities() -> None:
+    learner = small_learner("cql", "state", "penalty_samples=2", "backup_actions=3")
     assert isinstance(learner, Cql)
     batch = tensors("state", 3)
-    actions, density = learner.penalty_actions(batch, seeded(0))
-    assert actions.shape == (6, 3, 8)
+    actions, density, backup = learner.proposals(batch, seeded(0))
+    assert actions.shape == (4, 3, 8)
+    assert backup.shape == (3, 3, 8)
     torch.testing.assert_close(density[:2], torch.full((2, 3), 8 * math.log(0.5)))
     assert 8 * math.log(0.5) == pytest.approx(-5.545, abs=1e-3)  # uniform on [-1, 1]^8: 8 log ½
-    for obs, rows in ((batch.obs, slice(2, 4)), (batch.next_obs, slice(4, 6))):
-        mean, log_std = learner.policy(obs)
-        u = torch.atanh(actions[rows])
-        _, again = tanh_normal(mean, log_std, (u - mean) / log_std.exp())
-        torch.testing.assert_close(density[rows], again, atol=1e-3, rtol=1e-3)
+    assert torch.equal(actions[2:], backup[:2])  # one draw of π(s') serves both
+    mean, log_std = learner.policy(batch.next_obs)
+    u = torch.atanh(actions[2:])
+    _, again = tanh_normal(mean, log_std, (u - mean) / log_std.exp())
+    torch.testing.assert_close(density[2:], again, atol=1e-3, rtol=1e-3)
 
 
 def test_the_target_takes_the_smaller_target_q_and_no_entropy() -> None:
     learner = small_learner("cql", "state", "discount=0.5")
     assert isinstance(learner, Cql)
     batch = tensors("state", 6)
-    action = torch.zeros(6, 8)
-    values = learner.targets(learner.targets.encode(batch.next_obs), action[None])[:, 0]
+    action = torch.zeros(1, 6, 8)
+    values = learner.targets(learner.targets.encode(batch.next_obs), action)[:, 0]
     expected = torch.where(batch.reward > 0, batch.reward, 0.5 * torch.minimum(values[0], values[1]))
     torch.testing.assert_close(learner.target(batch, action), expected)
 
@@ -103,30 +104,31 @@ def test_targets_start_as_copies_of_the_qs() -> None:
 
 
 def test_the_warm_start_clones_and_then_q_takes_over() -> None:
-    learner = small_learner("cql", "state", "warm_start=5")
-    assert isinstance(learner, Cql)
+    """Qs that care a hundred times more about actions move the policy only after the warm start."""
     batch = tensors("state", 16)
-    features = learner.critics.encode(batch.obs)
 
-    def depends_on_q() -> bool:
-        loss, _, _ = learner.policy_loss(batch, features, seeded(0))
-        bias = learner.critics.critics.out.bias
-        assert bias is not None
-        bias.data += 1.0
-        moved, _, _ = learner.policy_loss(batch, features, seeded(0))
-        bias.data -= 1.0
-        return bool((loss - moved).abs() > 1e-3)
+    def moved(warm_start: int) -> torch.Tensor:
+        learner = small_learner("cql", "state", f"warm_start={warm_start}", "critic_learning_rate=0")
+        assert isinstance(learner, Cql)
+        before = learner.policy.head.bias.clone()
+        with torch.no_grad():
+            learner.critics.critics.from_action.weight[:] *= 100
+        learner.update(batch, seeded(0))
+        return learner.policy.head.bias - before
 
-    assert not depends_on_q()
-    learner.updates_done = 5
-    assert depends_on_q()
+    again = small_learner("cql", "state", "warm_start=5", "critic_learning_rate=0")
+    assert isinstance(again, Cql)
+    before = again.policy.head.bias.clone()
+    again.update(batch, seeded(0))
+    assert torch.equal(again.policy.head.bias - before, moved(5))  # whatever the Qs say
+    assert not torch.equal(moved(0), moved(5))
 
 
 def test_temperature_falls_while_the_policy_is_too_random() -> None:
     learner = small_learner("cql", "state")
     assert isinstance(learner, Cql)
     for entropy, sign in ((torch.tensor([-2.0]), 1), (torch.tensor([-20.0]), -1)):  # target -8
-        gradient = torch.autograd.grad(learner.temperature_loss(entropy), learner.log_temperature)[0]
+        gradient = torch.autograd.grad(learner.temperature_loss(-entropy), learner.log_temperature)[0]
         assert torch.sign(gradient) == sign  # a descent step goes the other way
 
 

@@ -30,6 +30,8 @@ SMALL = {
     "bc": ("widths=32,32",),
     "bfn": ("flow_widths=32,32", "critic_widths=32,32"),
     "cql": ("critic_widths=32,32", "policy_widths=32,32", "warm_start=2"),
+    "iql": ("critic_widths=32,32", "policy_widths=32,32"),
+    "sac": ("critic_widths=32,32", "policy_widths=32,32"),
 }
 """Settings that make each algorithm small."""
 

@@ -13,8 +13,12 @@ from trainers.algorithm import Algorithm, Config, ObsSpec, init_seeded
 from trainers.algos.bc import Bc
 from trainers.algos.bfn import Bfn
 from trainers.algos.cql import Cql
+from trainers.algos.iql import Iql
+from trainers.algos.sac import Sac
 
-ALGORITHMS: Final[dict[str, type[Algorithm]]] = {"bc": Bc, "bfn": Bfn, "cql": Cql}
+ALGORITHMS: Final[dict[str, type[Algorithm]]] = {
+    "bc": Bc, "bfn": Bfn, "cql": Cql, "iql": Iql, "sac": Sac,
+}  # fmt: skip
 """Every algorithm; each has the presets "fast" and "paper"."""
 
 

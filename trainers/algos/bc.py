@@ -23,7 +23,7 @@ from torch import Tensor
 
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, TensorBatch, TensorObs
 from trainers.augment import augment
-from trainers.networks import GaussianPolicy, tanh_normal_log_density
+from trainers.networks import GaussianPolicy, tanh_normal, tanh_normal_log_density
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,21 @@ class Bc(Algorithm):
         self.updates_done += 1
         return metrics
 
+    @property
+    def explore_noise_shape(self) -> tuple[int, ...]:
+        """One number per action dimension."""
+        return (ACTION_DIM,)
+
+    @torch.no_grad()
+    def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Sample π(a|s)."""
+        mean, log_std = self.policy(obs)
+        return tanh_normal(mean, log_std, noise)[0]
+
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Sample π(a|s), or take its mode."""
-        mean, log_std = self.policy(obs)
-        return torch.tanh(mean + log_std.exp() * noise) if self.config.stochastic else torch.tanh(mean)
+        if self.config.stochastic:
+            return self.explore(obs, noise)
+        mean, _ = self.policy(obs)
+        return torch.tanh(mean)

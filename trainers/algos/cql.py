@@ -1,6 +1,6 @@
 """Conservative Q-learning, CQL(H), as COG runs it: a lower bound of values keeps the policy near the data.
 
-Source: Kumar et al., arXiv 2006.04779, eq. 4; COG, arXiv 2010.14500, §4, A.2, A.3; published code
+Source: Kumar et al., arXiv 2006.04779, eq. 3-4, F; COG, arXiv 2010.14500, §4, A.2, A.3; published code
 avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 
 1. The targets start as copies of the Qs; in the code they start as networks of their own.
@@ -8,18 +8,23 @@ avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 3. Linear layers keep torch's initialisation; the code draws them from ±1e-4.
 4. log(1 - tanh²) in its stable form.
 5. The logsumexp is divided by its number of samples, which makes it an estimate of log ∫ exp Q da; the
-   gradient is the same.
-6. One sample of π(·|s') serves the backup and the penalty; the code draws it twice.
+   gradient is the same. ``penalty_threshold`` is therefore log(3N) lower than the code's for the same effect.
+6. One sample of π(·|s') serves the backup and the penalty, one of π(·|s) the actor and the penalty; the code
+   draws them twice.
 7. With ``success = absorbing`` values lie in [0, 1], not in [0, 1/(1-γ)]. The published numbers belong to
-   γ = .99, values up to 100: penalty, its temperature and the entropy are used in units of ``value_scale`` =
-   (largest value) / 100, which is the published loss on rewards of another size, exactly.
+   γ = .99, values up to 100: penalty, its temperature and threshold, and the entropy are used in units of
+   ``value_scale`` = (largest value) / 100, which is the published loss on rewards of another size, exactly.
 8. Encoders run once per network and observation; the first linear layer is split into a share of the
    features and one of the action (both exact).
+9. The Bellman term has weight 1, as in the code; eq. 1 of COG gives it ½ (``bellman_scale``), so that the
+   code's ``penalty_weight`` 1 is the papers' α = ½.
+10. The policy's learning rate is the code's 1e-4; A.3 says 3e-5.
+11. With ``lagrange`` the learned weight starts at ``penalty_weight`` and replaces it; the code multiplies.
+12. ``paper`` does 500,000 updates; Figure 10 shows as many, the code runs until it is stopped.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,24 +34,18 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from cogdata.errors import CogError
+from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
+from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch
 from trainers.augment import augment
-from trainers.networks import (
-    LOG_HALF,
-    EncodedCritics,
-    GaussianPolicy,
-    follow,
-    tanh_normal,
-    tanh_normal_log_density,
-)
-from trainers.targets import TARGETS
+from trainers.networks import LOG_HALF, tanh_normal, tanh_normal_log_density
 
-PUBLISHED_VALUE: Final = 100.0
-"""Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale its settings belong to."""
+LARGEST_WEIGHT: Final = 1e6
+"""Bound of a learned penalty weight (published code)."""
 
 
 @dataclass(frozen=True)
-class CqlConfig(Config):
+class CqlConfig(SoftConfig):
     """Settings of CQL(H)."""
 
     updates: int = 20_000  # gradient steps
@@ -55,28 +54,40 @@ class CqlConfig(Config):
     crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy
+    critics: int = 2  # E, of which the smallest counts (A.3)
+    layer_norm: bool = False  # in the hidden layers of the Qs
     discount: float = 0.95  # γ; A.3: .99; smaller, there is more contrast (docs/learning.md, Feasibility)
     target_rate: float = 0.02  # τ of the target networks; A.3: .005
     critic_learning_rate: float = 3e-4  # of Adam (A.3)
     policy_learning_rate: float = 1e-4  # of Adam (published code; A.3 says 3e-5)
-    penalty_weight: float = 1.0  # α on the conservative term, in units of value_scale (A.3)
-    penalty_samples: int = 1  # N actions each from uniform, π(s) and π(s') (A.3)
+    stochastic: bool = False  # sample when judged; false: the mode (published code)
+    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
     temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
     target_entropy: float = -8.0  # of the automatic temperature: minus the action dimension (published code)
     warm_start: int = 2_000  # updates in which the policy clones the data (A.3: 10 000)
-    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
+    bellman_scale: float = 1.0  # weight of the squared Bellman error (published code; eq. 1: ½)
+    penalty_weight: float = 1.0  # α on the conservative term, in units of value_scale (A.3)
+    penalty_samples: int = 1  # N actions each from uniform, π(s) and π(s') (A.3)
+    penalty_temperature: float = 1.0  # of the logsumexp, in units of value_scale (published code)
+    importance: bool = True  # divide each exp Q by the density its action was drawn with (published code)
+    data_in_logsumexp: bool = False  # the data's action is one of the samples (published "CQL(rho)")
+    lagrange: bool = False  # learn penalty_weight so that the penalty meets its threshold (Kumar, eq. 30)
+    penalty_threshold: float = 5.0  # of lagrange, per Q, in units of value_scale (published code)
+    backup_actions: int = 1  # actions of π(s') whose best is backed up (published code: 1; max backup: 10)
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        self.require("discount", 0, 1 - 1e-6)
-        self.require("target_rate", 1e-6, 1)
-        self.require("critic_learning_rate", 0, 1)
-        self.require("policy_learning_rate", 0, 1)
-        self.require("penalty_weight", 0, math.inf)
-        self.require("penalty_samples", 1, 1024)
-        self.require("temperature", 1e-9, math.inf)
         self.require("warm_start", 0, math.inf)
+        self.require("bellman_scale", 0, math.inf)
+        self.require("penalty_weight", 1e-9 if self.lagrange else 0, math.inf)
+        self.require("penalty_temperature", 1e-9, math.inf)
+        self.require("penalty_samples", 1, 1024)
+        self.require("backup_actions", 1, 1024)
+        if self.importance and self.data_in_logsumexp:
+            raise CogError(
+                "data_in_logsumexp=true needs importance=false: the density of the data's action is not known"
+            )
 
 
 def log_integral_exp(values: Tensor, log_density: Tensor, scale: float) -> Tensor:
@@ -84,7 +95,7 @@ def log_integral_exp(values: Tensor, log_density: Tensor, scale: float) -> Tenso
 
     Args:
         values: Q(s, a_n), (..., N, B).
-        log_density: Log density of the distribution that a_n came from, (N, B).
+        log_density: Log density of the distribution that a_n came from, (N, B); 0: plain mean of exp Q.
         scale: Temperature.
 
     Returns:
@@ -95,7 +106,7 @@ def log_integral_exp(values: Tensor, log_density: Tensor, scale: float) -> Tenso
 
 
 def conservative_penalty(values: Tensor, log_density: Tensor, data_values: Tensor, scale: float) -> Tensor:
-    """Sum over critics of mean log ∫ exp Q(s, ·) - Q(s, a of the data).
+    """Mean over the batch of log ∫ exp Q(s, ·) - Q(s, a of the data), for each critic (E,).
 
     Args:
         values: (E, N, B) at sampled actions.
@@ -103,10 +114,10 @@ def conservative_penalty(values: Tensor, log_density: Tensor, data_values: Tenso
         data_values: (E, B).
         scale: Temperature of the logsumexp.
     """
-    return (log_integral_exp(values, log_density, scale) - data_values).mean(-1).sum()
+    return (log_integral_exp(values, log_density, scale) - data_values).mean(-1)
 
 
-class Cql(Algorithm):
+class Cql(SoftActorCritic):
     """Conservative Q-learning with a tanh-Gaussian policy."""
 
     name: ClassVar[str] = "cql"
@@ -125,139 +136,117 @@ class Cql(Algorithm):
             ),
         }
     )
-    acting: ClassVar[tuple[str, ...]] = ("policy",)
+    config: CqlConfig
 
     def __init__(self, config: CqlConfig, spec: ObsSpec) -> None:
-        super().__init__(spec)
-        self.config: CqlConfig = config
-        self.policy = GaussianPolicy(spec, config.encoder, config.policy_widths)
-        self.critics = EncodedCritics(spec, config.encoder, 2, config.critic_widths)
-        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
-        actor_lr = config.policy_learning_rate
-        self.optimisers = {
-            "policy": torch.optim.Adam(self.policy.parameters(), lr=actor_lr, fused=True),
-            "critics": torch.optim.Adam(
-                self.critics.parameters(), lr=config.critic_learning_rate, fused=True
-            ),
-            "temperature": torch.optim.Adam([self.log_temperature], lr=actor_lr, fused=True),
-        }
+        super().__init__(config, spec)
+        if config.lagrange:
+            self.log_penalty_weight = nn.Parameter(torch.tensor(math.log(config.penalty_weight)))
+            self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
 
-    @property
-    def noise_shape(self) -> tuple[int, ...]:
-        """Deterministic when judged (published code)."""
-        return (0,)
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """[0, 1] if success is absorbing, else [0, 1/(1-γ)]."""
-        return (0.0, 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount))
-
-    @property
-    def value_scale(self) -> float:
-        """Largest value in units of the published one."""
-        return self.value_range[1] / PUBLISHED_VALUE
-
-    def policy_loss(
-        self, batch: TensorBatch, features: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Mean of α log π(a|s) - min Q(s, a), a ~ π; in the warm start -log π(a of the data) for Q.
-
-        Returns:
-            Loss, -log π of the sampled action (B,) detached, and metrics.
-        """
-        mean, log_std = self.policy(batch.obs)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        action, log_density = tanh_normal(mean, log_std, noise)
-        if self.updates_done < self.config.warm_start:
-            aim = tanh_normal_log_density(mean, log_std, batch.action)
-            weight = self.log_temperature.exp().detach()
-        else:
-            aim = self.critics(features.detach(), action.unsqueeze(0)).squeeze(1).amin(0)
-            weight = self.log_temperature.exp().detach() * self.value_scale
-        loss = (weight * log_density - aim).mean()
-        metrics = {"policy_loss": loss.detach(), "entropy": -log_density.detach().mean()}
-        return loss, -log_density.detach(), metrics
-
-    def temperature_loss(self, entropy: Tensor) -> Tensor:
-        """Log α · (entropy - target): α falls while the policy is more random than the target."""
-        return (self.log_temperature * (entropy - self.config.target_entropy)).mean()
+    def cloning_loss(self, batch: TensorBatch, mean: Tensor, log_std: Tensor, log_density: Tensor) -> Tensor:
+        """Policy's loss in the warm start: mean of α log π(a|s) for a ~ π - log π(a of the data|s)."""
+        weight = self.log_temperature.exp().detach()
+        return (weight * log_density - tanh_normal_log_density(mean, log_std, batch.action)).mean()
 
     @torch.no_grad()
-    def penalty_actions(self, batch: TensorBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw N actions each from uniform, π(s) and π(s'), in this order.
+    def target(self, batch: TensorBatch, next_actions: Tensor) -> Tensor:
+        """Target (B,): min over the target Qs of their best of the a' ~ π(s') (N, B, A); no entropy."""
+        values = self.targets(self.targets.encode(batch.next_obs), next_actions)
+        return self.bellman_target(batch, values.amax(1).amin(0))
 
-        Returns:
-            Actions (3N, B, A) and the log densities they were drawn with (3N, B).
+    def penalty(self, values: Tensor, log_density: Tensor, data: Tensor) -> Tensor:
+        """Penalty of each critic (E,), as the configuration says.
+
+        Args:
+            values: (E, N, B) at actions of uniform, π(s) and π(s').
+            log_density: Of these actions, (N, B).
+            data: (E, B).
         """
-        n, device = self.config.penalty_samples, batch.action.device
-        uniform = torch.rand((n, len(batch), ACTION_DIM), generator=generator, device=device) * 2 - 1
-        actions, densities = [uniform], [torch.full((n, len(batch)), ACTION_DIM * LOG_HALF, device=device)]
-        for obs in (batch.obs, batch.next_obs):
-            mean, log_std = self.policy(obs)
-            noise = torch.randn((n, *mean.shape), generator=generator, device=device)
-            action, density = tanh_normal(mean, log_std, noise)
-            actions.append(action)
-            densities.append(density)
-        return torch.cat(actions), torch.cat(densities)
+        config = self.config
+        if not config.importance:
+            log_density = torch.zeros((), device=values.device)
+        if config.data_in_logsumexp:
+            values = torch.cat([values, data.unsqueeze(1)], dim=1)
+        return conservative_penalty(values, log_density, data, config.penalty_temperature * self.value_scale)
 
-    @torch.no_grad()
-    def target(self, batch: TensorBatch, next_action: Tensor) -> Tensor:
-        """Target (B,) with min over the target Qs at a' ~ π(s'); no entropy in the backup."""
-        next_value = self.targets(self.targets.encode(batch.next_obs), next_action.unsqueeze(0))
-        make_target = TARGETS[self.config.success]
-        return make_target(
-            batch.reward, batch.terminated, next_value.squeeze(1).amin(0), self.config.discount
-        )
+    def penalty_weight(self) -> Tensor | float:
+        """The configured weight, or the learned one."""
+        if not self.config.lagrange:
+            return self.config.penalty_weight
+        return self.log_penalty_weight.detach().exp().clamp(max=LARGEST_WEIGHT)
 
-    def critic_loss(
-        self, batch: TensorBatch, features: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over the Qs of the mean squared Bellman error plus the weighted penalty."""
-        sampled, log_density = self.penalty_actions(batch, generator)
-        target = self.target(batch, sampled[-1])
-        values = self.critics(features, torch.cat([sampled, batch.action.unsqueeze(0)]))  # (E, 3N + 1, B)
-        data = values[:, -1]
+    def penalty_weight_loss(self, penalty: Tensor) -> Tensor:
+        """The weight grows while the mean penalty (E,) is above the threshold (Kumar, eq. 30)."""
+        excess = (penalty.detach() / self.value_scale - self.config.penalty_threshold).mean()
+        return -self.log_penalty_weight.exp().clamp(max=LARGEST_WEIGHT) * excess
+
+    def critic_loss(self, data: Tensor, target: Tensor, penalty: Tensor) -> Tensor:
+        """Sum over the Qs of the mean squared Bellman error plus the weighted penalty (COG, eq. 1)."""
         bellman = (data - target).square().mean(1).sum()
-        penalty = conservative_penalty(values[:, :-1], log_density, data, self.value_scale)
-        seen = data.detach()
-        metrics = {
-            "bellman_loss": bellman.detach(),
-            "penalty": penalty.detach(),
-            "q_mean": seen.mean(),
-            "q_max": seen.max(),
-            "q_min": seen.min(),
-            "target_mean": target.mean(),
-        }
-        return bellman + self.config.penalty_weight * self.value_scale * penalty, metrics
+        weight = self.penalty_weight() * self.value_scale
+        return self.config.bellman_scale * bellman + weight * penalty.sum()
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step on policy, temperature and Qs, then move the targets."""
-        batch = augment(batch, self.config.crop_px, generator)
-        features = self.critics.encode(batch.obs)
-        policy_loss, entropy, policy_metrics = self.policy_loss(batch, features, generator)
-        critic_loss, critic_metrics = self.critic_loss(batch, features, generator)
-        temperature_loss = self.temperature_loss(entropy)
-        losses = {"policy": policy_loss, "critics": critic_loss, "temperature": temperature_loss}
-        gradients = {
-            name: torch.autograd.grad(loss, self._parameters_of(name)) for name, loss in losses.items()
-        }
-        for name, optimiser in self.optimisers.items():
-            for parameter, gradient in zip(self._parameters_of(name), gradients[name], strict=True):
-                parameter.grad = gradient
-            optimiser.step()
-        follow(self.targets, self.critics, self.config.target_rate)
-        self.updates_done += 1
-        temperature = self.log_temperature.detach().exp()
-        return {**policy_metrics, **critic_metrics, "temperature": temperature}
+        config = self.config
+        batch = augment(batch, config.crop_px, generator)
+        mean, log_std = self.policy(batch.obs)
+        noise = torch.randn((config.penalty_samples, *mean.shape), generator=generator, device=mean.device)
+        actions, log_density = tanh_normal(mean, log_std, noise)  # (N, B, A), (N, B)
+        proposals, densities, next_actions = self.proposals(batch, generator)
 
-    def _parameters_of(self, optimiser: str) -> list[Tensor]:
-        return [
-            parameter for group in self.optimisers[optimiser].param_groups for parameter in group["params"]
-        ]
+        encoded = self.critics.encode(batch.obs)
+        # the actor is differentiated through this one value: on its own, so that no other is with it
+        own = self.critics(encoded, actions[:1])
+        others = [actions[1:].detach(), proposals, batch.action.unsqueeze(0)]
+        rest = self.critics(encoded, torch.cat(others))
+        data = rest[:, -1]
+        sampled = torch.cat([own, rest[:, :-1]], dim=1)
+        penalty = self.penalty(sampled, torch.cat([log_density.detach(), densities]), data)
+        target = self.target(batch, next_actions)
+
+        if self.updates_done < config.warm_start:
+            policy_loss = self.cloning_loss(batch, mean, log_std, log_density[0])
+        else:
+            policy_loss = self.policy_loss(log_density[0], own[:, 0])
+        losses = {
+            "policy": policy_loss,
+            "critics": self.critic_loss(data, target, penalty),
+            "temperature": self.temperature_loss(log_density[0]),
+        }
+        if config.lagrange:
+            losses["penalty"] = self.penalty_weight_loss(penalty)
+        self.step(losses)
+        return self._metrics(losses, log_density, penalty, data, target)
 
     @torch.no_grad()
-    def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Take the policy's mode; ``noise`` is (B, 0)."""
-        mean, _ = self.policy(obs)
-        return torch.tanh(mean)
+    def proposals(self, batch: TensorBatch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw N actions each from uniform and π(s'), in this order, for the penalty; those of the backup.
+
+        Returns:
+            Actions (2N, B, A), the log densities they were drawn with (2N, B), and a' ~ π(s') (N', B, A).
+        """
+        n, shape, device = self.config.penalty_samples, batch.action.shape, batch.action.device
+        uniform = torch.rand((n, *shape), generator=generator, device=device) * 2 - 1
+        flat = torch.full((n, len(batch)), ACTION_DIM * LOG_HALF, device=device)
+        samples = max(n, self.config.backup_actions)
+        actions, log_density = self.policy.sample(batch.next_obs, generator, samples)
+        densities = torch.cat([flat, log_density[:n]])
+        return torch.cat([uniform, actions[:n]]), densities, actions[: self.config.backup_actions]
+
+    @torch.no_grad()
+    def _metrics(
+        self, losses: Mapping[str, Tensor], log_density: Tensor, penalty: Tensor, data: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        metrics = {
+            "policy_loss": losses["policy"].detach(),
+            "entropy": -log_density.mean(),
+            "bellman_loss": (data - target).square().mean(1).sum(),
+            "penalty": penalty.sum(),
+            **value_metrics(data, target),
+            "temperature": self.log_temperature.exp(),
+        }
+        if self.config.lagrange:
+            metrics["penalty_weight"] = self.log_penalty_weight.exp()
+        return metrics

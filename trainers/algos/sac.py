@@ -1,0 +1,115 @@
+"""Soft actor-critic on the same data as CQL, without its penalty: the paper's baseline, and its way online.
+
+Source: Haarnoja et al., arXiv 1812.05905, eq. 5-7 and 18; as COG's baseline, arXiv 2010.14500 §6 ("SAC");
+published code avisingh599/cog @ 98252e1, rlkit/torch/sac/sac.py. Offline it values actions that the data
+never took, and its values leave the possible range: that is what the baseline is there to show. Deviations:
+
+1. Deviations 1-4 and 7-8 of :mod:`trainers.algos.cql`, with which it shares its networks, its step and the
+   units of its temperature.
+2. "fast" backs no entropy up, so that its values are those of CQL without the penalty; "paper" does, as the
+   published code.
+3. One sample of π(·|s) serves actor and temperature, one of π(·|s') the backup (as published).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainers.actor_critic import SoftActorCritic, SoftConfig, value_metrics
+from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch
+from trainers.augment import augment
+
+
+@dataclass(frozen=True)
+class SacConfig(SoftConfig):
+    """Settings of SAC."""
+
+    updates: int = 20_000  # gradient steps
+    batch_size: int = 256  # transitions per update (COG A.3)
+    encoder: str = "fast"  # of images: "fast" or "paper"
+    crop_px: int = 4  # padding of the random crop in training (published code)
+    critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q (Haarnoja, table 1)
+    policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (Haarnoja, table 1)
+    critics: int = 2  # E (Haarnoja, §5)
+    layer_norm: bool = False  # in the hidden layers of the Qs
+    discount: float = 0.95  # γ; as in cql's "fast"; published code: .99
+    target_rate: float = 0.02  # τ of the target networks; as in cql's "fast"; published code: .005
+    critic_learning_rate: float = 3e-4  # of Adam (published code)
+    policy_learning_rate: float = 1e-4  # of Adam, the temperature's too (published code)
+    stochastic: bool = False  # sample when judged; false: the mode (published code)
+    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
+    temperature: float = 1.0  # of the entropy, at first, in units of value_scale (published code)
+    target_entropy: float = -8.0  # minus the action dimension (Haarnoja, table 1)
+    entropy_backup: bool = False  # whether the value of s' holds its entropy (eq. 3; published code: true)
+
+
+class Sac(SoftActorCritic):
+    """Soft actor-critic with a tanh-Gaussian policy."""
+
+    name: ClassVar[str] = "sac"
+    presets: ClassVar[Mapping[str, Config]] = MappingProxyType(
+        {
+            "fast": SacConfig(),
+            "paper": SacConfig(
+                updates=500_000,
+                encoder="paper",
+                critic_widths=(1024, 512, 256),
+                policy_widths=(1024, 512, 256, 256, 256, 256),
+                discount=0.99,
+                target_rate=0.005,
+                success="continuing",
+                entropy_backup=True,
+            ),
+        }
+    )
+    config: SacConfig
+
+    def __init__(self, config: SacConfig, spec: ObsSpec) -> None:
+        super().__init__(config, spec)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """That of returns; with entropy in the backup up to α · log 2^A more per step."""
+        low, high = super().value_range
+        if not self.config.entropy_backup:
+            return low, high
+        weight = float(self.log_temperature.detach().exp()) * self.value_scale
+        return low, high + weight * ACTION_DIM * math.log(2) / (1 - self.config.discount)
+
+    @torch.no_grad()
+    def target(self, batch: TensorBatch, generator: torch.Generator) -> Tensor:
+        """Target (B,) with min over the target Qs at a' ~ π(s'), less α log π(a'|s') if asked for (eq. 3)."""
+        action, log_density = self.policy.sample(batch.next_obs, generator)
+        value = self.targets(self.targets.encode(batch.next_obs), action)[:, 0].amin(0)
+        if self.config.entropy_backup:
+            value = value - self.log_temperature.exp() * self.value_scale * log_density[0]
+        return self.bellman_target(batch, value)
+
+    def critic_loss(self, data: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over the Qs (E, B) of the mean squared error to their common target (B,) (eq. 5)."""
+        loss = (data - target).square().mean(1).sum()
+        return loss, {"bellman_loss": loss.detach(), **value_metrics(data, target)}
+
+    def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Take one gradient step on policy, temperature and Qs, then move the targets."""
+        batch = augment(batch, self.config.crop_px, generator)
+        encoded = self.critics.encode(batch.obs)
+        action, log_density = self.policy.sample(batch.obs, generator)
+        policy_loss = self.policy_loss(log_density[0], self.critics(encoded, action)[:, 0])
+        data = self.critics(encoded, batch.action.unsqueeze(0))[:, 0]
+        critic_loss, metrics = self.critic_loss(data, self.target(batch, generator))
+        temperature_loss = self.temperature_loss(log_density[0])
+        self.step({"policy": policy_loss, "critics": critic_loss, "temperature": temperature_loss})
+        return {
+            "policy_loss": policy_loss.detach(),
+            "entropy": -log_density.detach().mean(),
+            **metrics,
+            "temperature": self.log_temperature.detach().exp(),
+        }
