@@ -1,0 +1,166 @@
+"""Every option of CQL does what it says, in numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from cogdata.errors import CogError
+from tests.trainers.toy import seeded, small_learner, tensors
+from trainers.algos.cql import Cql
+
+HALF_LOG = torch.full((2, 1), math.log(0.5))
+VALUES = torch.tensor(
+    [[[0.0], [0.01 * math.log(3)]]]
+)  # (E=1, N=2, B=1), in units of value_scale: 0 and log 3
+DATA = torch.tensor([[0.02]])  # 2 of these units
+
+
+def cql(*overrides: str, kind: str = "state") -> Cql:
+    learner = small_learner("cql", kind, *overrides)
+    assert isinstance(learner, Cql)
+    return learner
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        # log of the mean of (1 / ½, 3 / ½) = log 4
+        ((), math.log(4) - 2),
+        # log of the mean of (1, 3) = log 2
+        (("importance=false",), math.log(2) - 2),
+        # log of the mean of (1, 3, e²)
+        (("importance=false", "data_in_logsumexp=true"), math.log((4 + math.e**2) / 3) - 2),
+        # ½ · log of the mean of (1, 9) = ½ log 5
+        (("importance=false", "penalty_temperature=0.5"), 0.5 * math.log(5) - 2),
+    ],
+)
+def test_the_logsumexp_by_hand(overrides: tuple[str, ...], expected: float) -> None:
+    penalty = cql(*overrides).penalty(VALUES, HALF_LOG, DATA)
+    assert penalty.item() == pytest.approx(0.01 * expected, rel=1e-5)
+
+
+def test_a_cold_logsumexp_is_the_largest_value() -> None:
+    penalty = cql("importance=false", "penalty_temperature=0.001").penalty(VALUES, HALF_LOG, DATA)
+    assert penalty.item() == pytest.approx(0.01 * (math.log(3) - 2), abs=1e-5)
+
+
+def test_the_density_of_the_datas_action_is_not_known() -> None:
+    with pytest.raises(CogError, match=r"data_in_logsumexp=true needs importance=false"):
+        cql("data_in_logsumexp=true")
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_samples_of_the_penalty(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N each from uniform, π(s) and π(s'), with the values and densities of the same actions side by side."""
+    learner = cql(f"penalty_samples={samples}", "critics=3")
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    inner = learner.penalty
+
+    def spy(values: Tensor, log_density: Tensor, data: Tensor) -> Tensor:
+        seen.append((values, log_density, data))
+        return inner(values, log_density, data)
+
+    monkeypatch.setattr(learner, "penalty", spy)
+    learner.update(tensors("state", 5), seeded(0))
+    values, log_density, data = seen[0]
+    assert values.shape == (3, 3 * samples, 5)
+    assert log_density.shape == (3 * samples, 5)
+    assert data.shape == (3, 5)
+    uniform = log_density[samples : 2 * samples]
+    torch.testing.assert_close(uniform, torch.full_like(uniform, 8 * math.log(0.5)))
+    assert len(torch.unique(log_density)) == 2 * samples * 5 + 1
+
+
+@pytest.mark.parametrize(("penalty", "grows"), [(0.09, True), (0.01, False)])
+def test_a_learned_weight_rises_above_its_threshold_and_falls_below(penalty: float, grows: bool) -> None:
+    learner = cql("lagrange=true", "penalty_threshold=5.0", "penalty_weight=3.0")
+    found = torch.tensor([penalty, penalty])  # 9 or 1 in units of .01
+    loss = learner.penalty_weight_loss(found)
+    # -weight · (penalty - threshold)
+    assert loss.item() == pytest.approx(-3 * (100 * penalty - 5), rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss, learner.log_penalty_weight)
+    assert (gradient.item() < 0) == grows
+
+
+def test_the_learned_weight_is_the_one_that_is_used_and_stepped() -> None:
+    learner = cql("lagrange=true", "penalty_weight=3.0", "penalty_threshold=-1000")
+    fixed = cql("penalty_weight=3.0")
+    data, target, penalty = torch.tensor([[0.3]]), torch.tensor([0.1]), torch.tensor([0.2])
+    # .2² + 3 · .01 · .2
+    for one in (learner, fixed):
+        assert one.critic_loss(data, target, penalty).item() == pytest.approx(0.046)
+    metrics = learner.update(tensors("state", 8), seeded(0))
+    # Adam's first step is its learning rate, 3e-4, upward: any penalty is above -1000
+    assert metrics["penalty_weight"].item() == pytest.approx(3 * math.exp(3e-4), rel=1e-5)
+
+
+def test_max_backup_takes_the_best_action_of_each_q_then_the_smaller_q() -> None:
+    learner = cql("backup_actions=4", "discount=0.5")
+    batch = tensors("state", 6)
+    actions = torch.rand((4, 6, 8), generator=seeded(0)) * 2 - 1
+    values = learner.targets(learner.targets.encode(batch.next_obs), actions)  # (E, N, B)
+    best = torch.minimum(values[0].max(0).values, values[1].max(0).values)
+    torch.testing.assert_close(
+        learner.target(batch, actions), torch.where(batch.reward > 0, batch.reward, 0.5 * best)
+    )
+    _, _, backup = learner.proposals(batch, seeded(0))
+    assert backup.shape == (4, 6, 8)
+    single = learner.target(batch, actions[:1])
+    assert (learner.target(batch, actions) >= single).all()
+
+
+def test_half_on_the_bellman_term_is_the_papers_alpha_half() -> None:
+    """½ Bellman + ½ penalty is half of the code's Bellman + 1 penalty: the same minimum."""
+    data, target, penalty = torch.tensor([[0.3, 0.5]]), torch.tensor([0.1, 0.1]), torch.tensor([0.2])
+    code = cql().critic_loss(data, target, penalty)
+    paper = cql("bellman_scale=0.5", "penalty_weight=0.5").critic_loss(data, target, penalty)
+    # Bellman: (.04 + .16) / 2 = .1; penalty: .01 · .2
+    assert code.item() == pytest.approx(0.102)
+    assert paper.item() == pytest.approx(0.051)
+
+
+def test_layer_norm_makes_the_first_layers_scale_irrelevant() -> None:
+    obs, actions = tensors("state", 4).obs, torch.zeros(1, 4, 8)
+    for norm in (True, False):
+        learner = cql(f"layer_norm={norm}")
+        before = learner.critics(learner.critics.encode(obs), actions)
+        with torch.no_grad():
+            for parameter in learner.critics.critics.from_features.parameters():
+                parameter.mul_(3)
+            learner.critics.critics.from_action.weight.mul_(3)
+        after = learner.critics(learner.critics.encode(obs), actions)
+        assert torch.allclose(before, after, atol=1e-4) == norm
+
+
+@pytest.mark.parametrize("kind", ["image", "state"])
+def test_number_of_critics(kind: str) -> None:
+    learner = cql("critics=4", kind=kind)
+    batch = tensors(kind, 3)
+    values = learner.critics(learner.critics.encode(batch.obs), batch.action[None])
+    assert values.shape == (4, 1, 3)
+    assert len(torch.unique(values[:, 0, 0])) == 4
+
+
+def test_judged_by_the_mode_or_by_samples() -> None:
+    obs = tensors("state", 4).obs
+    mode, sampler = cql(), cql("stochastic=true")
+    assert (mode.noise_shape, sampler.noise_shape) == ((0,), (8,))
+    torch.testing.assert_close(sampler.act(obs, torch.zeros(4, 8)), mode.act(obs, torch.zeros(4, 0)))
+    assert not torch.equal(sampler.act(obs, torch.ones(4, 8)), mode.act(obs, torch.zeros(4, 0)))
+
+
+def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
+    config = small_learner("cql").presets["paper"].to_dict()
+    expected = {
+        "encoder": "paper", "crop_px": 4, "batch_size": 256, "critic_widths": [1024, 512, 256],
+        "policy_widths": [1024, 512, 256, 256, 256, 256], "critics": 2, "layer_norm": False,
+        "discount": 0.99, "target_rate": 0.005, "critic_learning_rate": 3e-4, "policy_learning_rate": 1e-4,
+        "temperature": 1.0, "target_entropy": -8.0, "warm_start": 10_000, "penalty_weight": 1.0,
+        "penalty_samples": 1, "penalty_temperature": 1.0, "importance": True, "lagrange": False,
+        "backup_actions": 1, "bellman_scale": 1.0, "stochastic": False, "success": "continuing",
+    }  # fmt: skip
+    assert {name: config[name] for name in expected} == expected
