@@ -323,13 +323,14 @@ def _collect(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN40
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="policies, envs, algorithms or recipes.")],
+    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods or recipes.")],
 ) -> None:
     """List what there is by name, with a line of help each."""
     tables = {
         "policies": _policies,
         "envs": _envs,
         "algorithms": _algorithms,
+        "methods": _methods,
         "recipes": _recipes,
     }
     if what not in tables:
@@ -362,6 +363,12 @@ def _algorithms() -> list[tuple[str, str]]:
     from trainers.algos import ALGORITHMS
 
     return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in ALGORITHMS.items()]
+
+
+def _methods() -> list[tuple[str, str]]:
+    from trainers.methods import METHODS
+
+    return [(name, method.summary) for name, method in METHODS.items()]
 
 
 def _recipes() -> list[tuple[str, str]]:
@@ -750,6 +757,10 @@ def train_command(
         str | None,
         typer.Option("--from", help="Start from the weights of RUN or RUN@UPDATE; else from fresh ones."),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Instead of --algo: all stages of one of `cog list methods`, run by run."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
@@ -762,7 +773,7 @@ def train_command(
 
     store = _store(root)
     if resume is not None:
-        given = (mixture, algo, obs, preset, set_ or None, seed, device, threads, memory, from_)
+        given = (mixture, algo, obs, preset, set_ or None, seed, device, threads, memory, from_, method)
         if any(value is not None for value in given):
             raise CogError("--resume goes on with a run as it was begun: give only --steps or --root with it")
         run = read_run(store, resume)
@@ -776,6 +787,20 @@ def train_command(
     else:
         if mixture is None:
             raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
+        if method is not None:
+            if algo is not None or from_ is not None:
+                raise CogError(
+                    f"--method {method} says what learns and from where: leave --algo and --from out"
+                )
+            common = {
+                "obs": obs or "image+robot",
+                "seed": _natural("--seed", seed or 0),
+                "device": _device(device or "auto"),
+                "threads": usable_cores() if threads is None else threads,
+                "memory_bytes": default_memory() if memory is None else _bytes(memory),
+            }
+            _train_method(store, method, mixture, preset or "fast", set_ or [], steps, common)
+            return
         overrides = [*(set_ or []), *([f"updates={steps}"] if steps is not None else [])]
         algo, preset, obs, config = _settings(store, algo, preset, obs, overrides, from_)
         request = TrainRequest(
@@ -792,6 +817,50 @@ def train_command(
             request = from_run(store, request, from_)
         manifest = read_manifest(store, _mixture(store, mixture))
     _train(store, manifest, request)
+
+
+def _train_method(
+    store: Store,
+    method: str,
+    mixture: str,
+    preset: str,
+    overrides: list[str],
+    steps: int | None,
+    common: dict[str, Any],
+) -> None:
+    """Train the stages of a method one after another, each from where the one before it ended."""
+    from cogdata.manifest import read_manifest
+    from trainers.methods import configure_stages
+    from trainers.request import TrainRequest
+    from trainers.start import from_run
+
+    stages = configure_stages(method, preset, overrides, steps)
+    requests = [
+        TrainRequest(stage.algo, config, preset, **common, method=method, stage=stage.algo)
+        for stage, config in stages
+    ]
+    whole = _mixture(store, mixture)
+    manifests = [read_manifest(store, _portion(store, whole, stage.portion)) for stage, _ in stages]
+    ended: str | None = None
+    for request, manifest in zip(requests, manifests, strict=True):
+        begun = request if ended is None else from_run(store, request, ended)
+        run = _train(store, manifest, begun, again="the same command")
+        ended = f"{run}@{request.config.updates}"
+
+
+def _portion(store: Store, ref: str, portion: str) -> str:
+    """Resolve a portion of a mixture; it is frozen if it has not been."""
+    from trainers.methods import WHOLE
+
+    if portion == WHOLE:
+        return ref
+    try:
+        from catalog.portions import freeze_portion
+    except ModuleNotFoundError:
+        raise CogError(
+            f"the {portion} portion of {ref} is frozen by the catalog, which needs duckdb: install it here"
+        ) from None
+    return str(freeze_portion(store, ref, portion).ref)
 
 
 def _settings(
@@ -867,7 +936,8 @@ def _index(store: Store) -> None:
         try_sync(store)
 
 
-def _train(store: Store, manifest: Any, request: Any) -> str:  # noqa: ANN401 - lazily imported
+def _train(store: Store, manifest: Any, request: Any, again: str | None = None) -> str:  # noqa: ANN401 - lazily imported
+    """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``."""
     from cogdata.footprint import check_memory
     from cogdata.stream import Stream, StreamOptions, open_stream
     from trainers.request import run_id
@@ -901,7 +971,7 @@ def _train(store: Store, manifest: Any, request: Any) -> str:  # noqa: ANN401 - 
         ticker.clear()
         _index(store)
     if state.status == "stopped":
-        command = f"cog train --resume {run} --root {store.url}"
+        command = again or f"cog train --resume {run} --root {store.url}"
         note(f"stopped after {state.updates_done:,} updates; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
     say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
@@ -1073,11 +1143,18 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
     from dataclasses import asdict
 
     from catalog.summaries import judged_table
-    from cogdata.runs import read_run, read_state
+    from cogdata.runs import ancestry, read_state
 
     store = _store(root)
-    info, state = read_run(store, run), read_state(store, run)
-    say(json.dumps({"run": asdict(info), "state": asdict(state) if state else None}, indent=2))
+    chain, state = ancestry(store, run), read_state(store, run)
+    say(json.dumps({"run": asdict(chain[0]), "state": asdict(state) if state else None}, indent=2))
+    for child in chain:
+        if child.parent is not None:
+            parent = next((info for info in chain if info.run == child.parent), None)
+            what = (
+                f"{parent.algo} on {parent.mixture}@{parent.mixture_version}" if parent else "removed since"
+            )
+            say(f"{child.run} starts from {child.parent} @ {child.parent_update:,} ({what})")
     _print_table(judged_table(store, run))
 
 

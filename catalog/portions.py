@@ -104,4 +104,4 @@ def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
 
 
 def _succeeded(store: Store, info: MixtureInfo) -> bool:
-    return run_query(store, portion_sql(store, info, "oracle"), limit=1).table.num_rows > 0
+    return bool(len(run_query(store, portion_sql(store, info, "oracle"), limit=1).table))

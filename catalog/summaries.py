@@ -29,7 +29,7 @@ _RUNS: Final = f"""
         select run, env, n, rate from judged
         qualify row_number() over (partition by run, env order by update desc) = 1
     )
-    select r.run, r.algo, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture, r.status,
+    select r.run, r.algo, r.method, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture, r.status,
            r.updates_done, n.env, n.n as episodes, round(n.rate, 3) as success
     from runs r left join newest n using (run) order by r.created_at, r.run, n.env
 """

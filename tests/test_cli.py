@@ -40,7 +40,7 @@ def test_help_names_every_command(run: Run) -> None:
         assert f"\n  {command} " in said.out
 
 
-@pytest.mark.parametrize("what", ["policies", "envs", "algorithms", "recipes"])
+@pytest.mark.parametrize("what", ["policies", "envs", "algorithms", "methods", "recipes"])
 def test_lists_have_a_line_of_help_each(run: Run, what: str) -> None:
     lines = run("list", what).out.splitlines()
     assert len(lines) >= 2
@@ -157,6 +157,39 @@ def test_a_run_starts_from_another_as_it_was_set_up(run: Run, root: Path) -> Non
     said = run("train", "--mixture", "all", "--from", parent, "--obs", "image").error
     assert said == f"run '{parent}' looks at state: say --obs state"
     assert {path.parent.name for path in root.glob("runs/*/run.json")} == {parent, child}
+
+
+def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
+    sql = (
+        """select episode_id, case policy when 'place' then 'task' else 'prior' end as source from episodes"""
+    )
+    run("query", sql, "--as", "mine")
+    command = ("train", "--method", "bc_init", "--mixture", "mine", "--obs", "state", "--steps", "2",
+               "--set", "batch_size=4", "--set", "bc.updates=3", "--set", "policy_widths=8,8")  # fmt: skip
+    said = run(*command)
+    assert said.code == 0, said
+    bc, cql = _only(root, "runs/bc-mine_prior-*").name, _only(root, "runs/cql-mine_no_prior-*").name
+    assert [line.split(" in ")[0] for line in said.out.splitlines()] == [
+        f"{bc}: 3 updates", f"{cql}: 2 updates",
+    ]  # fmt: skip
+    assert [line.split(" in ")[0] for line in run(*command).out.splitlines()] == [
+        f"{bc}: 3 updates", f"{cql}: 2 updates",
+    ]  # fmt: skip
+    rows = run("query", "select method, stage, parent, parent_update from runs where method is not null "
+               "order by created_at, run", "--format", "jsonl")  # fmt: skip
+    assert [json.loads(line) for line in rows.out.splitlines()] == [
+        {"method": "bc_init", "stage": "bc", "parent": None, "parent_update": None},
+        {"method": "bc_init", "stage": "cql", "parent": bc, "parent_update": 3},
+    ]
+    assert f"{cql} starts from {bc} @ 3 (bc on mine_prior@1)" in run("runs", "show", cql).out
+    for extra, line in (
+        (("--algo", "bc"), "--method bc_init says what learns and from where: leave --algo and --from out"),
+        (("--set", "bc.widths=8"), "bc.widths is 8, cql.policy_widths is 8,8: they must be the same, cql "
+                                   "starts from the policy of bc"),
+        (("--mixture", "all"), "mixture all@1 has the sources data, none is named 'prior': say 'prior' as "
+                               "source in its query"),
+    ):  # fmt: skip
+        assert run(*command, *extra).error == line
 
 
 def test_going_on_is_the_same_run_bit_for_bit(run: Run, root: Path) -> None:

@@ -1,0 +1,63 @@
+"""Methods: which stages, which settings, and one line for settings that fit none."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from cogdata.errors import CogError
+from tests.trainers.toy import make_spec
+from trainers.algos import ALGORITHMS, build
+from trainers.methods import METHODS, configure_stages
+
+
+def settings(method: str, *overrides: str, updates: int | None = None) -> dict[str, dict[str, object]]:
+    found = configure_stages(method, "fast", overrides, updates)
+    return {stage.algo: config.to_dict() for stage, config in found}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_every_stage_starts_where_the_one_before_it_ended(name: str, preset: str) -> None:
+    stages = configure_stages(name, preset)
+    assert {stage.algo for stage, _ in stages} <= ALGORITHMS.keys()
+    learners = [build(stage.algo, config, make_spec("state"), 0) for stage, config in stages]
+    for before, after in pairwise(learners):
+        assert after.start_from(before) == ("policy",)
+
+
+def test_a_setting_is_for_every_stage_that_has_it_or_for_the_one_it_names() -> None:
+    found = settings("bc_init", "batch_size=32", "bc.batch_size=16", "discount=0.9", updates=7)
+    assert (found["bc"]["batch_size"], found["cql"]["batch_size"]) == (16, 32)
+    assert (found["bc"]["updates"], found["cql"]["updates"]) == (7, 7)
+    assert found["cql"]["discount"] == 0.9
+    found = settings("bc_init", "bc.updates=5", updates=7)
+    assert (found["bc"]["updates"], found["cql"]["updates"]) == (5, 7)
+
+
+def test_the_first_stage_has_the_policy_of_the_second() -> None:
+    found = settings("bc_init", "policy_widths=32,16", "encoder=paper")
+    assert found["bc"]["widths"] == found["cql"]["policy_widths"] == [32, 16]
+    assert found["bc"]["encoder"] == found["cql"]["encoder"] == "paper"
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "said"),
+    [
+        ("bc_inti", "updates=1", "unknown method 'bc_inti': did you mean 'bc_init'?"),
+        ("bc_init", "sac.updates=1", "unknown stage of method 'bc_init' 'sac': known: bc, cql"),
+        ("bc_init", "bc.discount=0.9", "unknown key 'discount'"),
+        ("bc_init", "dicsount=0.9", "unknown key 'dicsount': did you mean 'discount'?"),
+        ("bc_init", "discount", "setting 'discount' must be key=value"),
+        ("bc_init", "bc.discount", "setting 'discount' must be key=value"),
+        ("bc_init", "bc.updates=0", "updates is 0, must be within [1, 1e+09]"),
+        ("bc_init", "bc.widths=8", "bc.widths is 8, cql.policy_widths is 256,256: they must be the same, cql "
+                                   "starts from the policy of bc"),
+    ],
+)  # fmt: skip
+def test_what_fits_no_stage_is_one_line(method: str, override: str, said: str) -> None:
+    with pytest.raises(CogError) as caught:
+        configure_stages(method, "fast", [override])
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)

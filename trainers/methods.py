@@ -1,0 +1,147 @@
+"""The methods of the paper's Table 1: which portion of a mixture, which algorithm, in which order.
+
+A stage is a run of its own. One that follows another starts from its weights; the two are linked by
+``parent``. So a method is resumed, judged and traced like any run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cogdata.errors import CogError, unknown
+from trainers.algorithm import Config
+from trainers.algos import configure
+
+WHOLE: Final = "all"
+"""The portion that is the whole mixture."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of a method.
+
+    Attributes:
+        algo: Key of ``ALGORITHMS``; also the name of the stage.
+        portion: What it learns from: "all", "prior", "task" or "oracle" (the task episodes that succeeded).
+        as_next: Field of its configuration → field of the next stage's that gives its value: what both
+            networks must have in common for the weights to be taken over.
+    """
+
+    algo: str
+    portion: str
+    as_next: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named composition of data and algorithms.
+
+    Attributes:
+        summary: What it is, in one line.
+        stages: In order; no algorithm twice.
+    """
+
+    summary: str
+    stages: tuple[Stage, ...]
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "cog": Method("conservative Q-learning on prior and task data", (Stage("cql", WHOLE),)),
+    "no_prior": Method("conservative Q-learning on the task data alone", (Stage("cql", "task"),)),
+    "bc_all": Method("behaviour cloning of everything", (Stage("bc", WHOLE),)),
+    "bc_oracle": Method("behaviour cloning of the task episodes that succeeded", (Stage("bc", "oracle"),)),
+    "bc_init": Method(
+        "behaviour cloning of the prior, then conservative Q-learning on the task data from that policy",
+        (
+            Stage("bc", "prior", {"widths": "policy_widths", "encoder": "encoder"}),
+            Stage("cql", "task"),
+        ),
+    ),
+    "sac": Method("soft actor-critic on prior and task data: no penalty", (Stage("sac", WHOLE),)),
+}
+"""Name → method (arXiv 2010.14500, Table 1 and §6.2)."""
+
+
+def find_method(name: str) -> Method:
+    """Look a method up.
+
+    Raises:
+        CogError: No such method.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def configure_stages(
+    name: str, preset: str = "fast", overrides: Sequence[str] = (), updates: int | None = None
+) -> list[tuple[Stage, Config]]:
+    """Resolve the configuration of every stage.
+
+    Args:
+        name: Key of :data:`METHODS`.
+        preset: Named configuration that every stage starts from.
+        overrides: ``key=value`` for every stage that has the key, ``STAGE.key=value`` for one.
+        updates: Gradient steps of every stage; None: as the preset and ``overrides`` say.
+
+    Raises:
+        CogError: An unknown method, preset, stage or key, a value that does not fit, or one that would keep
+            a stage from starting where the one before it ended.
+    """
+    stages = find_method(name).stages
+    given = _by_stage(name, stages, preset, overrides)
+    found: list[tuple[Stage, Config]] = []
+    for stage in reversed(stages):
+        every = [] if updates is None else [f"updates={updates}"]
+        shared = _shared(stage, found[0][1]) if found else []
+        config = configure(stage.algo, preset, [*shared, *every, *given[stage.algo]])
+        if found:
+            _check_shared(stage, config, *found[0])
+        found.insert(0, (stage, config))
+    return found
+
+
+def _by_stage(
+    name: str, stages: Sequence[Stage], preset: str, overrides: Sequence[str]
+) -> dict[str, list[str]]:
+    """Stage → the settings that are meant for it; those for one stage come after those for all."""
+    names = [stage.algo for stage in stages]
+    known = {algo: configure(algo, preset).to_dict().keys() for algo in names}
+    every: dict[str, list[str]] = {algo: [] for algo in names}
+    own: dict[str, list[str]] = {algo: [] for algo in names}
+    for pair in overrides:
+        key, equals, value = pair.partition("=")
+        stage, dot, rest = key.strip().partition(".")
+        if dot and stage not in names:
+            raise unknown(f"stage of method {name!r}", stage, names)
+        if dot:
+            own[stage].append(f"{rest}{equals}{value}")
+            continue
+        meant = [algo for algo in names if key.strip() in known[algo]]
+        if equals and not meant:
+            raise unknown("key", key.strip(), {key for keys in known.values() for key in keys})
+        for algo in meant or names:  # without "=": refused where it is parsed
+            every[algo].append(pair)
+    return {algo: every[algo] + own[algo] for algo in names}
+
+
+def _shared(stage: Stage, following: Config) -> list[str]:
+    values = following.to_dict()
+    return [f"{mine}={_text(values[theirs])}" for mine, theirs in stage.as_next.items()]
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _check_shared(stage: Stage, config: Config, following: Stage, next_config: Config) -> None:
+    mine, theirs = config.to_dict(), next_config.to_dict()
+    for own, other in stage.as_next.items():
+        if mine[own] != theirs[other]:
+            raise CogError(
+                f"{stage.algo}.{own} is {_text(mine[own])}, {following.algo}.{other} is "
+                f"{_text(theirs[other])}: they must be the same, {following.algo} starts from the policy of "
+                f"{stage.algo}"
+            )
