@@ -62,6 +62,7 @@ class StreamOptions:
         columns: Parts of the observation to deliver, of ``OBSERVATIONS``.
         memory_bytes: Budget of the pool; None: :func:`default_memory`.
         threads: That read and decode.
+        share: (r, n): of each batch only rows r, r + n, r + 2n, …
     """
 
     batch_size: int = 256
@@ -69,6 +70,7 @@ class StreamOptions:
     columns: tuple[str, ...] = OBSERVATIONS
     memory_bytes: int | None = None
     threads: int = 2
+    share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Refuse sizes below one and unknown columns."""
@@ -214,7 +216,8 @@ class Stream:
         """
         self._load(position // self._block if self._block else 0)
         drawn = np.concatenate([segment.frames[self._draw(segment, position)] for segment in self._segments])
-        return self._pool.gather(drawn)
+        first, every = self._options.share
+        return self._pool.gather(drawn[first::every])
 
     def batches(self, start: int = 0, prefetch: int = 2) -> Iterator[Batch]:
         """Yield batches from number ``start`` on, for ever, prepared ahead by a thread.

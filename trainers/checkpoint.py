@@ -1,15 +1,15 @@
 """Checkpoints: everything a learner is, as safetensors and JSON; read back or refused, never half of it.
 
 ``runs/<run>/checkpoints/<update>/`` holds ``weights.safetensors`` (what acting needs, kept for ever),
-``training.safetensors`` (targets, optimisers: kept for the newest two) and ``checkpoint.json``, written last:
-a folder without it does not exist for a reader.
+``training.safetensors`` (targets, optimisers: kept for the newest two and the best) and ``checkpoint.json``,
+written last: a folder without it does not exist for a reader.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from trainers.algorithm import Algorithm, ObsSpec
 from trainers.algos import build, config_from_dict
 
 KEEP_FULL: Final = 2
-"""So many newest checkpoints can be resumed from; older ones can be judged."""
+"""So many newest checkpoints, and the best one, can be resumed from; older ones can be judged."""
 
 _OPTIMISER: Final = "optimiser/"
 
@@ -69,7 +69,9 @@ def list_checkpoints(store: Store, run: str, *, full: bool = False) -> list[int]
     )
 
 
-def save_checkpoint(store: Store, run: str, learner: Algorithm, seconds: float) -> CheckpointInfo:
+def save_checkpoint(
+    store: Store, run: str, learner: Algorithm, seconds: float, *, keep: Collection[int] = ()
+) -> CheckpointInfo:
     """Write a checkpoint of the learner as it is, then drop the training state of all but the newest.
 
     Args:
@@ -77,6 +79,7 @@ def save_checkpoint(store: Store, run: str, learner: Algorithm, seconds: float) 
         run: Run id.
         learner: What.
         seconds: Wall time spent in updates so far.
+        keep: Updates whose training state is not dropped.
     """
     weights, training = split_state(learner)
     files = {"weights.safetensors": _bytes(weights), "training.safetensors": _bytes(training)}
@@ -94,7 +97,8 @@ def save_checkpoint(store: Store, run: str, learner: Algorithm, seconds: float) 
     )
     store.write_text(f"{target}/checkpoint.json", json.dumps(asdict(info), indent=2, sort_keys=True))
     for update in list_checkpoints(store, run, full=True)[:-KEEP_FULL]:
-        store.remove(f"{folder(run, update)}/training.safetensors")
+        if update not in keep:
+            store.remove(f"{folder(run, update)}/training.safetensors")
     return info
 
 

@@ -171,9 +171,18 @@ def evaluate(
 
 def write_evaluation(store: Store, evaluation: Evaluation) -> str:
     """Write the rows into the run's folder; returns the path within the store."""
-    path = f"runs/{evaluation.run}/evaluations/{evaluation.name}.parquet"
+    path = _path(evaluation.run, evaluation.name)
     store.write_table(path, evaluation.rows)
     return path
+
+
+def evaluation_path(policy: Policy, world: World, seeds: Sequence[int]) -> str:
+    """Return where the rows of an evaluation are, once there are any."""
+    return _path(policy.run, _name(policy, world, seeds))
+
+
+def _path(run: str, name: str) -> str:
+    return f"runs/{run}/evaluations/{name}.parquet"
 
 
 @dataclass

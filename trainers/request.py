@@ -20,8 +20,10 @@ from cogdata.manifest import Manifest
 from cogdata.runs import RunInfo, lock_file, read_run, write_run
 from cogdata.store import Store, write_failed
 from cogdata.stream import default_memory
+from trainers.alarm import Alarm
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import algorithm_class, config_from_dict
+from trainers.runlog import check_trackers
 
 _ORIGIN: Final = ("parent", "parent_update", "parent_digest", "method", "stage")
 """What request and run say of where a run comes from."""
@@ -43,6 +45,8 @@ class TrainRequest:
         checkpoint_every: Updates between checkpoints.
         log_every: Updates between lines of metrics.
         tensorboard: Whether to write event files.
+        trackers: Keys of :data:`trainers.runlog.TRACKERS` that get the metrics too.
+        alarm: When values out of their range stop the run.
         parent: Run whose weights it starts from; None: fresh ones.
         parent_update: Which checkpoint of it.
         parent_digest: sha256 (hex) of the weights there.
@@ -61,6 +65,8 @@ class TrainRequest:
     checkpoint_every: int = 1_000
     log_every: int = 100
     tensorboard: bool = True
+    trackers: tuple[str, ...] = ()
+    alarm: Alarm = field(default_factory=Alarm)
     parent: str | None = None
     parent_update: int | None = None
     parent_digest: str | None = None
@@ -76,6 +82,7 @@ class TrainRequest:
             )
         if self.obs not in OBS_KINDS:
             raise unknown("observation", self.obs, OBS_KINDS)
+        check_trackers(self.trackers)
         for name in ("threads", "memory_bytes", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")

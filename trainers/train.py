@@ -7,14 +7,15 @@ interrupted run that is resumed equals one that was not, bit for bit on a CPU wi
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -22,22 +23,23 @@ from torch import Tensor
 from cogdata.errors import CogError
 from cogdata.manifest import Manifest
 from cogdata.rng import derive_seed
-from cogdata.runs import RunInfo, RunState, read_state, write_state
+from cogdata.runs import RunInfo, RunState, read_run, read_state, write_state
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
+from trainers.alarm import Watch
 from trainers.algorithm import Algorithm
 from trainers.batches import tensor_batch
-from trainers.checkpoint import save_checkpoint
+from trainers.checkpoint import list_checkpoints, read_info, save_checkpoint
+from trainers.evaluate import Policy
+from trainers.judge import Best, Judging, judge, read_best, was_judged
+from trainers.ranks import Ranks
 from trainers.request import TrainRequest, now, only_one, register, run_id
 from trainers.runlog import RunLog
 from trainers.start import open_learner
 
 PROGRESS_S: Final = 0.5
 """Shortest time between two calls of the progress callback."""
-
-MEAN_MARGIN: Final = 0.1
-"""Share of the possible range by which the mean value may exceed it before the alarm."""
 
 
 class BatchSource(Protocol):
@@ -49,6 +51,9 @@ class BatchSource(Protocol):
 
 
 OpenStream = Callable[[StreamOptions], BatchSource]
+
+ALONE: Final = Ranks()
+"""A run of one process."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Progress:
         loader_wait: Share of this session's time spent waiting for batches.
         metrics: The latest logged ones.
         warning: Set once, when something looks wrong.
+        judged: What a judgement of the checkpoint at ``update`` found; set once for each.
     """
 
     run: str
@@ -74,6 +80,7 @@ class Progress:
     loader_wait: float
     metrics: Mapping[str, float]
     warning: str | None = None
+    judged: Best | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -86,6 +93,8 @@ def train(
     *,
     open_stream: OpenStream,
     on_progress: OnProgress = lambda progress: None,
+    judging: Judging | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[RunInfo, RunState]:
     """Train, or go on training, the run that the request names.
 
@@ -97,30 +106,41 @@ def train(
         request: What to train.
         open_stream: Opens the manifest's batches; called only if there is something to do.
         on_progress: Called a few times per second.
+        judging: How to judge the run while it trains, which changes no bit of it.
+        ranks: The processes that train it together, this one among them; only the first one writes.
 
     Returns:
         The run and its state: "finished", or "stopped" by SIGINT or SIGTERM after a checkpoint.
 
     Raises:
-        CogError: A number was not finite (the state says "diverged"), or another process trains this run.
+        CogError: A number was not finite or values were out of range for long (the state says "diverged"), or
+            another process trains this run.
     """
+    ranks.check(request.config.batch_size)
     run = run_id(manifest, request)
-    with only_one(store, run):
+    with only_one(store, run) if ranks.first else nullcontext():
         state = read_state(store, run)
-        if state is not None and state.updates_done >= request.config.updates:
+        if state is not None and state.updates_done >= request.config.updates and judging is None:
             return register(store, run, manifest, request), replace(state, status="finished")
         learner, seconds = open_learner(store, run, manifest, request)
-        info = register(store, run, manifest, request)
+        if ranks.first:
+            register(store, run, manifest, request)
+        ranks.wait()
+        info = read_run(store, run)
         torch.set_num_threads(info.threads)
         options = StreamOptions(
-            request.config.batch_size, request.seed, learner.spec.parts, info.memory_bytes
+            request.config.batch_size,
+            request.seed,
+            learner.spec.parts,
+            info.memory_bytes,
+            share=(ranks.index, ranks.count),
         )
-        log = RunLog(store, run, start=learner.updates_done, tensorboard=request.tensorboard)
-        session = _Session(store, info, request, learner, log, on_progress, seconds)
+        ranks.average_gradients(learner)
+        session = _Session(store, info, request, learner, on_progress, judging, ranks, seconds)
         try:
             return info, session.go(open_stream(options).batches(learner.updates_done))
         finally:
-            log.close()
+            session.log.close()
 
 
 @contextmanager
@@ -159,8 +179,9 @@ class _Session:
     info: RunInfo
     request: TrainRequest
     learner: Algorithm
-    log: RunLog
     on_progress: OnProgress
+    judging: Judging | None
+    ranks: Ranks
     seconds: float
     waited: float = 0.0
     done: int = 0
@@ -174,19 +195,29 @@ class _Session:
         self.start_seconds = self.seconds
         self.saved = self.learner.updates_done
         self.generator = torch.Generator(self.request.device)
+        self.log = RunLog(
+            self.store,
+            self.info.run,
+            start=self.learner.updates_done,
+            tensorboard=self.request.tensorboard,
+            trackers=self.request.trackers,
+            config=vars(self.info),
+            writes=self.ranks.first,
+        )
+        self.watch = Watch(self.request.alarm, self.learner.value_range, self.log.lines)
 
     def go(self, batches: Iterator[Batch]) -> RunState:
         """Update until the end or a signal."""
         learner, target = self.learner, self.request.config.updates
         self._write_state("running")
         with _stop_signals() as stop, _closing(batches):
-            while learner.updates_done < target and not stop.is_set():
+            self._judge_if_due(stop)
+            while learner.updates_done < target and not self.ranks.agree(stop.is_set()):
                 self._step(batches)
-                if (
-                    learner.updates_done % self.request.checkpoint_every == 0
-                    or learner.updates_done == target
-                ):
-                    self._save("finished" if learner.updates_done == target else "running")
+                done = learner.updates_done
+                if done == target or done % self.request.checkpoint_every == 0 or self._judgement_due():
+                    self._save("running")
+                    self._judge_if_due(stop)
         if learner.updates_done < target:
             return self._save("stopped")
         return self._write_state("finished")
@@ -198,12 +229,14 @@ class _Session:
         self.waited += time.perf_counter() - began
         self.generator.manual_seed(derive_seed(request.seed, "update", learner.updates_done))
         tensors = tensor_batch(batch, learner.spec.parts, torch.device(request.device))
-        metrics = learner.update(tensors, self.generator)
+        with self.ranks.own_rows(request.config.batch_size):
+            metrics = learner.update(tensors, self.generator)
         self.done += 1
         last = learner.updates_done == request.config.updates
         due = last or learner.updates_done % request.log_every == 0
         # on an accelerator looking at a number waits for it: look only when it is due
         if due or request.device == "cpu" or learner.updates_done % request.checkpoint_every == 0:
+            metrics = self.ranks.join(metrics)
             self._check_finite(metrics)
         self.seconds += time.perf_counter() - began
         if due:
@@ -215,40 +248,60 @@ class _Session:
             return
         bad = next(name for name, value in metrics.items() if not value.isfinite())
         update = self.learner.updates_done
-        self._write_state("diverged", updates_done=self.saved)
-        good = f"last good checkpoint: {self.saved}" if self.saved else "no checkpoint before it"
-        raise CogError(
-            f"run {self.info.run!r} diverged: {bad} is {float(metrics[bad])} at update {update}; "
-            f"{good}; try a smaller learning rate with --set"
+        self._diverged(
+            f"{bad} is {float(metrics[bad])} at update {update}", update, "a smaller learning rate with --set"
         )
+
+    def _diverged(self, what: str, since: int, remedy: str) -> NoReturn:
+        """Stop the run; ``since`` is the first update that was bad."""
+        self._write_state("diverged", updates_done=self.saved)
+        good = [update for update in list_checkpoints(self.store, self.info.run) if update < since]
+        where = f"last good checkpoint: {good[-1]}" if good else "no checkpoint before it"
+        raise CogError(f"run {self.info.run!r} diverged: {what}; {where}; try {remedy}")
 
     def _log(self, metrics: Mapping[str, Tensor]) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        outside = self._outside(values)
+        update = self.learner.updates_done
+        outside = self.watch.look(update, values)
         if self.learner.value_range is not None:
             values["out_of_range"] = float(outside is not None)
         session = self.seconds - self.start_seconds
         values |= {"updates_per_s": self.done / session, "loader_wait": self.waited / session}
         self.metrics = values
-        self.log.write(self.learner.updates_done, values)
+        self.log.write(update, values)
         if outside is not None and not self.warned:
             self.warned = True
-            self._tell(force=True, warning=outside)
+            self._tell(force=True, warning=f"values leave the possible {outside}; the run may be diverging")
+        if self.watch.exhausted:
+            self._diverged(
+                f"values are outside the possible {outside}; they have been since update {self.watch.since}, "
+                f"for {self.watch.lines} lines of metrics",
+                self.watch.since,
+                "other settings with --set, or going on with --alarm off",
+            )
 
-    def _outside(self, metrics: Mapping[str, float]) -> str | None:
-        """Say so if values are none that a policy could have; a conservative learner may go below."""
-        if self.learner.value_range is None:
-            return None
-        low, high = self.learner.value_range
-        span, mean, largest = high - low, metrics["q_mean"], metrics["q_max"]
-        if mean <= high + MEAN_MARGIN * span and mean >= low - span and largest <= high + span:
-            return None
-        return (
-            f"values leave the possible range [{low:g}, {high:g}] at update {self.learner.updates_done}: "
-            f"mean {mean:.3g}, max {largest:.3g}; the run may be diverging"
+    def _judgement_due(self) -> bool:
+        return self.judging is not None and self.judging.due(
+            self.learner.updates_done, self.request.config.updates
         )
 
-    def _tell(self, *, force: bool, warning: str | None = None) -> None:
+    def _judge_if_due(self, stop: threading.Event) -> None:
+        """Judge the checkpoint that was just written, or that a session begins with, if none did so far."""
+        if self.judging is None or not self._judgement_due() or not self.ranks.first:
+            return
+        update = self.learner.updates_done
+        head = read_info(self.store, self.info.run, update)
+        policy = Policy(
+            self.learner, self.info.run, self.info.seed, update, head.weights_digest, self.request.device
+        )
+        if was_judged(self.store, policy, self.judging):
+            return
+        found = judge(self.store, policy, self.judging, stop.is_set)
+        if found is not None:
+            self.log.write(update, {"success": found.rate})
+            self._tell(force=True, judged=found)
+
+    def _tell(self, *, force: bool, warning: str | None = None, judged: Best | None = None) -> None:
         now = time.monotonic()
         if not force and now - self.told_at < PROGRESS_S:
             return
@@ -262,10 +315,11 @@ class _Session:
                 self.learner.updates_done,
                 self.request.config.updates,
                 rate,
-                left / rate,
+                left / rate if rate else (math.inf if left else 0.0),
                 self.waited / session,
                 self.metrics,
                 warning,
+                judged,
             )
         )
 
@@ -273,7 +327,10 @@ class _Session:
         if self.saved != self.learner.updates_done:
             largest = [parameter.detach().abs().max() for parameter in self.learner.parameters()]
             self._check_finite({"largest_weight": torch.stack(largest).max()})
-            save_checkpoint(self.store, self.info.run, self.learner, self.seconds)
+            if self.ranks.first:
+                best = read_best(self.store, self.info.run)
+                keep = () if best is None else (best.update,)
+                save_checkpoint(self.store, self.info.run, self.learner, self.seconds, keep=keep)
             self.saved = self.learner.updates_done
         self.log.flush()
         return self._write_state(status)
@@ -281,7 +338,8 @@ class _Session:
     def _write_state(self, status: str, updates_done: int | None = None) -> RunState:
         done = self.learner.updates_done if updates_done is None else updates_done
         state = RunState(status, done, self.seconds, now())
-        write_state(self.store, self.info.run, state)
+        if self.ranks.first:
+            write_state(self.store, self.info.run, state)
         return state
 
 

@@ -1,0 +1,149 @@
+"""Judging while training: evaluations like any other, between updates, and which checkpoint was the best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import torch
+
+from cogdata.errors import CogError
+from cogdata.store import Store
+from trainers.evaluate import Policy, World, evaluate, evaluation_path, write_evaluation
+
+FIRST_SEED: Final = 1_000_000
+"""Checkpoints are chosen on seeds from here on: those of `cog eval`, from 0 on, did not choose them."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a run is judged while it trains.
+
+    Attributes:
+        world: Where.
+        every: Updates from one judgement to the next; the last update is judged too.
+        seeds: Given to ``env.reset``, an episode each.
+    """
+
+    world: World
+    every: int
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.every < 1 or not self.seeds:
+            raise CogError(
+                f"judging every {self.every} updates on {len(self.seeds)} episodes: both must be at least 1"
+            )
+
+    def due(self, update: int, updates: int) -> bool:
+        """Whether a run of so many updates is judged after this one."""
+        return update > 0 and (update % self.every == 0 or update == updates)
+
+
+@dataclass(frozen=True)
+class Best:
+    """``best.json`` of a run.
+
+    Attributes:
+        update: Gradient steps behind the best checkpoint, the earliest of equals.
+        env: Where it was judged.
+        seeds: On what.
+        successes: How many of these episodes succeeded.
+    """
+
+    update: int
+    env: str
+    seeds: tuple[int, ...]
+    successes: int
+
+    @property
+    def rate(self) -> float:
+        """Share of episodes that succeeded."""
+        return self.successes / len(self.seeds)
+
+
+def read_best(store: Store, run: str) -> Best | None:
+    """Return a run's best checkpoint; None if none was judged in training.
+
+    Raises:
+        CogError: The file that says so is damaged.
+    """
+    path = f"runs/{run}/best.json"
+    if not store.exists(path):
+        return None
+    try:
+        data = json.loads(store.read_text(path))
+        return Best(**data | {"seeds": tuple(data["seeds"])})
+    except (ValueError, TypeError, KeyError):
+        raise CogError(f"{store.path(path)} is damaged: restore or remove it") from None
+
+
+def parse_update(store: Store, run: str, text: str | None) -> int | None:
+    """Read which checkpoint of a run is meant.
+
+    Args:
+        store: Where the run is.
+        run: Run id.
+        text: A number of updates, ``best``, or None: the newest.
+
+    Raises:
+        CogError: It is neither, or no checkpoint was judged in training.
+    """
+    if text is None or (text.isascii() and text.isdecimal()):
+        return None if text is None else int(text)
+    if text != "best":
+        raise CogError(f"--update {text!r} must be a number of updates, or best")
+    best = read_best(store, run)
+    if best is None:
+        raise CogError(
+            f"run {run!r} has no best checkpoint: it was not judged in training, see `cog train --eval-env`"
+        )
+    return best.update
+
+
+def was_judged(store: Store, policy: Policy, judging: Judging) -> bool:
+    """Whether the rows of this judgement are there."""
+    return store.exists(evaluation_path(policy, judging.world, judging.seeds))
+
+
+def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[], bool]) -> Best | None:
+    """Judge a learner as it is, keep the rows, and remember it if it is the best so far.
+
+    It acts on one thread, as ``cog eval`` lets it, so the rows are those that ``cog eval`` would write.
+
+    Args:
+        store: Where the run is.
+        policy: The learner at a checkpoint that has been written.
+        judging: How.
+        stop_asked: Looked at after every round of episodes.
+
+    Returns:
+        What was found, in the form of the best; None if it was cut short, nothing was kept then.
+    """
+
+    def look(done: int, total: int, successes: int) -> None:
+        if stop_asked() and done < total:
+            raise _CutShortError
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        evaluation = evaluate(policy, judging.world, judging.seeds, on_progress=look)
+    except _CutShortError:
+        return None
+    finally:
+        torch.set_num_threads(threads)
+    write_evaluation(store, evaluation)
+    found = Best(policy.update, judging.world.env, judging.seeds, evaluation.successes)
+    best = read_best(store, policy.run)
+    alike = best is not None and (best.env, best.seeds) == (found.env, found.seeds)
+    if best is None or not alike or found.successes > best.successes:
+        store.write_text(f"runs/{policy.run}/best.json", json.dumps(asdict(found), indent=2))
+    return found
+
+
+class _CutShortError(Exception):
+    """The end was asked for in the middle of a judgement."""
