@@ -1058,7 +1058,8 @@ def _evaluate(
     from cogdata.pictures import animated_webp, enlarge
     from collectors.checks import check_env
     from collectors.drivers import is_driver, open_env
-    from trainers.evaluate import WORLDS, World, evaluate, open_policy, write_evaluation
+    from trainers.evaluate import World, evaluate, open_policy, write_evaluation
+    from trainers.worlds import WORLDS
 
     policy = open_policy(store, run, update)
     parts = {*policy.learner.spec.parts, *(("image",) if record else ())}

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +27,10 @@ from cogdata.rng import derive_seed
 from cogdata.runs import EVALUATIONS, read_run
 from cogdata.schema import PREDICATES
 from cogdata.store import Store
-from trainers.algorithm import Algorithm, TensorObs
+from trainers.acting import choose
+from trainers.algorithm import Algorithm
 from trainers.checkpoint import load_policy
-from trainers.worlds import MakeEnv, Moment, Worlds
-
-WORLDS: Final = 16
-"""Environments that are judged together."""
+from trainers.worlds import WORLDS, MakeEnv, Moment, Worlds
 
 _Round = tuple[tuple[int, ...], int]
 """Seeds of up to 16 episodes, and of how many of them the frames are kept."""
@@ -228,7 +226,8 @@ def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], k
     for episode in episodes[:keep]:
         episode.frames.append(episode.last.obs["image"])
     while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
-        actions = _act(policy, episodes)
+        shown = [episode.last.obs for episode in episodes]
+        actions = choose(policy.learner, shown, [episode.generator for episode in episodes])
         for number, moment in worlds.step({number: actions[number] for number in running}).items():
             episodes[number].last = moment
             episodes[number].rewards.append(moment.reward)
@@ -251,23 +250,6 @@ def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> Non
         raise CogError(
             f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy knows {spec.image_size}"
         )
-
-
-def _act(policy: Policy, episodes: Sequence[_Judged]) -> NDArray[np.float32]:
-    """Choose actions (16, 8): always as one batch of one shape, so that a row never depends on the others."""
-    learner = policy.learner
-    device = torch.device(policy.device)
-    parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
-    for part in learner.spec.parts:
-        rows = np.stack([episode.last.obs[part] for episode in episodes])
-        batch = np.zeros((WORLDS, *rows.shape[1:]), rows.dtype)
-        batch[: len(rows)] = rows
-        parts[part] = torch.from_numpy(batch).to(device)
-    noise = torch.zeros((WORLDS, *learner.noise_shape))
-    for number, episode in enumerate(episodes):
-        noise[number] = torch.randn(learner.noise_shape, generator=episode.generator)
-    actions: NDArray[np.float32] = learner.act(TensorObs(**parts), noise.to(device)).cpu().numpy()
-    return actions
 
 
 def _name(policy: Policy, world: World, seeds: Sequence[int]) -> str:

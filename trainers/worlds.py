@@ -19,6 +19,9 @@ from cogdata.interrupts import ctrl_c_held_back, ignore_ctrl_c
 Obs = Mapping[str, NDArray[Any]]
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 
+WORLDS: Final = 16
+"""Most environments that a policy acts in together."""
+
 _ENDED: Final = "a process with environments ended unexpectedly: was it killed, or is memory short?"
 
 
@@ -32,6 +35,7 @@ class Moment:
         over: Whether the episode ended here.
         success: Whether the task's predicate holds now.
         predicates: Name → whether it holds now.
+        terminated: Whether the episode ended here because the world said so, not the clock.
     """
 
     obs: Obs
@@ -39,6 +43,7 @@ class Moment:
     over: bool
     success: bool
     predicates: Mapping[str, bool]
+    terminated: bool
 
 
 class Group(Protocol):
@@ -76,14 +81,14 @@ class LocalGroup:
         self._moments = {}
         for index, seed in enumerate(seeds):
             obs, info = self._envs[index].reset(seed=seed)
-            self._moments[index] = _moment(obs, 0.0, False, info)
+            self._moments[index] = _moment(obs, 0.0, (False, False), info)
 
     def ask_step(self, actions: Mapping[int, NDArray[np.float32]]) -> None:
         """Step environments by index; the others wait."""
         self._moments = {}
         for index, action in actions.items():
             obs, reward, terminated, truncated, info = self._envs[index].step(action)
-            self._moments[index] = _moment(obs, float(reward), terminated or truncated, info)
+            self._moments[index] = _moment(obs, float(reward), (terminated, truncated), info)
 
     def answer(self) -> dict[int, Moment]:
         """Return what was asked for, by index of the environment."""
@@ -141,9 +146,9 @@ class RemoteGroup:
             self._process.terminate()
 
 
-def _moment(obs: Obs, reward: float, over: bool, info: Mapping[str, Any]) -> Moment:
+def _moment(obs: Obs, reward: float, ended: tuple[bool, bool], info: Mapping[str, Any]) -> Moment:
     predicates = {name: bool(value) for name, value in info["predicates"].items()}
-    return Moment(dict(obs), reward, over, bool(info["success"]), predicates)
+    return Moment(dict(obs), reward, any(ended), bool(info["success"]), predicates, bool(ended[0]))
 
 
 def _serve(pipe: Connection, make_env: MakeEnv, count: int) -> None:

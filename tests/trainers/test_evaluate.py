@@ -21,10 +21,10 @@ from tests.trainers.toy import (
     small_learner,
 )
 from trainers.algorithm import Algorithm, TensorObs
-from trainers.evaluate import WORLDS, Policy, World, evaluate, open_policy, write_evaluation
+from trainers.evaluate import Policy, World, evaluate, open_policy, write_evaluation
 from trainers.request import TrainRequest
 from trainers.train import train
-from trainers.worlds import LocalGroup
+from trainers.worlds import WORLDS, LocalGroup
 
 TOY = World("toy/Chain-v0", ToyEnv)
 
