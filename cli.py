@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +20,13 @@ from cogdata.errors import CogError, unknown
 if TYPE_CHECKING:
     from catalog.doctor import Problem
     from cogdata.cluster import Cluster
+    from cogdata.manifest import Manifest
     from cogdata.store import Store
     from collectors.engines import Engine
+    from trainers.evaluate import World
+    from trainers.judge import Judging
+    from trainers.request import TrainRequest
+    from trainers.settings import TrainSettings
 
 app = typer.Typer(
     name="cog",
@@ -761,91 +766,230 @@ def train_command(
         str | None,
         typer.Option(help="Instead of --algo: all stages of one of `cog list methods`, run by run."),
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with these options and a table [set]; what is typed wins.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as such a file, do nothing.")
+    ] = False,
+    eval_env: Annotated[
+        str | None, typer.Option(help="Judge checkpoints there while training: see `cog eval --update best`.")
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Updates from one judgement to the next.", show_default="1000")
+    ] = None,
+    eval_episodes: Annotated[
+        int | None, typer.Option(help="Episodes of each judgement.", show_default="20")
+    ] = None,
+    alarm: Annotated[
+        str | None,
+        typer.Option(
+            help="LINES[:MARGIN] of metrics with impossible values that stop a run, or off.",
+            show_default="20:0.1",
+        ),
+    ] = None,
+    log: Annotated[
+        list[str] | None, typer.Option(help="wandb or trackio, beside TensorBoard; may be given twice.")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
-    from cogdata.machine import usable_cores
+    from trainers.settings import TrainSettings, read_settings
+
+    typed = TrainSettings(
+        mixture=mixture,
+        method=method,
+        algo=algo,
+        preset=preset,
+        obs=obs,
+        seed=seed,
+        steps=steps,
+        device=device,
+        threads=threads,
+        memory=memory,
+        from_=from_,
+        eval_env=eval_env,
+        eval_every=eval_every,
+        eval_episodes=eval_episodes,
+        alarm=alarm,
+        log=tuple(log) if log else None,
+        set=tuple(set_ or ()),
+    )
+    settings = typed if config is None else read_settings(config).under(typed)
+    store = _store(root)
+    if resume is None and settings.mixture is None:
+        raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
+    if resume is not None:
+        stages, ref = _resumed(store, settings, resume)
+    else:
+        stages, ref = _stages(store, settings), settings.mixture or ""
+    if print_config:
+        say(_as_toml(store, settings, stages, ref).rstrip())
+        return
+    _train_stages(store, settings, stages, ref)
+
+
+def _train_stages(
+    store: Store,
+    settings: TrainSettings,
+    stages: list[tuple[TrainRequest, str]],
+    mixture: str,
+) -> None:
+    """Train runs one after another, each from where the one before it ended."""
     from cogdata.manifest import read_manifest
-    from cogdata.runs import read_run
-    from cogdata.stream import default_memory
-    from trainers.request import TrainRequest, resume_request, run_id
     from trainers.start import from_run
 
-    store = _store(root)
-    if resume is not None:
-        given = (mixture, algo, obs, preset, set_ or None, seed, device, threads, memory, from_, method)
-        if any(value is not None for value in given):
-            raise CogError("--resume goes on with a run as it was begun: give only --steps or --root with it")
-        run = read_run(store, resume)
-        request = resume_request(store, resume, updates=steps)
-        manifest = read_manifest(store, f"{run.mixture}@{run.mixture_version}")
-        if run_id(manifest, request) != resume:
-            raise CogError(
-                f"run {resume!r} cannot be gone on with: its mixture {manifest.info.ref} or its settings are "
-                f"not what they were; train anew with --mixture"
-            )
-    else:
-        if mixture is None:
-            raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
-        if method is not None:
-            if algo is not None or from_ is not None:
-                raise CogError(
-                    f"--method {method} says what learns and from where: leave --algo and --from out"
-                )
-            common = {
-                "obs": obs or "image+robot",
-                "seed": _natural("--seed", seed or 0),
-                "device": _device(device or "auto"),
-                "threads": usable_cores() if threads is None else threads,
-                "memory_bytes": default_memory() if memory is None else _bytes(memory),
-            }
-            _train_method(store, method, mixture, preset or "fast", set_ or [], steps, common)
-            return
-        overrides = [*(set_ or []), *([f"updates={steps}"] if steps is not None else [])]
-        algo, preset, obs, config = _settings(store, algo, preset, obs, overrides, from_)
-        request = TrainRequest(
-            algo,
-            config,
-            preset,
-            obs,
-            _natural("--seed", seed or 0),
-            _device(device or "auto"),
-            usable_cores() if threads is None else threads,
-            default_memory() if memory is None else _bytes(memory),
-        )
-        if from_ is not None:
-            request = from_run(store, request, from_)
-        manifest = read_manifest(store, _mixture(store, mixture))
-    _train(store, manifest, request)
+    whole = _mixture(store, mixture)
+    manifests = [read_manifest(store, _portion(store, whole, portion)) for _, portion in stages]
+    again = None if settings.method is None else "the same command"
+    ended: str | None = None
+    for (request, _), manifest in zip(stages, manifests, strict=True):
+        begun = request if ended is None else from_run(store, request, ended)
+        run = _train(store, manifest, begun, judging=_judging(settings, begun, manifest), again=again)
+        ended = f"{run}@{request.config.updates}"
 
 
-def _train_method(
-    store: Store,
-    method: str,
-    mixture: str,
-    preset: str,
-    overrides: list[str],
-    steps: int | None,
-    common: dict[str, Any],
-) -> None:
-    """Train the stages of a method one after another, each from where the one before it ended."""
+def _resumed(store: Store, settings: TrainSettings, run: str) -> tuple[list[tuple[TrainRequest, str]], str]:
+    """The request that goes on with a run, as the only stage, and its mixture."""
+    from dataclasses import replace
+
     from cogdata.manifest import read_manifest
-    from trainers.methods import configure_stages
+    from cogdata.runs import read_run
+    from trainers.methods import WHOLE
+    from trainers.request import resume_request, run_id
+    from trainers.settings import RUN_OPTIONS
+
+    if settings.set or settings.tables or any(getattr(settings, name) is not None for name in RUN_OPTIONS):
+        raise CogError(
+            "--resume goes on with a run as it was begun: give only --steps or --root with it, or how it is "
+            "judged and logged"
+        )
+    info = read_run(store, run)
+    request = replace(resume_request(store, run, updates=settings.steps), **_watched(settings))
+    ref = f"{info.mixture}@{info.mixture_version}"
+    if run_id(read_manifest(store, ref), request) != run:
+        raise CogError(
+            f"run {run!r} cannot be gone on with: its mixture {ref} or its settings are "
+            f"not what they were; train anew with --mixture"
+        )
+    return [(request, WHOLE)], ref
+
+
+def _stages(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, str]]:
+    """Every run that the settings ask for, in order, with the portion of the mixture that it learns from."""
+    from cogdata.machine import usable_cores
+    from cogdata.stream import default_memory
+    from trainers.methods import WHOLE
     from trainers.request import TrainRequest
     from trainers.start import from_run
 
-    stages = configure_stages(method, preset, overrides, steps)
-    requests = [
-        TrainRequest(stage.algo, config, preset, **common, method=method, stage=stage.algo)
-        for stage, config in stages
+    common = {
+        "seed": _natural("--seed", settings.seed or 0),
+        "device": _device(settings.device or "auto"),
+        "threads": usable_cores() if settings.threads is None else settings.threads,
+        "memory_bytes": default_memory() if settings.memory is None else _bytes(settings.memory),
+        **_watched(settings),
+    }
+    if settings.method is None:
+        algo, preset, obs, config = _settings(store, settings)
+        request = TrainRequest(algo, config, preset, obs, **common)
+        if settings.from_ is not None:
+            request = from_run(store, request, settings.from_)
+        return [(request, WHOLE)]
+    if settings.algo is not None or settings.from_ is not None:
+        raise CogError(
+            f"--method {settings.method} says what learns and from where: leave --algo and --from out"
+        )
+    return _stages_of_method(settings.method, settings, common)
+
+
+def _stages_of_method(
+    method: str, settings: TrainSettings, common: dict[str, Any]
+) -> list[tuple[TrainRequest, str]]:
+    from trainers.algos import config_class
+    from trainers.methods import configure_stages, find_method
+    from trainers.request import TrainRequest
+
+    configs = {stage.algo: config_class(stage.algo) for stage in find_method(method).stages}
+    preset = settings.preset or "fast"
+    return [
+        (
+            TrainRequest(
+                stage.algo,
+                config,
+                preset,
+                settings.obs or "image+robot",
+                **common,
+                method=method,
+                stage=stage.algo,
+            ),
+            stage.portion,
+        )
+        for stage, config in configure_stages(method, preset, settings.overrides(configs))
     ]
-    whole = _mixture(store, mixture)
-    manifests = [read_manifest(store, _portion(store, whole, stage.portion)) for stage, _ in stages]
-    ended: str | None = None
-    for request, manifest in zip(requests, manifests, strict=True):
-        begun = request if ended is None else from_run(store, request, ended)
-        run = _train(store, manifest, begun, again="the same command")
-        ended = f"{run}@{request.config.updates}"
+
+
+def _watched(settings: TrainSettings) -> dict[str, Any]:
+    """What a request says of how a run is watched, which may be another each time it goes on."""
+    from trainers.alarm import Alarm, parse_alarm
+
+    alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
+    return {"alarm": alarm, "trackers": settings.log or ()}
+
+
+def _judging(settings: TrainSettings, request: TrainRequest, manifest: Manifest) -> Judging | None:
+    """How a run is judged while it trains, if it is."""
+    if settings.eval_env is None:
+        if settings.eval_every is not None or settings.eval_episodes is not None:
+            raise CogError("--eval-every and --eval-episodes say how to judge while training: add --eval-env")
+        return None
+    from collectors.checks import check_env
+    from collectors.drivers import check_name, is_driver
+    from trainers.algorithm import OBS_KINDS
+    from trainers.judge import FIRST_SEED, Judging
+
+    check_name(settings.eval_env)
+    if is_driver(settings.eval_env):
+        raise CogError(f"{settings.eval_env} is a robot: judge a checkpoint there with `cog eval`")
+    size = manifest.info.image_size[0]
+    check_env(settings.eval_env, image_size=size)
+    episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
+    return Judging(
+        _world(settings.eval_env, size, OBS_KINDS[request.obs]),
+        1000 if settings.eval_every is None else settings.eval_every,
+        tuple(range(FIRST_SEED, FIRST_SEED + episodes)),
+    )
+
+
+def _as_toml(
+    store: Store, settings: TrainSettings, stages: list[tuple[TrainRequest, str]], mixture: str
+) -> str:
+    """All settings of runs as a file that asks for the same again."""
+    from cogdata.manifest import list_versions, parse_ref, read_info
+    from trainers.settings import to_toml
+
+    request, _ = stages[0]
+    frozen = list_versions(store, parse_ref(mixture)[0])
+    method = settings.method is not None
+    start = request.parent and f"{request.parent}@{request.parent_update}"
+    options = {
+        "mixture": read_info(store, mixture).ref if frozen else mixture,
+        **({"method": settings.method} if method else {"algo": request.algo}),
+        "preset": request.preset,
+        "obs": request.obs,
+        "seed": request.seed,
+        "device": request.device,
+        "threads": request.threads,
+        "memory": str(request.memory_bytes),
+        "from_": start,
+        "eval_env": settings.eval_env,
+        "eval_every": settings.eval_every,
+        "eval_episodes": settings.eval_episodes,
+        "alarm": str(request.alarm),
+        "log": request.trackers,
+    }
+    titles = {f"set.{one.algo}" if method else "set": one.config.to_dict() for one, _ in stages}
+    return to_toml(options, titles)
 
 
 def _portion(store: Store, ref: str, portion: str) -> str:
@@ -863,25 +1007,20 @@ def _portion(store: Store, ref: str, portion: str) -> str:
     return str(freeze_portion(store, ref, portion).ref)
 
 
-def _settings(
-    store: Store,
-    algo: str | None,
-    preset: str | None,
-    obs: str | None,
-    overrides: list[str],
-    parent: str | None,
-) -> tuple[str, str, str, Any]:
+def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any]:
     """Algorithm, preset, observation and configuration; those not given are the parent's, if there is one."""
     from cogdata.runs import read_run
-    from trainers.algos import config_from_dict, configure
+    from trainers.algos import config_class, config_from_dict, configure
     from trainers.start import parse_run
 
-    if parent is None:
-        algo, preset = algo or "bfn", preset or "fast"
-        return algo, preset, obs or "image+robot", configure(algo, preset, overrides)
-    theirs = read_run(store, parse_run(parent)[0])
-    algo, obs = algo or theirs.algo, obs or theirs.obs
-    if algo != theirs.algo or preset is not None:
+    algo, preset, obs, parent = settings.algo, settings.preset, settings.obs, settings.from_
+    theirs = None if parent is None else read_run(store, parse_run(parent)[0])
+    if theirs is None:
+        algo, obs = algo or "bfn", obs or "image+robot"
+    else:
+        algo, obs = algo or theirs.algo, obs or theirs.obs
+    overrides = settings.overrides({algo: config_class(algo)})
+    if theirs is None or algo != theirs.algo or preset is not None:
         return algo, preset or "fast", obs, configure(algo, preset or "fast", overrides)
     return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
 
@@ -936,10 +1075,18 @@ def _index(store: Store) -> None:
         try_sync(store)
 
 
-def _train(store: Store, manifest: Any, request: Any, again: str | None = None) -> str:  # noqa: ANN401 - lazily imported
+def _train(
+    store: Store,
+    manifest: Manifest,
+    request: TrainRequest,
+    *,
+    judging: Judging | None = None,
+    again: str | None = None,
+) -> str:
     """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``."""
     from cogdata.footprint import check_memory
     from cogdata.stream import Stream, StreamOptions, open_stream
+    from trainers.judge import read_best
     from trainers.request import run_id
     from trainers.train import Progress, train
 
@@ -957,6 +1104,13 @@ def _train(store: Store, manifest: Any, request: Any, again: str | None = None) 
         if progress.warning:
             ticker.clear()
             note(f"warning: {progress.warning}")
+        if progress.judged:
+            ticker.clear()
+            found = progress.judged
+            note(
+                f"judged at {found.update:,} updates: {found.env} {found.successes}/{len(found.seeds)} = "
+                f"{found.rate:.2f}"
+            )
         ticker.show(lambda: _progress_line(progress))
 
     try:
@@ -966,6 +1120,7 @@ def _train(store: Store, manifest: Any, request: Any, again: str | None = None) 
             request,
             open_stream=opened,
             on_progress=show,
+            judging=judging,
         )
     finally:
         ticker.clear()
@@ -975,6 +1130,8 @@ def _train(store: Store, manifest: Any, request: Any, again: str | None = None) 
         note(f"stopped after {state.updates_done:,} updates; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
     say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
+    if judging is not None and (best := read_best(store, run)) is not None:
+        say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
     return run
 
 
@@ -1000,7 +1157,9 @@ def eval_command(
     ],
     episodes: Annotated[int | None, typer.Option(help="How many; else as many as --seeds, or 250.")] = None,
     seeds: Annotated[str | None, typer.Option(help="START:STOP, given to the world's reset.")] = None,
-    update: Annotated[int | None, typer.Option(help="Which checkpoint; else the newest.")] = None,
+    update: Annotated[
+        str | None, typer.Option(help="Which checkpoint, a number or best; else the newest.")
+    ] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
     record: Annotated[int, typer.Option(help="Write an animated WebP of so many first episodes.")] = 0,
     engine: EngineName = "local",
@@ -1009,6 +1168,7 @@ def eval_command(
 ) -> None:
     """Judge a run in simulation; every episode becomes a row of `evaluations`."""
     from collectors.drivers import check_name, is_driver
+    from trainers.judge import parse_update
 
     for name in env:
         check_name(name)
@@ -1016,9 +1176,10 @@ def eval_command(
     if record < 0:
         raise CogError(f"--record is {record}, must be 0 or more")
     store = _store(root)
+    chosen_update = parse_update(store, run, update)
     for name in env:
         count = _cluster(address, workers) if on_ray else _workers(workers, one_robot=is_driver(name))
-        _evaluate(store, run, name, chosen, update=update, workers=count, record=record)
+        _evaluate(store, run, name, chosen, update=chosen_update, workers=count, record=record)
     _index(store)
 
 
@@ -1042,6 +1203,17 @@ def _seeds(text: str | None, episodes: int | None) -> list[int]:
     return chosen[: episodes or None]
 
 
+def _world(env: str, image_size: int, parts: Iterable[str]) -> World:
+    """Where policies are judged that look at these parts of an observation."""
+    import functools
+
+    from collectors.drivers import open_env
+    from trainers.evaluate import World
+
+    shown = tuple(sorted(parts))
+    return World(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
+
+
 def _evaluate(
     store: Store,
     run: str,
@@ -1052,24 +1224,21 @@ def _evaluate(
     workers: int | Cluster,
     record: int,
 ) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
-    import functools
+    from dataclasses import replace
 
     from cogdata.intervals import wilson
     from cogdata.pictures import animated_webp, enlarge
     from collectors.checks import check_env
-    from collectors.drivers import is_driver, open_env
-    from trainers.evaluate import World, evaluate, open_policy, write_evaluation
-    from trainers.worlds import WORLDS
+    from collectors.drivers import is_driver
+    from trainers.evaluate import evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)
     parts = {*policy.learner.spec.parts, *(("image",) if record else ())}
     size = policy.learner.spec.image_size[0]
     check_env(env, image_size=size)
-    world = World(
-        env,
-        functools.partial(open_env, env, image_size=size, observations=tuple(sorted(parts))),
-        together=workers if is_driver(env) and isinstance(workers, int) else WORLDS,
-    )
+    world = _world(env, size, parts)
+    if is_driver(env) and isinstance(workers, int):
+        world = replace(world, together=workers)
     ticker = Ticker()
     found = evaluate(
         policy,
@@ -1100,7 +1269,9 @@ def _evaluate(
 def export_policy_command(
     run: Annotated[str, typer.Argument(help="Run id, as `cog runs ls` prints it.")],
     format: Annotated[str, typer.Option(help="onnx (for ONNX Runtime) or torch (torch.export).")] = "onnx",
-    update: Annotated[int | None, typer.Option(help="Which checkpoint; else the newest.")] = None,
+    update: Annotated[
+        str | None, typer.Option(help="Which checkpoint, a number or best; else the newest.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="RUN-UPDATE.onnx or .pt2")
     ] = None,
@@ -1109,8 +1280,10 @@ def export_policy_command(
     """Write a policy into one file that runs without this project: observations in, action out."""
     from trainers.evaluate import open_policy
     from trainers.export import SUFFIXES, export_policy
+    from trainers.judge import parse_update
 
-    policy = open_policy(_store(root), run, update)
+    store = _store(root)
+    policy = open_policy(store, run, parse_update(store, run, update))
     exported = export_policy(policy, format)
     path = out or Path(f"{run}-{policy.update:08d}{SUFFIXES[format]}")
     try:

@@ -85,7 +85,7 @@ def export_policy(policy: Policy, format: str) -> Exported:
     learner, about = policy.learner, _about(policy)
     example = random_inputs(learner, 2, torch.Generator().manual_seed(0))
     batch = torch.export.Dim("batch")
-    with _quiet():
+    with _quiet(), torch.no_grad():
         program = torch.export.export(
             _Acting(learner).eval(), tuple(example.values()), dynamic_shapes=(({0: batch},) * len(example),)
         )

@@ -50,9 +50,18 @@ def configure(algo: str, preset: str = "fast", overrides: Sequence[str] = ()) ->
     return presets[preset].override(overrides)
 
 
+def config_class(algo: str) -> type[Config]:
+    """Return the kind of configuration that an algorithm takes.
+
+    Raises:
+        CogError: No such algorithm.
+    """
+    return type(algorithm_class(algo).presets["fast"])
+
+
 def config_from_dict(algo: str, data: Mapping[str, Any]) -> Config:
     """Read a configuration back from the JSON of a run or checkpoint."""
-    return type(algorithm_class(algo).presets["fast"]).from_dict(data)
+    return config_class(algo).from_dict(data)
 
 
 def build(
