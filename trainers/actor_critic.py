@@ -8,14 +8,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
 
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.networks import EncodedCritics, GaussianPolicy, follow, tanh_normal
+from trainers.augment import augment
+from trainers.encoders import scaled
+from trainers.networks import CriticForm, EncodedCritics, GaussianPolicy, follow, tanh_normal
 from trainers.targets import TARGETS
 
 PUBLISHED_VALUE: Final = 100.0
@@ -31,6 +33,7 @@ class ActorCriticConfig(Config):
         policy_widths: Hidden layers of the policy.
         critics: E, number of Qs.
         layer_norm: Whether the hidden layers of the Qs are normalised.
+        half_gradients: Whether their gradients are products of bfloat16, where the processor has them.
         discount: γ.
         target_rate: τ of the target networks.
         critic_learning_rate: Of Adam.
@@ -43,6 +46,7 @@ class ActorCriticConfig(Config):
     policy_widths: tuple[int, ...]
     critics: int
     layer_norm: bool
+    half_gradients: bool
     discount: float
     target_rate: float
     critic_learning_rate: float
@@ -76,9 +80,8 @@ class ActorCritic(Algorithm):
         super().__init__(spec)
         self.config = config
         self.policy = GaussianPolicy(spec, config.encoder, config.policy_widths)
-        self.critics = EncodedCritics(
-            spec, config.encoder, config.critics, config.critic_widths, norm=config.layer_norm
-        )
+        form = CriticForm(config.critics, config.critic_widths, config.layer_norm, config.half_gradients)
+        self.critics = EncodedCritics(spec, config.encoder, form)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.optimisers = {
             "policy": adam(self.policy.parameters(), config.policy_learning_rate),
@@ -99,6 +102,13 @@ class ActorCritic(Algorithm):
     def value_scale(self) -> float:
         """Largest return in units of the published one."""
         return self.largest_return / PUBLISHED_VALUE
+
+    def prepared(self, batch: TensorBatch, generator: torch.Generator) -> TensorBatch:
+        """Crop the frames, and cast them once for all the networks that look at them."""
+        batch = augment(batch, self.config.crop_px, generator)
+        if not self.spec.has_image:
+            return batch
+        return replace(batch, obs=_cast(batch.obs), next_obs=_cast(batch.next_obs))
 
     def bellman_target(self, batch: TensorBatch, next_value: Tensor) -> Tensor:
         """Target (B,) of Q(s, a), given the value (B,) of s'."""
@@ -191,6 +201,10 @@ class SoftActorCritic(ActorCritic):
         """Log α · (entropy - target): α falls while the policy is more random than the target."""
         entropy = -log_density.detach()
         return (self.log_temperature * (entropy - self.config.target_entropy)).mean()
+
+
+def _cast(obs: TensorObs) -> TensorObs:
+    return obs if obs.image is None else replace(obs, image=scaled(obs.image))
 
 
 def value_metrics(data: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ class TensorObs:
     """B observations on the learner's device; a part that was not asked for is None.
 
     Attributes:
-        image: uint8 (B, H, W, 3).
+        image: uint8 (B, H, W, 3), or what :func:`trainers.encoders.scaled` makes of it.
         robot: float32 (B, 10).
         scene: float32 (B, S).
     """

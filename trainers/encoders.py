@@ -85,6 +85,22 @@ ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
 """Names that ``encoder`` of a configuration may have."""
 
 
+CHUNK: Final = 32
+"""Frames that a CPU encodes at a time: what a convolution makes of them fits into its cache."""
+
+
+def scaled(image: Tensor) -> Tensor:
+    """Return frames as float32 (B, 3, H, W) in [0, 1]; frames that already are pass unchanged.
+
+    Args:
+        image: uint8 (B, H, W, 3), or what this function returns.
+    """
+    if image.is_floating_point():
+        return image
+    # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
+    return image.permute(0, 3, 1, 2).float().div_(255)
+
+
 class Inputs(nn.Module):
     """Turn observations into features (B, D): encoded frames, then the vector part."""
 
@@ -101,8 +117,10 @@ class Inputs(nn.Module):
         features = []
         if self.encoder is not None:
             assert obs.image is not None, "the policy sees images and got none"
-            # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
-            features.append(self.encoder(obs.image.permute(0, 3, 1, 2).float().div_(255)))
+            images = scaled(obs.image)
+            some = torch.split(images, CHUNK) if images.device.type == "cpu" else [images]
+            encoded = [self.encoder(part) for part in some]
+            features.append(torch.cat(encoded) if len(encoded) > 1 else encoded[0])
         if self.vectors is not None:
             features.append(self.vectors(obs))
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]

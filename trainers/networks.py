@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
 from trainers.encoders import Inputs
+from trainers.precision import half_gradient_product, has_bfloat16
 
 LOG_STD_RANGE: Final = (-5.0, 2.0)
 """Range of the policy's log standard deviation (avisingh599/cog @ 98252e1)."""
@@ -34,17 +36,30 @@ def mlp(sizes: Sequence[int], *, final_relu: bool) -> nn.Sequential:
 
 
 class StackedLinear(nn.Module):
-    """E linear layers evaluated as one batched product: (E, B, in) → (E, B, out)."""
+    """E linear layers evaluated as one batched product: (E, B, in) → (E, B, out).
 
-    def __init__(self, ensemble: int, fan_in: int, fan_out: int, *, bias: bool = True) -> None:
+    Attributes:
+        half_gradients: Whether gradients are products of bfloat16, where the processor has them.
+    """
+
+    def __init__(
+        self, ensemble: int, fan_in: int, fan_out: int, *, bias: bool = True, half_gradients: bool = False
+    ) -> None:
         super().__init__()
+        self.half_gradients = half_gradients
         bound = 1 / math.sqrt(fan_in)
         self.weight = nn.Parameter(torch.empty(ensemble, fan_in, fan_out).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(ensemble, 1, fan_out).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply layer e to x[e]."""
-        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
+        if self.weight.shape[2] == 1:  # a product with one column is slow both ways
+            return (x * self.weight.transpose(1, 2)).sum(2, keepdim=True) + self.bias
+        if self.half_gradients and torch.is_grad_enabled() and has_bfloat16(x.device.type):
+            return half_gradient_product(x, self.weight, self.bias)
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class Critics(nn.Module):
@@ -55,13 +70,16 @@ class Critics(nn.Module):
     observation cost one W_z z.
     """
 
-    def __init__(self, ensemble: int, dim: int, widths: Sequence[int], *, norm: bool) -> None:
+    def __init__(
+        self, ensemble: int, dim: int, widths: Sequence[int], *, norm: bool, half_gradients: bool = False
+    ) -> None:
         super().__init__()
         self.ensemble = ensemble
         self.from_features = StackedLinear(ensemble, dim, widths[0])
         self.from_action = StackedLinear(ensemble, ACTION_DIM, widths[0], bias=False)
         self.hidden = nn.ModuleList(
-            StackedLinear(ensemble, fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
+            StackedLinear(ensemble, fan_in, fan_out, half_gradients=half_gradients)
+            for fan_in, fan_out in pairwise(widths)
         )
         self.norm = norm
         self.out = StackedLinear(ensemble, widths[-1], 1)
@@ -76,8 +94,9 @@ class Critics(nn.Module):
         """Value actions (N, B, A) in their contexts (E, B, H): (E, N, B)."""
         n, b, _ = actions.shape
         x = self.from_action(actions.reshape(1, n * b, -1).expand(self.ensemble, -1, -1))
-        x = (x.view(self.ensemble, n, b, -1) + context.unsqueeze(1)).view(self.ensemble, n * b, -1)
-        x = self._activate(x)
+        # not through a view: autograd copies what an in-place ReLU changes behind one
+        x = self._activate(x.view(self.ensemble, n, b, -1) + context.unsqueeze(1))
+        x = x.view(self.ensemble, n * b, -1)
         for layer in self.hidden:
             x = self._activate(layer(x))
         values: Tensor = self.out(x)
@@ -99,16 +118,37 @@ class Critics(nn.Module):
         return F.relu(F.layer_norm(x, x.shape[-1:]) if self.norm else x, inplace=True)
 
 
+@dataclass(frozen=True)
+class CriticForm:
+    """What critics are made of.
+
+    Attributes:
+        ensemble: E.
+        widths: Of the hidden layers.
+        norm: Whether these are normalised.
+        half_gradients: Whether their gradients are products of bfloat16, where the processor has them.
+    """
+
+    ensemble: int
+    widths: Sequence[int]
+    norm: bool = False
+    half_gradients: bool = False
+
+
 class EncodedCritics(nn.Module):
     """E critics, each with an encoder of its own, as in the paper."""
 
-    def __init__(
-        self, spec: ObsSpec, encoder: str, ensemble: int, widths: Sequence[int], *, norm: bool
-    ) -> None:
+    def __init__(self, spec: ObsSpec, encoder: str, form: CriticForm) -> None:
         super().__init__()
-        count = ensemble if spec.has_image else 1  # a state has nothing to encode: one copy serves all
+        count = form.ensemble if spec.has_image else 1  # a state has nothing to encode: one copy serves all
         self.inputs = nn.ModuleList(Inputs(spec, encoder) for _ in range(count))
-        self.critics = Critics(ensemble, _dim(self.inputs[0]), widths, norm=norm)
+        self.critics = Critics(
+            form.ensemble,
+            _dim(self.inputs[0]),
+            form.widths,
+            norm=form.norm,
+            half_gradients=form.half_gradients,
+        )
 
     def encode(self, obs: TensorObs) -> Tensor:
         """Run each encoder, and what the first layer makes of it, once: (E, B, H)."""

@@ -142,7 +142,7 @@ def test_the_average_starts_as_a_mean_and_then_forgets_at_its_rate() -> None:
 
 
 def test_proposals_in_half_precision_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainers.algos.bfn._has_bfloat16", lambda device: True)  # emulated, if need be
+    monkeypatch.setattr("trainers.algos.bfn.has_bfloat16", lambda device: True)  # emulated, if need be
     full = small_learner("bfn", "state", "half_proposals=false")
     half = small_learner("bfn", "state")
     assert isinstance(full, Bfn)

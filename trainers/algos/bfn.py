@@ -19,7 +19,6 @@ Deviations from EMaQ:
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -34,6 +33,7 @@ from trainers.augment import augment
 from trainers.encoders import Inputs
 from trainers.flow import Flow
 from trainers.networks import Critics, follow
+from trainers.precision import has_bfloat16
 from trainers.targets import TARGETS
 
 
@@ -81,14 +81,6 @@ class BfnModel(nn.Module):
             nn.init.zeros_(
                 parameter
             )  # nothing is worth anything yet: a random value takes 1/(1-γ) sweeps to forget
-
-
-@functools.cache
-def _has_bfloat16(device: str) -> bool:
-    """Whether products of bfloat16 are fast there; elsewhere they would be emulated."""
-    if device == "cpu":
-        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
 class Bfn(Algorithm):
@@ -145,7 +137,7 @@ class Bfn(Algorithm):
         seen = self.average.inputs(obs) if self.spec.has_image else features  # a state has nothing to encode
         shape = (self.config.backup_samples, len(obs), ACTION_DIM)
         noise = torch.randn(shape, generator=generator, device=features.device)
-        half = self.config.half_proposals and _has_bfloat16(features.device.type)
+        half = self.config.half_proposals and has_bfloat16(features.device.type)
         with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
             actions = self.average.flow.sample(seen, noise, self.config.flow_steps)
         values: Tensor = self.target_critics(features, actions.float())  # (E, N, B)

@@ -37,7 +37,6 @@ from torch import Tensor, nn
 from cogdata.errors import CogError
 from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch
-from trainers.augment import augment
 from trainers.networks import LOG_HALF, tanh_normal, tanh_normal_log_density
 
 LARGEST_WEIGHT: Final = 1e6
@@ -56,6 +55,7 @@ class CqlConfig(SoftConfig):
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy
     critics: int = 2  # E, of which the smallest counts (A.3)
     layer_norm: bool = False  # in the hidden layers of the Qs
+    half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
     discount: float = 0.95  # γ; A.3: .99; smaller, there is more contrast (docs/learning.md, Feasibility)
     target_rate: float = 0.02  # τ of the target networks; A.3: .005
     critic_learning_rate: float = 3e-4  # of Adam (A.3)
@@ -133,6 +133,7 @@ class Cql(SoftActorCritic):
                 target_rate=0.005,
                 warm_start=10_000,
                 success="continuing",
+                half_gradients=False,
             ),
         }
     )
@@ -190,7 +191,7 @@ class Cql(SoftActorCritic):
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step on policy, temperature and Qs, then move the targets."""
         config = self.config
-        batch = augment(batch, config.crop_px, generator)
+        batch = self.prepared(batch, generator)
         mean, log_std = self.policy(batch.obs)
         noise = torch.randn((config.penalty_samples, *mean.shape), generator=generator, device=mean.device)
         actions, log_density = tanh_normal(mean, log_std, noise)  # (N, B, A), (N, B)

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from trainers.actor_critic import ActorCritic, ActorCriticConfig, adam, value_metrics
 from trainers.algorithm import Config, ObsSpec, Success, TensorBatch
-from trainers.augment import augment
 from trainers.networks import ValueNetwork, tanh_normal_log_density
 
 WEIGHT_LIMIT: Final = 100.0
@@ -47,6 +46,7 @@ class IqlConfig(ActorCriticConfig):
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (published code)
     critics: int = 2  # E (published code)
     layer_norm: bool = False  # in the hidden layers of the Qs
+    half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
     discount: float = 0.95  # γ; as in the other "fast" presets; published code: .99
     target_rate: float = 0.02  # τ of the target networks; published code: .005
     critic_learning_rate: float = 3e-4  # of Adam, for the Qs and V (published code)
@@ -84,6 +84,7 @@ class Iql(ActorCritic):
                 discount=0.99,
                 target_rate=0.005,
                 success="continuing",
+                half_gradients=False,
             ),
         }
     )
@@ -116,7 +117,7 @@ class Iql(ActorCritic):
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step on V, policy and Qs, then move the targets."""
-        batch = augment(batch, self.config.crop_px, generator)
+        batch = self.prepared(batch, generator)
         action = batch.action.unsqueeze(0)
         value = self.value(batch.obs)
         with torch.no_grad():

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from trainers.actor_critic import SoftActorCritic, SoftConfig, value_metrics
 from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch
-from trainers.augment import augment
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class SacConfig(SoftConfig):
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (Haarnoja, table 1)
     critics: int = 2  # E (Haarnoja, §5)
     layer_norm: bool = False  # in the hidden layers of the Qs
+    half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
     discount: float = 0.95  # γ; as in cql's "fast"; published code: .99
     target_rate: float = 0.02  # τ of the target networks; as in cql's "fast"; published code: .005
     critic_learning_rate: float = 3e-4  # of Adam (published code)
@@ -65,6 +65,7 @@ class Sac(SoftActorCritic):
                 discount=0.99,
                 target_rate=0.005,
                 success="continuing",
+                half_gradients=False,
                 entropy_backup=True,
             ),
         }
@@ -99,7 +100,7 @@ class Sac(SoftActorCritic):
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step on policy, temperature and Qs, then move the targets."""
-        batch = augment(batch, self.config.crop_px, generator)
+        batch = self.prepared(batch, generator)
         encoded = self.critics.encode(batch.obs)
         action, log_density = self.policy.sample(batch.obs, generator)
         policy_loss = self.policy_loss(log_density[0], self.critics(encoded, action)[:, 0])
