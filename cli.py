@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cogdata.commands import answer_ctrl_c
 from cogdata.errors import CogError, unknown
 
 if TYPE_CHECKING:
@@ -750,6 +751,9 @@ def train_command(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient updates in all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of every random stream.", show_default="0")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="START:STOP: a run for each seed, all at once, sharing the cores.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda …", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="torch threads; else one per core.")] = None,
     memory: Annotated[
@@ -803,6 +807,7 @@ def train_command(
         preset=preset,
         obs=obs,
         seed=seed,
+        seeds=seeds,
         steps=steps,
         device=device,
         threads=threads,
@@ -825,8 +830,63 @@ def train_command(
         stages, ref = _stages(store, settings), settings.mixture or ""
     if print_config:
         say(_as_toml(store, settings, stages, ref).rstrip())
-        return
-    _train_stages(store, settings, stages, ref)
+    elif settings.seeds is not None:
+        _train_seeds(store, settings, stages, ref)
+    else:
+        _train_stages(store, settings, stages, ref)
+
+
+def _train_seeds(
+    store: Store, settings: TrainSettings, stages: list[tuple[TrainRequest, str]], mixture: str
+) -> None:
+    """Train a run for each seed, all at once: processes that share the store and nothing else."""
+    import tempfile
+    from dataclasses import replace
+
+    from cogdata.commands import Commands
+    from cogdata.footprint import check_memory
+    from cogdata.manifest import read_manifest
+    from cogdata.stream import StreamOptions
+    from trainers.algorithm import OBS_KINDS
+
+    seeds = _all_seeds(settings)
+    whole = _mixture(store, mixture)
+    for request, portion in stages:
+        manifest = read_manifest(store, _portion(store, whole, portion))
+        columns = OBS_KINDS[request.obs]
+        options = StreamOptions(request.config.batch_size, columns=columns, memory_bytes=request.memory_bytes)
+        check_memory(manifest, options, copies=len(seeds))
+        _judging(settings, request, manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "settings.toml"
+        file.write_text(_as_toml(store, replace(settings, seeds=None), stages, whole))
+        same = [sys.executable, __file__, "train", "--config", str(file), "--root", store.url]
+        with (
+            Commands({f"seed {seed}": [*same, "--seed", str(seed)] for seed in seeds}) as commands,
+            _ending_on_request(commands.stop) as ending,
+        ):
+            for line in commands.lines():
+                (say if line.result else note)(f"{line.name}: {line.text}")
+            failed = [name for name, code in commands.codes().items() if code not in (0, INTERRUPTED)]
+    if failed and not ending():
+        raise CogError(f"{', '.join(failed)} failed as said above, the others did not: see `cog runs ls`")
+    if ending():
+        raise typer.Exit(INTERRUPTED)
+
+
+def _all_seeds(settings: TrainSettings) -> list[int]:
+    """The seeds of runs that are trained at once."""
+    from cogdata.machine import usable_cores
+
+    if settings.seed is not None:
+        raise CogError("--seeds are several, --seed is one: leave one of them out")
+    seeds, most = _seeds(settings.seeds, None), 4 * usable_cores()
+    if len(seeds) > most:
+        raise CogError(
+            f"--seeds {settings.seeds} are {len(seeds)} runs at once, too many for {usable_cores()} cores: "
+            f"give at most {most} at a time"
+        )
+    return seeds
 
 
 def _train_stages(
@@ -883,11 +943,12 @@ def _stages(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, s
     from trainers.request import TrainRequest
     from trainers.start import from_run
 
+    among = 1 if settings.seeds is None else len(_all_seeds(settings))
     common = {
         "seed": _natural("--seed", settings.seed or 0),
         "device": _device(settings.device or "auto"),
-        "threads": usable_cores() if settings.threads is None else settings.threads,
-        "memory_bytes": default_memory() if settings.memory is None else _bytes(settings.memory),
+        "threads": max(1, usable_cores() // among) if settings.threads is None else settings.threads,
+        "memory_bytes": default_memory() // among if settings.memory is None else _bytes(settings.memory),
         **_watched(settings),
     }
     if settings.method is None:
@@ -977,7 +1038,8 @@ def _as_toml(
         **({"method": settings.method} if method else {"algo": request.algo}),
         "preset": request.preset,
         "obs": request.obs,
-        "seed": request.seed,
+        "seed": request.seed if settings.seeds is None else None,
+        "seeds": settings.seeds,
         "device": request.device,
         "threads": request.threads,
         "memory": str(request.memory_bytes),
@@ -1471,6 +1533,7 @@ def _typed(word: str) -> str:
 def main() -> None:
     """Run the command line; every error of the user's is one line on stderr."""
     try:
+        answer_ctrl_c()
         code = app([_typed(word) for word in sys.argv[1:]], prog_name="cog", standalone_mode=False)
     except CogError as error:
         note(f"error: {error}")

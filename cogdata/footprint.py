@@ -28,7 +28,7 @@ def footprint(manifest: Manifest, options: StreamOptions) -> tuple[int, int]:
     return min(frames * per_frame, options.budget), batches
 
 
-def check_memory(manifest: Manifest, options: StreamOptions) -> None:
+def check_memory(manifest: Manifest, options: StreamOptions, copies: int = 1) -> None:
     """Refuse a stream that cannot fit, before the system kills what reads it.
 
     Networks and their gradients come on top, so passing is no promise.
@@ -36,11 +36,12 @@ def check_memory(manifest: Manifest, options: StreamOptions) -> None:
     Args:
         manifest: What is read.
         options: How.
+        copies: So many processes are to read it at once.
 
     Raises:
         CogError: Pool and batches are larger than what is free.
     """
-    pool, batches = footprint(manifest, options)
+    pool, batches = (copies * size for size in footprint(manifest, options))
     free = free_memory()
     if free is not None and pool + batches > free:
         raise CogError(

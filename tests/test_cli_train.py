@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import filelock
 import pytest
 
-from tests.running import Run
+import cli
+from tests.running import STOPPING, Run, wait_for
 
 PICK = "cog/PickTray-v0"
 SMALL = """
@@ -132,3 +138,66 @@ def test_a_run_is_gone_on_with_as_it_was_begun(run: Run, root: Path, settings: P
     assert 'alarm = "off"' in said.out.splitlines()
     with_best = run("eval", name, "--env", PICK, "--update", "best")
     assert with_best.error.startswith(f"run '{name}' has no best checkpoint: it was not judged in training")
+
+
+def test_seeds_at_once_are_the_runs_they_would_be_alone_and_one_that_fails_is_named(
+    run: Run, root: Path, settings: Path
+) -> None:
+    """Of seeds 6 and 7 the first fails: the lock of its run is held, as if another process trained it."""
+    names, files = {}, {}
+    for seed in (6, 7):
+        names[seed] = run("train", "--config", str(settings), "--seed", str(seed)).out.split(":")[0]
+    checkpoint = root / "runs" / names[7] / "checkpoints" / "00000004"
+    for part in ("weights", "training"):
+        files[part] = (checkpoint / f"{part}.safetensors").read_bytes()
+    assert run("runs", "rm", names[7]).code == 0
+    with filelock.FileLock(str(root / "runs" / names[6] / ".lock")):
+        said = run("train", "--config", str(settings), "--seeds", "6:8", "--steps", "6")
+    assert said.code == 1
+    lines = said.err.splitlines()
+    assert (
+        f"seed 6: error: run '{names[6]}' is being trained by another process: wait for it, or stop it"
+        in lines
+    )
+    assert f"seed 7: run {names[7]} on all@1: 6 updates of 4" in lines
+    assert lines[-1] == "error: seed 6 failed as said above, the others did not: see `cog runs ls`"
+    assert said.out.startswith(f"seed 7: {names[7]}: 6 updates in ")
+    assert run("runs", "rm", names[7]).code == 0
+    assert run("train", "--config", str(settings), "--seeds", "7:8").code == 0
+    for part, data in files.items():
+        assert (checkpoint / f"{part}.safetensors").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--seeds", "0:3", "--seed", "1"), "--seeds are several, --seed is one: leave one of them out"),
+        (("--seeds", "3"), "--seeds '3' must be START:STOP, for example 0:250"),
+        (("--seeds", "0:10000"), "--seeds 0:10000 are 10000 runs at once, too many for "),
+    ],
+)
+def test_seeds_that_make_no_sense(
+    run: Run, root: Path, settings: Path, options: tuple[str, ...], said: str
+) -> None:
+    assert said in run("train", "--config", str(settings), *options).error
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_seeds_with_checkpoints(root: Path, settings: Path) -> None:
+    command = [sys.executable, cli.__file__, "train", "--config", str(settings), "--seeds", "6:8",
+               "--steps", "1000000", "--root", str(root)]  # fmt: skip
+    before = runs(root)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    states = lambda: [root / "runs" / name / "state.json" for name in runs(root) - before]  # noqa: E731
+    wait_for(lambda: len(states()) == 2 and all(path.exists() for path in states()))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED, err
+    assert STOPPING in err
+    assert "Traceback" not in err
+    for path in states():
+        state = json.loads(path.read_text())
+        assert state["status"] == "stopped"
+        checkpoints = path.parent / "checkpoints" / f"{state['updates_done']:08d}" / "training.safetensors"
+        assert state["updates_done"] == 0 or checkpoints.exists()
+    assert len([line for line in err.splitlines() if "go on with: cog train --resume" in line]) == 2
