@@ -117,10 +117,14 @@ class Inputs(nn.Module):
         features = []
         if self.encoder is not None:
             assert obs.image is not None, "the policy sees images and got none"
-            images = scaled(obs.image)
-            some = torch.split(images, CHUNK) if images.device.type == "cpu" else [images]
-            encoded = [self.encoder(part) for part in some]
-            features.append(torch.cat(encoded) if len(encoded) > 1 else encoded[0])
+            features.append(self._encode(scaled(obs.image)))
         if self.vectors is not None:
             features.append(self.vectors(obs))
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
+
+    def _encode(self, image: Tensor) -> Tensor:
+        assert self.encoder is not None
+        if torch.compiler.is_exporting() or image.device.type != "cpu" or len(image) <= CHUNK:
+            whole: Tensor = self.encoder(image)
+            return whole
+        return torch.cat([self.encoder(part) for part in torch.split(image, CHUNK)])
