@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collectors.engines import Engine
     from trainers.evaluate import World
     from trainers.judge import Judging
+    from trainers.ranks import Ranks
     from trainers.request import TrainRequest
     from trainers.settings import TrainSettings
 
@@ -877,9 +879,12 @@ def _train_seeds(
 def _all_seeds(settings: TrainSettings) -> list[int]:
     """The seeds of runs that are trained at once."""
     from cogdata.machine import usable_cores
+    from trainers.ranks import ranks_here
 
     if settings.seed is not None:
         raise CogError("--seeds are several, --seed is one: leave one of them out")
+    if ranks_here() > 1:
+        raise CogError("--seeds trains several runs, torchrun several processes of one run: use one of them")
     seeds, most = _seeds(settings.seeds, None), 4 * usable_cores()
     if len(seeds) > most:
         raise CogError(
@@ -897,16 +902,34 @@ def _train_stages(
 ) -> None:
     """Train runs one after another, each from where the one before it ended."""
     from cogdata.manifest import read_manifest
+    from trainers.ranks import ranks_of_torchrun
     from trainers.start import from_run
 
-    whole = _mixture(store, mixture)
-    manifests = [read_manifest(store, _portion(store, whole, portion)) for _, portion in stages]
     again = None if settings.method is None else "the same command"
     ended: str | None = None
-    for (request, _), manifest in zip(stages, manifests, strict=True):
-        begun = request if ended is None else from_run(store, request, ended)
-        run = _train(store, manifest, begun, judging=_judging(settings, begun, manifest), again=again)
-        ended = f"{run}@{request.config.updates}"
+    with ranks_of_torchrun(stages[0][0].device) as ranks, _speaking(ranks.first):
+        if not ranks.first:
+            ranks.wait()  # until the first one has frozen what is not frozen yet
+        whole = _mixture(store, mixture)
+        manifests = [read_manifest(store, _portion(store, whole, portion)) for _, portion in stages]
+        if ranks.first:
+            ranks.wait()
+        for (request, _), manifest in zip(stages, manifests, strict=True):
+            begun = request if ended is None else from_run(store, request, ended)
+            judging = _judging(settings, begun, manifest)
+            run = _train(store, manifest, begun, judging=judging, ranks=ranks, again=again)
+            ranks.wait()  # until its last checkpoint has been written
+            ended = f"{run}@{request.config.updates}"
+
+
+@contextlib.contextmanager
+def _speaking(aloud: bool) -> Iterator[None]:
+    """Print in this block, or let another process say the same."""
+    if aloud:
+        yield
+        return
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _resumed(store: Store, settings: TrainSettings, run: str) -> tuple[list[tuple[TrainRequest, str]], str]:
@@ -940,13 +963,14 @@ def _stages(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, s
     from cogdata.machine import usable_cores
     from cogdata.stream import default_memory
     from trainers.methods import WHOLE
+    from trainers.ranks import device_of_rank, ranks_here
     from trainers.request import TrainRequest
     from trainers.start import from_run
 
-    among = 1 if settings.seeds is None else len(_all_seeds(settings))
+    among = ranks_here() if settings.seeds is None else len(_all_seeds(settings))
     common = {
         "seed": _natural("--seed", settings.seed or 0),
-        "device": _device(settings.device or "auto"),
+        "device": device_of_rank(_device(settings.device or "auto")),
         "threads": max(1, usable_cores() // among) if settings.threads is None else settings.threads,
         "memory_bytes": default_memory() // among if settings.memory is None else _bytes(settings.memory),
         **_watched(settings),
@@ -1143,12 +1167,14 @@ def _train(
     request: TrainRequest,
     *,
     judging: Judging | None = None,
+    ranks: Ranks | None = None,
     again: str | None = None,
 ) -> str:
     """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``."""
     from cogdata.footprint import check_memory
     from cogdata.stream import Stream, StreamOptions, open_stream
     from trainers.judge import read_best
+    from trainers.ranks import Ranks
     from trainers.request import run_id
     from trainers.train import Progress, train
 
@@ -1183,10 +1209,12 @@ def _train(
             open_stream=opened,
             on_progress=show,
             judging=judging,
+            ranks=ranks or Ranks(),
         )
     finally:
         ticker.clear()
-        _index(store)
+        if ranks is None or ranks.first:
+            _index(store)
     if state.status == "stopped":
         command = again or f"cog train --resume {run} --root {store.url}"
         note(f"stopped after {state.updates_done:,} updates; go on with: {command}")

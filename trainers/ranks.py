@@ -155,6 +155,20 @@ def _size(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Any, .
     )
 
 
+def ranks_here() -> int:
+    """How many ranks torchrun started on this machine, this one among them; 1 without it."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if _by_torchrun() else 1
+
+
+def device_of_rank(device: str) -> str:
+    """The accelerator that is this rank's, where a device without a number is asked for."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and _by_torchrun() else device
+
+
+def _by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
 def ranks_of_torchrun(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started; without it, be the only one.
@@ -162,7 +176,7 @@ def ranks_of_torchrun(device: str) -> Iterator[Ranks]:
     Args:
         device: Where the learner lives: "cpu", where gloo sums, or "cuda…", where nccl does.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+    if not _by_torchrun() or os.environ["WORLD_SIZE"] == "1":
         yield Ranks()
         return
     import torch.distributed as dist
