@@ -171,7 +171,11 @@ class GaussianPolicy(nn.Module):
 
     def forward(self, obs: TensorObs) -> tuple[Tensor, Tensor]:
         """Return mean and log_std, each (B, A)."""
-        mean, log_std = self.head(self.trunk(self.inputs(obs))).chunk(2, dim=1)
+        return self.at(self.inputs(obs))
+
+    def at(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log_std, each (B, A), at features (B, D)."""
+        mean, log_std = self.head(self.trunk(features)).chunk(2, dim=1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
     def sample(self, obs: TensorObs, generator: torch.Generator, samples: int = 1) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Behaviour cloning: a tanh-Gaussian policy by maximum likelihood.
+"""Behaviour cloning: a policy by maximum likelihood, or by flow matching.
 
 Source: the BC baselines of COG (arXiv 2010.14500 §6, A.2, A.3), whose code is a CQL learner that never leaves
 its warm start (avisingh599/cog @ 98252e1). "BC-all" is this on the whole mixture, "BC-oracle" on a mixture
@@ -9,6 +9,9 @@ Deviations:
 
 1. No entropy bonus: the published warm start adds α·log π(a) of a sampled action; the plain likelihood here.
 2. The log density uses the stable form of log(1 - tanh²) instead of log(1 - a² + 1e-6).
+3. Linear layers keep torch's initialisation; the code draws them from ±1e-4.
+4. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian": data of two
+   ways to do a thing have two modes, and the commands of gripper and neutral are categories.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, ObsSpec, TensorBatch, TensorObs
 from trainers.augment import augment
-from trainers.networks import GaussianPolicy, tanh_normal, tanh_normal_log_density
+from trainers.heads import HEADS, Cloner, HybridCloner
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,15 @@ class BcConfig(Config):
     widths: tuple[int, ...] = (256, 256, 256)  # hidden layers after the encoder (as the study's flow)
     learning_rate: float = 3e-4  # of Adam (as in the study)
     stochastic: bool = True  # sample when judged, as the paper does for BC (§6.2); false: the mode
+    head: Literal["gaussian", "mixture", "flow"] = "gaussian"  # what the policy is (A.2: tanh-Gaussian)
+    components: int = 5  # K of the mixture (ours)
+    hybrid: bool = False  # gripper and neutral as categories (ours)
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
         self.require("learning_rate", 0, 1)
+        self.require("components", 1, 1024)
 
 
 class Bc(Algorithm):
@@ -61,27 +68,23 @@ class Bc(Algorithm):
     def __init__(self, config: BcConfig, spec: ObsSpec) -> None:
         super().__init__(spec)
         self.config: BcConfig = config
-        self.policy = GaussianPolicy(spec, config.encoder, config.widths)
+        head = HEADS[config.head](spec, config.encoder, config.widths, config.components)
+        self.policy: Cloner = HybridCloner(head, config.widths) if config.hybrid else head
         self.optimisers = {
             "policy": torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, fused=True)
         }
 
-    @property
-    def noise_shape(self) -> tuple[int, ...]:
-        """One number per action dimension, or none."""
-        return (ACTION_DIM,) if self.config.stochastic else (0,)
-
-    def loss(self, batch: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean of -log π(a|s)."""
-        mean, log_std = self.policy(batch.obs)
-        loss = -tanh_normal_log_density(mean, log_std, batch.action).mean()
+    def loss(self, batch: TensorBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean of -log π(a|s), or of the flow's squared error."""
+        features = self.policy.encode(batch.obs)
+        loss = self.policy.loss(features, batch.action, generator).mean()
         with torch.no_grad():
-            error = (torch.tanh(mean) - batch.action).square().mean()
-        return loss, {"loss": loss.detach(), "action_mse": error, "log_std": log_std.detach().mean()}
+            error = (self.policy.mode(features) - batch.action).square().mean()
+        return loss, {"loss": loss.detach(), "action_mse": error}
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step."""
-        loss, metrics = self.loss(augment(batch, self.config.crop_px, generator))
+        loss, metrics = self.loss(augment(batch, self.config.crop_px, generator), generator)
         optimiser = self.optimisers["policy"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -90,20 +93,23 @@ class Bc(Algorithm):
         return metrics
 
     @property
-    def explore_noise_shape(self) -> tuple[int, ...]:
-        """One number per action dimension."""
-        return (ACTION_DIM,)
-
-    @torch.no_grad()
-    def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Sample π(a|s)."""
-        mean, log_std = self.policy(obs)
-        return tanh_normal(mean, log_std, noise)[0]
+    def noise_shape(self) -> tuple[int, ...]:
+        """As the head says, or none."""
+        return self.explore_noise_shape if self.config.stochastic else (0,)
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Sample π(a|s), or take its mode."""
         if self.config.stochastic:
             return self.explore(obs, noise)
-        mean, _ = self.policy(obs)
-        return torch.tanh(mean)
+        return self.policy.mode(self.policy.encode(obs))
+
+    @property
+    def explore_noise_shape(self) -> tuple[int, ...]:
+        """As the head says."""
+        return (self.policy.noise_dim,)
+
+    @torch.no_grad()
+    def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Sample π(a|s)."""
+        return self.policy.draw(self.policy.encode(obs), noise)
