@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from catalog.doctor import Problem
     from cogdata.cluster import Cluster
     from cogdata.manifest import Manifest
+    from cogdata.runs import RunInfo
     from cogdata.store import Store
+    from cogdata.stream import Stream, StreamOptions
     from collectors.engines import Engine
     from trainers.evaluate import World
+    from trainers.finetune import FinetuneProgress, Surroundings
     from trainers.judge import Judging
+    from trainers.online import Arena
     from trainers.ranks import Ranks
     from trainers.request import TrainRequest
     from trainers.settings import TrainSettings
@@ -289,7 +293,8 @@ def _ending_on_request(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]
 def _collect(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN401 - a Plan, imported lazily
     from catalog.sync import try_sync
     from cogdata.parts import Commit
-    from collectors.collect import changed_since, prepare
+    from collectors.collect import prepare
+    from collectors.provenance import changed_since
     from collectors.tally import Tally
 
     info = prepare(store, planned.asked, shlex.join(["cog", *sys.argv[1:]]))
@@ -797,6 +802,9 @@ def train_command(
     log: Annotated[
         list[str] | None, typer.Option(help="wandb or trackio, beside TensorBoard; may be given twice.")
     ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="host, or device: all frames on the accelerator.", show_default="host")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
@@ -820,6 +828,7 @@ def train_command(
         eval_episodes=eval_episodes,
         alarm=alarm,
         log=tuple(log) if log else None,
+        pool=pool,
         set=tuple(set_ or ()),
     )
     settings = typed if config is None else read_settings(config).under(typed)
@@ -1019,7 +1028,7 @@ def _watched(settings: TrainSettings) -> dict[str, Any]:
     from trainers.alarm import Alarm, parse_alarm
 
     alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
-    return {"alarm": alarm, "trackers": settings.log or ()}
+    return {"alarm": alarm, "trackers": settings.log or (), "pool": settings.pool or "host"}
 
 
 def _judging(settings: TrainSettings, request: TrainRequest, manifest: Manifest) -> Judging | None:
@@ -1073,6 +1082,7 @@ def _as_toml(
         "eval_episodes": settings.eval_episodes,
         "alarm": str(request.alarm),
         "log": request.trackers,
+        "pool": request.pool,
     }
     titles = {f"set.{one.algo}" if method else "set": one.config.to_dict() for one, _ in stages}
     return to_toml(options, titles)
@@ -1172,10 +1182,11 @@ def _train(
 ) -> str:
     """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``."""
     from cogdata.footprint import check_memory
-    from cogdata.stream import Stream, StreamOptions, open_stream
+    from cogdata.stream import open_stream
     from trainers.judge import read_best
     from trainers.ranks import Ranks
     from trainers.request import run_id
+    from trainers.resident import ResidentStream
     from trainers.train import Progress, train
 
     run = run_id(manifest, request)
@@ -1187,6 +1198,9 @@ def _train(
     def opened(options: StreamOptions) -> Stream:
         check_memory(manifest, options)
         return open_stream(store, manifest, options)
+
+    def opened_there(options: StreamOptions) -> ResidentStream:
+        return ResidentStream(opened(options), request.device)
 
     def show(progress: Progress) -> None:
         if progress.warning:
@@ -1206,7 +1220,7 @@ def _train(
             store,
             manifest,
             request,
-            open_stream=opened,
+            open_stream=opened_there if request.pool == "device" else opened,
             on_progress=show,
             judging=judging,
             ranks=ranks or Ranks(),
@@ -1231,6 +1245,213 @@ def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported
         f"{progress.update:,}/{progress.updates:,} updates · {progress.updates_per_s:.1f}/s · "
         f"{progress.seconds_left:.0f} s left · waiting {progress.loader_wait:.0%} · {metrics}"
     )
+
+
+# --- finetune --------------------------------------------------------------------------------------------
+
+
+@app.command("finetune")
+def finetune_command(
+    run: Annotated[str, typer.Argument(help="RUN or RUN@UPDATE to go on from.")],
+    env: Annotated[str, typer.Option(help="Where: see `cog list envs`, or module:Class of yours.")],
+    episodes: Annotated[int, typer.Option(help="How many the run shall collect in all.")],
+    algo: Annotated[
+        str | None,
+        typer.Option(help="Another algorithm, started from the run's weights.", show_default="its own"),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="online, or symmetric: half of every batch from the run's mixture.")
+    ] = "symmetric",
+    updates_per_step: Annotated[float, typer.Option(help="Gradient updates per action.")] = 1.0,
+    round_: Annotated[
+        int, typer.Option("--round", help="Episodes between two stretches of updates, up to 16.")
+    ] = 10,
+    preset: Annotated[
+        str | None, typer.Option(help="fast or paper, with --algo.", show_default="fast")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Root of every random stream.", show_default="the run's")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="torch threads; else one per core.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Budget of the frame pool of the mixture; else half the machine's.")
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    root: Root = None,
+) -> None:
+    """Go on learning from episodes that the policy itself collects. The same command again resumes it."""
+    from cogdata.machine import usable_cores
+    from cogdata.manifest import read_manifest
+    from cogdata.runs import read_run
+    from cogdata.stream import default_memory
+    from collectors.drivers import is_driver
+    from collectors.provenance import describe_learned
+    from trainers.finetune import Surroundings
+    from trainers.online import Online
+    from trainers.request import TrainRequest, run_id
+    from trainers.start import from_run, parse_run
+
+    store = _store(root)
+    theirs = read_run(store, parse_run(run)[0])
+    manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
+    count = _workers(workers, one_robot=is_driver(env))
+    arena, horizon = _arena(env, manifest.info.image_size[0], count)
+    chosen, preset, config = _finetuned(theirs, algo, preset, set_ or [])
+    online = Online(env, episodes, horizon, data, updates_per_step, round_, continues=chosen == theirs.algo)
+    request = TrainRequest(
+        chosen,
+        config,
+        preset,
+        theirs.obs,
+        _natural("--seed", theirs.seed if seed is None else seed),
+        _device(device),
+        usable_cores() if threads is None else threads,
+        default_memory() if memory is None else _bytes(memory),
+        online=online,
+    )
+    request = from_run(store, request, run)
+    head = describe_learned(
+        run_id(manifest, request),
+        env,
+        root_seed=request.seed,
+        image_size=arena.image_size,
+        horizon=horizon,
+        command=shlex.join(["cog", *sys.argv[1:]]),
+    )
+    around = Surroundings(arena, head, _opening(store, manifest, _online_memory(store, request)), count)
+    _finetune(store, manifest, request, around)
+
+
+def _finetuned(
+    theirs: RunInfo, algo: str | None, preset: str | None, overrides: list[str]
+) -> tuple[str, str, Any]:
+    """Algorithm, preset and configuration: the run's own, or another's with the same policy network."""
+    from trainers.algos import config_from_dict, configure
+    from trainers.start import same_policy
+
+    if algo is None or algo == theirs.algo:
+        if preset is not None:
+            raise CogError(
+                "--preset is of another algorithm: add --algo, or change single settings with --set"
+            )
+        return theirs.algo, theirs.preset, config_from_dict(theirs.algo, theirs.config).override(overrides)
+    preset = preset or "fast"
+    shared = same_policy(theirs.algo, theirs.config, algo)
+    return algo, preset, configure(algo, preset, [*shared, *overrides])
+
+
+def _arena(env: str, image_size: int, workers: int) -> tuple[Arena, int]:
+    """Where a learner collects, and the horizon there."""
+    import functools
+
+    from collectors.checks import check_env
+    from collectors.drivers import is_driver, open_env
+    from trainers.online import Arena
+    from trainers.worlds import WORLDS
+
+    check_env(env, image_size=image_size)
+    make = functools.partial(open_env, env, image_size=image_size)
+    world = open_env(env, image_size=image_size, observations=("robot",))
+    world.close()
+    arena = Arena(
+        env,
+        make,
+        world.task_predicate,
+        world.scene_fields,
+        image_size,
+        together=workers if is_driver(env) else WORLDS,
+    )
+    return arena, world.horizon
+
+
+def _online_memory(store: Store, request: TrainRequest) -> int:
+    """Bytes that a run's own episodes will take; says so if they are many, refuses if too many."""
+    from cogdata.machine import free_memory
+    from trainers.algorithm import ObsSpec
+    from trainers.checkpoint import read_info
+    from trainers.finetune import online_of
+    from trainers.replay import Replay
+    from trainers.start import parent_of
+
+    spec = ObsSpec.from_dict(read_info(store, parent_of(request), request.parent_update).obs)
+    online, free = online_of(request), free_memory()
+    needed = Replay.needs_bytes(spec, online.frames)
+    said = (
+        f"{online.episodes:,} episodes of {online.horizon} steps take up to {needed / 1e9:.1f} GB of memory"
+    )
+    if free is not None and needed > free:
+        raise CogError(
+            f"{said}, {free / 1e9:.1f} GB are free: ask for fewer --episodes, or stop something else"
+        )
+    if needed > 10**8:
+        note(said)
+    return needed
+
+
+def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamOptions], Stream]:
+    """Open a mixture's batches if they fit into memory beside what else is there."""
+    from cogdata.footprint import footprint
+    from cogdata.machine import free_memory
+    from cogdata.stream import open_stream
+
+    def opened(options: StreamOptions) -> Stream:
+        needed, free = sum(footprint(manifest, options)) + beside, free_memory()
+        if free is not None and needed > free:
+            raise CogError(
+                f"the mixture's pool and the run's own episodes take {needed / 1e9:.1f} GB, "
+                f"{free / 1e9:.1f} GB are free: give --memory, fewer --episodes or --data online"
+            )
+        return open_stream(store, manifest, options)
+
+    return opened
+
+
+def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: Surroundings) -> None:
+    from dataclasses import replace
+
+    from cogdata.parts import read_collection
+    from collectors.provenance import changed_since
+    from trainers.finetune import finetune, online_of
+
+    run, online, ticker = around.head.name, online_of(request), Ticker()
+    note(
+        f"run {run} from {request.parent} @ {request.parent_update:,}: {online.episodes:,} episodes in "
+        f"{online.env}"
+    )
+    if store.exists(f"collections/{run}/collection.json") and (
+        changed := changed_since(read_collection(store, run))
+    ):
+        note(f"warning: {changed}")
+    try:
+        with _ending_on_request(lambda: None) as asked:
+            _, state = finetune(
+                store,
+                manifest,
+                request,
+                replace(
+                    around, stop_asked=asked, on_progress=lambda at: ticker.show(lambda: _online_line(at))
+                ),
+            )
+    finally:
+        ticker.clear()
+        _index(store)
+    if state.status == "stopped":
+        note(f"stopped after {state.updates_done:,} updates; go on with: the same command")
+        raise typer.Exit(INTERRUPTED)
+    say(f"{run}: {online.episodes:,} episodes, {state.updates_done:,} updates in {state.seconds:.0f} s")
+
+
+def _online_line(at: FinetuneProgress) -> str:
+    parts = [f"{at.episodes:,}/{at.of:,} episodes", f"{at.update:,} updates"]
+    if at.recent is not None:
+        parts.insert(1, f"the newest succeed {at.recent:.0%}")
+    if at.steps_per_s is not None:
+        parts.append(f"{at.steps_per_s:.0f} steps/s")
+    if at.updates_per_s is not None:
+        parts.append(f"{at.updates_per_s:.1f} updates/s")
+    return " · ".join(parts)
 
 
 # --- eval ------------------------------------------------------------------------------------------------

@@ -11,16 +11,12 @@ import hashlib
 import json
 import platform
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
-from cogdata import __version__
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.errors import CogError, unknown
 from cogdata.parts import (
@@ -41,7 +37,6 @@ from collectors.drivers import (
     Driven,
     check_name,
     close_at_exit,
-    fingerprint,
     is_driver,
     open_env,
     own_horizon,
@@ -50,6 +45,7 @@ from collectors.envs import CogEnv
 from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
 from collectors.policies import POLICIES, SceneView, make_policy
 from collectors.policies.needs import needs
+from collectors.provenance import made_with
 
 MAX_EPISODES: Final = 10_000_000
 """Of one collection: the seven digits of an episode's index."""
@@ -269,7 +265,7 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         asked: The request.
         command: What was typed.
     """
-    made_with, spec = _made_with(asked.env, asked.localize), POLICIES[asked.policy]
+    versions, spec = made_with(asked.env, asked.localize), POLICIES[asked.policy]
     return CollectionInfo(
         name=asked.collection,
         command=command,
@@ -282,39 +278,12 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         success_range=spec.success_range if asked.env == spec.default_env else (0.0, 1.0),
         part_size=PART_SIZE,
         created_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
-        cogdata_version=made_with.pop("cogdata"),
-        code=made_with.pop("code"),
-        libraries=made_with,
+        cogdata_version=versions.pop("cogdata"),
+        code=versions.pop("code"),
+        libraries=versions,
         host=platform.node(),
         localize=asked.localize,
     )
-
-
-def _made_with(env: str, localize: str) -> dict[str, str]:
-    """Versions of whatever decides bytes."""
-    names = (
-        "pybullet",
-        "numpy",
-        "pyarrow",
-        "gymnasium",
-        *(() if localize == SIMULATOR else ("opencv-python",)),
-    )
-    libraries = {name: version(name) for name in names} | fingerprint(env)
-    machine = {"python": platform.python_version(), "machine": platform.machine()}
-    return {"cogdata": __version__, "code": _revision(), **libraries, **machine}
-
-
-def _revision() -> str:
-    """The git revision of a source checkout, "+" if it has uncommitted changes; "" when installed."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return ""
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip()
 
 
 def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo:
@@ -332,25 +301,6 @@ def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo
     info = describe_collection(asked, command)
     write_collection(store, info)
     return info
-
-
-def changed_since(info: CollectionInfo) -> str | None:
-    """Say what has changed since a collection was begun that may change the bytes of episodes added now.
-
-    Args:
-        info: Head of the collection.
-
-    Returns:
-        A line, or None if code and libraries are the same.
-    """
-    now = _made_with(info.env, info.localize)
-    before = {"cogdata": info.cogdata_version, "code": info.code, **info.libraries}
-    changed = [
-        f"{name} {before.get(name)} → {value}" for name, value in now.items() if before.get(name) != value
-    ]
-    if not changed:
-        return None
-    return f"{info.name} was begun with other versions ({', '.join(changed)}): episodes added now may differ"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def _only(root: Path, pattern: str) -> Path:
 def test_help_names_every_command(run: Run) -> None:
     said = run("--help")
     assert said.code == 0
-    for command in ("collect", "list", "query", "data", "mix", "train", "eval", "runs", "demo"):
+    for command in ("collect", "list", "query", "data", "mix", "train", "finetune", "eval", "runs", "demo"):
         assert f"\n  {command} " in said.out
 
 
@@ -184,8 +184,8 @@ def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
     assert f"{cql} starts from {bc} @ 3 (bc on mine_prior@1)" in run("runs", "show", cql).out
     for extra, line in (
         (("--algo", "bc"), "--method bc_init says what learns and from where: leave --algo and --from out"),
-        (("--set", "bc.widths=8"), "bc.widths is 8, cql.policy_widths is 8,8: they must be the same, cql "
-                                   "starts from the policy of bc"),
+        (("--set", "bc.widths=8"), "bc.widths must be 8,8: cql starts from the policy of bc, whose size is "
+                                   "set by that of cql"),
         (("--mixture", "all"), "mixture all@1 has the sources data, none is named 'prior': say 'prior' as "
                                "source in its query"),
     ):  # fmt: skip

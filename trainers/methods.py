@@ -7,12 +7,13 @@ A stage is a run of its own. One that follows another starts from its weights; t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from cogdata.errors import CogError, unknown
 from trainers.algorithm import Config
 from trainers.algos import configure
+from trainers.start import same_policy
 
 WHOLE: Final = "all"
 """The portion that is the whole mixture."""
@@ -25,13 +26,10 @@ class Stage:
     Attributes:
         algo: Key of ``ALGORITHMS``; also the name of the stage.
         portion: What it learns from: "all", "prior", "task" or "oracle" (the task episodes that succeeded).
-        as_next: Field of its configuration → field of the next stage's that gives its value: what both
-            networks must have in common for the weights to be taken over.
     """
 
     algo: str
     portion: str
-    as_next: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "bc_oracle": Method("behaviour cloning of the task episodes that succeeded", (Stage("bc", "oracle"),)),
     "bc_init": Method(
         "behaviour cloning of the prior, then conservative Q-learning on the task data from that policy",
-        (
-            Stage("bc", "prior", {"widths": "policy_widths", "encoder": "encoder"}),
-            Stage("cql", "task"),
-        ),
+        (Stage("bc", "prior"), Stage("cql", "task")),
     ),
     "sac": Method("soft actor-critic on prior and task data: no penalty", (Stage("sac", WHOLE),)),
 }
@@ -95,10 +90,13 @@ def configure_stages(
     found: list[tuple[Stage, Config]] = []
     for stage in reversed(stages):
         every = [] if updates is None else [f"updates={updates}"]
-        shared = _shared(stage, found[0][1]) if found else []
+        shared = []
+        if found:
+            following, its = found[0]
+            shared = same_policy(following.algo, its.to_dict(), stage.algo)
         config = configure(stage.algo, preset, [*shared, *every, *given[stage.algo]])
         if found:
-            _check_shared(stage, config, *found[0])
+            _check_shared(shared, stage, config, following)
         found.insert(0, (stage, config))
     return found
 
@@ -127,21 +125,11 @@ def _by_stage(
     return {algo: every[algo] + own[algo] for algo in names}
 
 
-def _shared(stage: Stage, following: Config) -> list[str]:
-    values = following.to_dict()
-    return [f"{mine}={_text(values[theirs])}" for mine, theirs in stage.as_next.items()]
-
-
-def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _check_shared(stage: Stage, config: Config, following: Stage, next_config: Config) -> None:
-    mine, theirs = config.to_dict(), next_config.to_dict()
-    for own, other in stage.as_next.items():
-        if mine[own] != theirs[other]:
+def _check_shared(shared: Sequence[str], stage: Stage, config: Config, following: Stage) -> None:
+    for pair in shared:
+        if config.override([pair]) != config:
+            name, _, value = pair.partition("=")
             raise CogError(
-                f"{stage.algo}.{own} is {_text(mine[own])}, {following.algo}.{other} is "
-                f"{_text(theirs[other])}: they must be the same, {following.algo} starts from the policy of "
-                f"{stage.algo}"
+                f"{stage.algo}.{name} must be {value}: {following.algo} starts from the policy of "
+                f"{stage.algo}, whose size is set by that of {following.algo}"
             )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +23,14 @@ from cogdata.stream import default_memory
 from trainers.alarm import Alarm
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import algorithm_class, config_from_dict
+from trainers.online import Online
 from trainers.runlog import check_trackers
 
 _ORIGIN: Final = ("parent", "parent_update", "parent_digest", "method", "stage")
 """What request and run say of where a run comes from."""
+
+POOLS: Final = ("host", "device")
+"""Where a pool may live."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ class TrainRequest:
         tensorboard: Whether to write event files.
         trackers: Keys of :data:`trainers.runlog.TRACKERS` that get the metrics too.
         alarm: When values out of their range stop the run.
+        pool: Where decoded episodes are kept, "host" or "device"; decides no bit of the run.
         parent: Run whose weights it starts from; None: fresh ones.
         parent_update: Which checkpoint of it.
         parent_digest: sha256 (hex) of the weights there.
         method: Named composition that it is a stage of.
         stage: Which stage.
+        online: How it learns from episodes of its own; None: not at all.
     """
 
     algo: str
@@ -67,11 +73,13 @@ class TrainRequest:
     tensorboard: bool = True
     trackers: tuple[str, ...] = ()
     alarm: Alarm = field(default_factory=Alarm)
+    pool: str = "host"
     parent: str | None = None
     parent_update: int | None = None
     parent_digest: str | None = None
     method: str | None = None
     stage: str | None = None
+    online: Online | None = None
 
     def __post_init__(self) -> None:
         """Check ranges and that the configuration is this algorithm's."""
@@ -83,6 +91,8 @@ class TrainRequest:
         if self.obs not in OBS_KINDS:
             raise unknown("observation", self.obs, OBS_KINDS)
         check_trackers(self.trackers)
+        if self.pool not in POOLS:
+            raise unknown("place of the pool", self.pool, POOLS)
         for name in ("threads", "memory_bytes", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")
@@ -105,6 +115,8 @@ def run_id(manifest: Manifest, request: TrainRequest) -> str:
     for name in ("parent_digest", "method"):  # runs without them are named as before there were any
         if (value := getattr(request, name)) is not None:
             identity[name] = value
+    if request.online is not None:
+        identity["online"] = request.online.identity()
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     tail = f"s{request.seed}-{digest}"
     return f"{request.algo}-{manifest.info.name[: 64 - len(request.algo) - len(tail) - 2]}-{tail}"
@@ -119,9 +131,11 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
         updates: Gradient steps of the whole run; None: as asked for at first.
 
     Raises:
-        CogError: No such run.
+        CogError: No such run, or it learns online.
     """
     info = read_run(store, run)
+    if info.online is not None:
+        raise CogError(f"run {run!r} learns online: give the `cog finetune` command again that began it")
     config = config_from_dict(info.algo, info.config)
     config = replace(config, updates=info.updates if updates is None else updates)
     return TrainRequest(
@@ -157,12 +171,13 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
         created_at=now(),
         cogdata_version=version("cogdata"),
         **{name: getattr(request, name) for name in _ORIGIN},
+        online=None if request.online is None else asdict(request.online),
     )
     if store.exists(f"runs/{run}/run.json"):
         there = read_run(store, run)
         if there.updates >= info.updates:
             return there
-        info = replace(there, updates=info.updates, config=info.config)
+        info = replace(there, updates=info.updates, config=info.config, online=info.online)
     write_run(store, info)
     return info
 

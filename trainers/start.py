@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Final
 
 import torch
 
@@ -50,6 +52,32 @@ def parse_run(ref: str) -> tuple[str, int | None]:
     return run, int(update) if at else None
 
 
+POLICY_WIDTHS: Final = {
+    "bc": "widths",
+    "cql": "policy_widths",
+    "iql": "policy_widths",
+    "sac": "policy_widths",
+}
+"""Algorithm with a network ``policy`` → the setting that says its layers."""
+
+
+def same_policy(algo: str, settings: Mapping[str, Any], other: str) -> list[str]:
+    """Return the settings that give one algorithm the policy network of another.
+
+    Args:
+        algo: Key of ``ALGORITHMS``.
+        settings: Its configuration, plain.
+        other: The algorithm that is to start from it, or that it starts from.
+
+    Returns:
+        ``key=value`` texts; none if one of the two has no such network.
+    """
+    if algo not in POLICY_WIDTHS or other not in POLICY_WIDTHS:
+        return []
+    widths = ",".join(map(str, settings[POLICY_WIDTHS[algo]]))
+    return [f"{POLICY_WIDTHS[other]}={widths}", f"encoder={settings['encoder']}"]
+
+
 def open_learner(
     store: Store, run: str, manifest: Manifest, request: TrainRequest
 ) -> tuple[Algorithm, float]:
@@ -77,7 +105,10 @@ def open_learner(
         return _build(request, obs_spec(request.obs, manifest), device), 0.0
     parent = read_parent(store, request)
     learner = _build(request, _seen_alike(parent, manifest, request), device)
-    _take_over(store, learner, parent, request)
+    if request.online is not None and request.online.continues:
+        load_training(store, parent_of(request), learner, request.parent_update)
+    else:
+        _take_over(store, learner, parent, request)
     return learner, 0.0
 
 
@@ -91,16 +122,27 @@ def read_parent(store: Store, request: TrainRequest) -> Algorithm:
     Raises:
         CogError: It is gone, or its weights are others by now.
     """
-    assert request.parent is not None
-    learner, info = load_policy(store, request.parent, request.parent_update)
+    parent = parent_of(request)
+    learner, info = load_policy(store, parent, request.parent_update)
     if info.weights_digest != request.parent_digest:
         raise CogError(
-            f"checkpoint {info.update} of run {request.parent!r} was exchanged since this run was begun: "
+            f"checkpoint {info.update} of run {parent!r} was exchanged since this run was begun: "
             f"restore it, or train anew"
         )
-    if info.update in list_checkpoints(store, request.parent, full=True):
-        load_training(store, request.parent, learner, info.update)
+    if info.update in list_checkpoints(store, parent, full=True):
+        load_training(store, parent, learner, info.update)
     return learner
+
+
+def parent_of(request: TrainRequest) -> str:
+    """Return the run that a request starts from.
+
+    Raises:
+        ValueError: It starts from none.
+    """
+    if request.parent is None:
+        raise ValueError(f"this {request.algo} starts from no other run")
+    return request.parent
 
 
 def _build(request: TrainRequest, spec: ObsSpec, device: torch.device) -> Algorithm:
@@ -123,8 +165,7 @@ def _seen_alike(parent: Algorithm, manifest: Manifest, request: TrainRequest) ->
 
 def _take_over(store: Store, learner: Algorithm, parent: Algorithm, request: TrainRequest) -> None:
     taken = learner.start_from(parent.to(request.device))
-    assert request.parent is not None
-    full = list_checkpoints(store, request.parent, full=True)
+    full = list_checkpoints(store, parent_of(request), full=True)
     if request.parent_update not in full and (lost := sorted(set(taken) - set(parent.acting))):
         raise CogError(
             f"checkpoint {request.parent_update} of run {request.parent!r} has only its policy left, "

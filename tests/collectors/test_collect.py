@@ -17,7 +17,6 @@ from cogdata.store import Store
 from collectors.collect import (
     CollectRequest,
     EpisodeDone,
-    changed_since,
     collect_episode,
     describe_collection,
     missing_ranges,
@@ -26,6 +25,7 @@ from collectors.collect import (
     request,
 )
 from collectors.engines import LocalEngine
+from collectors.provenance import changed_since
 from collectors.tally import Tally
 
 SHORT = {"image_size": 16, "horizon": 2}
@@ -87,6 +87,7 @@ import sys
 from cogdata.store import Store
 from collectors.collect import plan, prepare, request
 from collectors.engines import LocalEngine
+from collectors.provenance import changed_since
 if __name__ == "__main__":
     store, asked = Store(sys.argv[1]), request("random", image_size=16, horizon=2)
     prepare(store, asked, "test")

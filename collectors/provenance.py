@@ -1,0 +1,98 @@
+"""Where episodes come from: versions and code; and the head of a collection that a learned policy made."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from cogdata import __version__
+from cogdata.parts import PART_SIZE, CollectionInfo
+from collectors.drivers import fingerprint
+from collectors.localize import SIMULATOR
+
+
+def made_with(env: str, localize: str) -> dict[str, str]:
+    """Return the versions of whatever decides the bytes of episodes.
+
+    Args:
+        env: A key of `ENVS`, or ``module:Class``.
+        localize: Who says where movable things are.
+    """
+    names = (
+        "pybullet",
+        "numpy",
+        "pyarrow",
+        "gymnasium",
+        *(() if localize == SIMULATOR else ("opencv-python",)),
+    )
+    libraries = {name: version(name) for name in names} | fingerprint(env)
+    machine = {"python": platform.python_version(), "machine": platform.machine()}
+    return {"cogdata": __version__, "code": _revision(), **libraries, **machine}
+
+
+def _revision() -> str:
+    """The git revision of a source checkout, "+" if it has uncommitted changes; "" when installed."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return ""
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def changed_since(info: CollectionInfo) -> str | None:
+    """Say what has changed since a collection was begun that may change the bytes of episodes added now.
+
+    Args:
+        info: Head of the collection.
+
+    Returns:
+        A line, or None if code and libraries are the same.
+    """
+    now = made_with(info.env, info.localize)
+    before = {"cogdata": info.cogdata_version, "code": info.code, **info.libraries}
+    changed = [
+        f"{name} {before.get(name)} → {value}" for name, value in now.items() if before.get(name) != value
+    ]
+    if not changed:
+        return None
+    return f"{info.name} was begun with other versions ({', '.join(changed)}): episodes added now may differ"
+
+
+def describe_learned(
+    run: str, env: str, *, root_seed: int, image_size: int, horizon: int, command: str
+) -> CollectionInfo:
+    """Write down where the episodes of a learned policy come from; its run is their policy and their name.
+
+    Args:
+        run: Run id.
+        env: A key of `ENVS`, or ``module:Class``.
+        root_seed: Root seed of the run.
+        image_size: px, square.
+        horizon: Actions per episode.
+        command: What was typed.
+    """
+    versions = made_with(env, SIMULATOR)
+    return CollectionInfo(
+        name=run,
+        command=command,
+        policy=run,
+        env=env,
+        noise=0.0,
+        root_seed=root_seed,
+        image_size=image_size,
+        horizon=horizon,
+        success_range=(0.0, 1.0),
+        part_size=PART_SIZE,
+        created_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+        cogdata_version=versions.pop("cogdata"),
+        code=versions.pop("code"),
+        libraries=versions,
+        host=platform.node(),
+    )
