@@ -214,10 +214,34 @@ class Stream:
         Raises:
             CogError: A shard is missing, truncated or damaged.
         """
+        frames = self.frames(position)  # first: it may move the pool
+        return self._pool.gather(frames)
+
+    def frames(self, position: int) -> Int64:
+        """Return where in the pool the transitions of batch number ``position`` begin, int64 (B,).
+
+        Raises:
+            CogError: A shard is missing, truncated or damaged.
+        """
         self._load(position // self._block if self._block else 0)
         drawn = np.concatenate([segment.frames[self._draw(segment, position)] for segment in self._segments])
         first, every = self._options.share
-        return self._pool.gather(drawn[first::every])
+        return drawn[first::every]
+
+    def take_pool(self) -> Pool:
+        """Read everything and give the pool away; :meth:`frames` are indices into it from then on.
+
+        Raises:
+            CogError: The mixture is larger than the budget, so that the pool has to move.
+        """
+        if self.moves:
+            raise CogError(
+                f"mixture {self._manifest.info.ref} does not fit into a pool of {self._options.budget:,} "
+                f"bytes, so it cannot stay on a device: give more --memory, or leave --pool device out"
+            )
+        self._load(0)
+        pool, self._pool = self._pool, self._empty_pool(0)
+        return pool
 
     def batches(self, start: int = 0, prefetch: int = 2) -> Iterator[Batch]:
         """Yield batches from number ``start`` on, for ever, prepared ahead by a thread.

@@ -52,6 +52,7 @@ class TrainSettings:
     eval_episodes: int | None = None
     alarm: str | None = None
     log: tuple[str, ...] | None = None
+    pool: str | None = None
     set: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None

@@ -28,7 +28,7 @@ from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
 from trainers.alarm import Watch
-from trainers.algorithm import Algorithm
+from trainers.algorithm import Algorithm, TensorBatch
 from trainers.batches import tensor_batch
 from trainers.checkpoint import list_checkpoints, read_info, save_checkpoint
 from trainers.evaluate import Policy
@@ -50,7 +50,16 @@ class BatchSource(Protocol):
         ...
 
 
+class TensorSource(Protocol):
+    """Batches that are on the learner's device: :class:`trainers.resident.ResidentStream`."""
+
+    def batches(self, start: int = 0) -> Iterator[TensorBatch]:
+        """Yield batches from number ``start`` on, for ever."""
+        ...
+
+
 OpenStream = Callable[[StreamOptions], BatchSource]
+OpenTensors = Callable[[StreamOptions], TensorSource]
 
 ALONE: Final = Ranks()
 """A run of one process."""
@@ -91,7 +100,7 @@ def train(
     manifest: Manifest,
     request: TrainRequest,
     *,
-    open_stream: OpenStream,
+    open_stream: OpenStream | OpenTensors,
     on_progress: OnProgress = lambda progress: None,
     judging: Judging | None = None,
     ranks: Ranks = ALONE,
@@ -206,7 +215,7 @@ class _Session:
         )
         self.watch = Watch(self.request.alarm, self.learner.value_range, self.log.lines)
 
-    def go(self, batches: Iterator[Batch]) -> RunState:
+    def go(self, batches: Iterator[Batch | TensorBatch]) -> RunState:
         """Update until the end or a signal."""
         learner, target = self.learner, self.request.config.updates
         self._write_state("running")
@@ -222,15 +231,16 @@ class _Session:
             return self._save("stopped")
         return self._write_state("finished")
 
-    def _step(self, batches: Iterator[Batch]) -> None:
+    def _step(self, batches: Iterator[Batch | TensorBatch]) -> None:
         learner, request = self.learner, self.request
         began = time.perf_counter()
         batch = next(batches)
         self.waited += time.perf_counter() - began
         self.generator.manual_seed(derive_seed(request.seed, "update", learner.updates_done))
-        tensors = tensor_batch(batch, learner.spec.parts, torch.device(request.device))
+        if not isinstance(batch, TensorBatch):
+            batch = tensor_batch(batch, learner.spec.parts, torch.device(request.device))
         with self.ranks.own_rows(request.config.batch_size):
-            metrics = learner.update(tensors, self.generator)
+            metrics = learner.update(batch, self.generator)
         self.done += 1
         last = learner.updates_done == request.config.updates
         due = last or learner.updates_done % request.log_every == 0
@@ -344,7 +354,7 @@ class _Session:
 
 
 @contextmanager
-def _closing(batches: Iterator[Batch]) -> Iterator[None]:
+def _closing(batches: Iterator[Batch | TensorBatch]) -> Iterator[None]:
     """Stop a generator's prefetching thread at the end."""
     try:
         yield
