@@ -1107,7 +1107,7 @@ def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any
     """Algorithm, preset, observation and configuration; those not given are the parent's, if there is one."""
     from cogdata.runs import read_run
     from trainers.algos import config_class, config_from_dict, configure
-    from trainers.start import parse_run
+    from trainers.start import parse_run, same_policy
 
     algo, preset, obs, parent = settings.algo, settings.preset, settings.obs, settings.from_
     theirs = None if parent is None else read_run(store, parse_run(parent)[0])
@@ -1117,7 +1117,8 @@ def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any
         algo, obs = algo or theirs.algo, obs or theirs.obs
     overrides = settings.overrides({algo: config_class(algo)})
     if theirs is None or algo != theirs.algo or preset is not None:
-        return algo, preset or "fast", obs, configure(algo, preset or "fast", overrides)
+        shared = [] if theirs is None else same_policy(theirs.algo, theirs.config, algo)
+        return algo, preset or "fast", obs, configure(algo, preset or "fast", [*shared, *overrides])
     return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
 
 

@@ -152,11 +152,14 @@ def test_a_run_starts_from_another_as_it_was_set_up(run: Run, root: Path) -> Non
     assert (info["parent"], info["parent_update"], info["obs"], info["updates"]) == (parent, 3, "state", 2)
     assert f"{child}: 4 updates" in run("train", "--resume", child, "--steps", "4").out
     assert "remove both, or say --force" in run("runs", "rm", parent).error
+    assert run("train", "--mixture", "all", "--from", parent, "--algo", "cql", "--steps", "1").code == 0
+    cql = _only(root, "runs/cql-all-*")  # its policy is as large as the one it starts from
+    assert json.loads((cql / "run.json").read_text())["config"]["policy_widths"] == [256, 256, 256]
     said = run("train", "--mixture", "all", "--from", f"{parent}@x").error
     assert said == f"'{parent}@x' must be RUN or RUN@UPDATE, for example {parent}@1000"
     said = run("train", "--mixture", "all", "--from", parent, "--obs", "image").error
     assert said == f"run '{parent}' looks at state: say --obs state"
-    assert {path.parent.name for path in root.glob("runs/*/run.json")} == {parent, child}
+    assert {path.parent.name for path in root.glob("runs/*/run.json")} == {parent, child, cql.name}
 
 
 def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
@@ -184,8 +187,8 @@ def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
     assert f"{cql} starts from {bc} @ 3 (bc on mine_prior@1)" in run("runs", "show", cql).out
     for extra, line in (
         (("--algo", "bc"), "--method bc_init says what learns and from where: leave --algo and --from out"),
-        (("--set", "bc.widths=8"), "bc.widths must be 8,8: cql starts from the policy of bc, whose size is "
-                                   "set by that of cql"),
+        (("--set", "bc.widths=8"), "cql cannot start from this bc: policy.trunk.2.bias differs in size; give "
+                                   "both the same encoder and widths with --set"),
         (("--mixture", "all"), "mixture all@1 has the sources data, none is named 'prior': say 'prior' as "
                                "source in its query"),
     ):  # fmt: skip

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-from cogdata.errors import CogError, unknown
-from trainers.algorithm import Config
-from trainers.algos import configure
+from cogdata.errors import unknown
+from cogdata.schema import ROBOT_DIM
+from trainers.algorithm import Config, ObsSpec
+from trainers.algos import build, configure
 from trainers.start import same_policy
 
 WHOLE: Final = "all"
@@ -59,6 +61,9 @@ METHODS: Final[Mapping[str, Method]] = {
 """Name → method (arXiv 2010.14500, Table 1 and §6.2)."""
 
 
+_ANY_EYES: Final = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)
+
+
 def find_method(name: str) -> Method:
     """Look a method up.
 
@@ -95,9 +100,10 @@ def configure_stages(
             following, its = found[0]
             shared = same_policy(following.algo, its.to_dict(), stage.algo)
         config = configure(stage.algo, preset, [*shared, *every, *given[stage.algo]])
-        if found:
-            _check_shared(shared, stage, config, following)
         found.insert(0, (stage, config))
+    learners = [build(stage.algo, config, _ANY_EYES, 0) for stage, config in found]
+    for before, after in pairwise(learners):  # what does not fit is said before anything is trained
+        after.start_from(before)
     return found
 
 
@@ -123,13 +129,3 @@ def _by_stage(
         for algo in meant or names:  # without "=": refused where it is parsed
             every[algo].append(pair)
     return {algo: every[algo] + own[algo] for algo in names}
-
-
-def _check_shared(shared: Sequence[str], stage: Stage, config: Config, following: Stage) -> None:
-    for pair in shared:
-        if config.override([pair]) != config:
-            name, _, value = pair.partition("=")
-            raise CogError(
-                f"{stage.algo}.{name} must be {value}: {following.algo} starts from the policy of "
-                f"{stage.algo}, whose size is set by that of {following.algo}"
-            )

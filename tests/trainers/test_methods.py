@@ -52,8 +52,9 @@ def test_the_first_stage_has_the_policy_of_the_second() -> None:
         ("bc_init", "discount", "setting 'discount' must be key=value"),
         ("bc_init", "bc.discount", "setting 'discount' must be key=value"),
         ("bc_init", "bc.updates=0", "updates is 0, must be within [1, 1e+09]"),
-        ("bc_init", "bc.widths=8", "bc.widths must be 256,256: cql starts from the policy of bc, whose size "
-                                   "is set by that of cql"),
+        ("bc_init", "bc.widths=8", "cql cannot start from this bc: policy.head.weight differs in size"),
+        ("bc_init", "bc.encoder=paper", "cql cannot start from this bc: policy.inputs"),
+        ("bc_init", "bc.head=mixture", "cql cannot start from this bc: policy."),
     ],
 )  # fmt: skip
 def test_what_fits_no_stage_is_one_line(method: str, override: str, said: str) -> None:
