@@ -1421,20 +1421,21 @@ def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: S
         f"run {run} from {request.parent} @ {request.parent_update:,}: {online.episodes:,} episodes in "
         f"{online.env}"
     )
-    if store.exists(f"collections/{run}/collection.json") and (
-        changed := changed_since(read_collection(store, run))
-    ):
-        note(f"warning: {changed}")
+    began = store.exists(f"collections/{run}/collection.json")
+    changed = changed_since(read_collection(store, run)) if began else None
+
+    def show(at: FinetuneProgress) -> None:
+        nonlocal changed
+        if changed and at.steps_per_s is not None:  # episodes were added
+            ticker.clear()
+            note(f"warning: {changed}")
+            changed = None
+        ticker.show(lambda: _online_line(at))
+
     try:
         with _ending_on_request(lambda: None) as asked:
-            _, state = finetune(
-                store,
-                manifest,
-                request,
-                replace(
-                    around, stop_asked=asked, on_progress=lambda at: ticker.show(lambda: _online_line(at))
-                ),
-            )
+            around = replace(around, stop_asked=asked, on_progress=show)
+            _, state = finetune(store, manifest, request, around)
     finally:
         ticker.clear()
         _index(store)
