@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,16 @@ def expected_actions(learner: Algorithm, inputs: dict[str, torch.Tensor]) -> tor
 
 @pytest.mark.parametrize(
     ("algo", "kind"),
-    [*((algo, "image+robot") for algo in ALGORITHMS), ("bc", "image"), ("bc", "state")],
+    [
+        *((algo, "image+robot") for algo in ALGORITHMS),
+        ("bc", "image"),
+        ("bc head=mixture", "state"),
+        ("bc head=flow hybrid=true", "state"),
+    ],
 )
 def test_a_torch_file_acts_as_the_learner_does_for_any_number_of_rows(algo: str, kind: str) -> None:
-    learner = small_learner(algo, kind)
+    name, *overrides = algo.split()
+    learner = small_learner(name, kind, *overrides)
     exported = export_policy(policy_of(learner), "torch")
     extra = {METADATA: ""}
     module = torch.export.load(io.BytesIO(exported.data), extra_files=extra).module()
@@ -103,8 +110,9 @@ with torch.no_grad():
 numpy.savez("out.npz", one=one, two=two)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "out.npz")
     expected = expected_actions(learner, inputs).numpy()

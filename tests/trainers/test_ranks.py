@@ -100,17 +100,17 @@ def tensors_of(store: Store, run: str, update: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["state", "image+robot"])
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", [*ALGORITHMS, "bc head=mixture", "bc head=flow hybrid=true"])
 def test_two_ranks_learn_what_one_learns_from_the_same_batch(tmp_path: Path, algo: str, kind: str) -> None:
     """Crops and every other draw included. Sums are of other order, in float32 (2^-24 = 6e-8 relative), and
     Adam's first steps turn the sign of a gradient into a step of the learning rate, so a gradient that is 0 but for
     rounding moves its weight by up to the learning rate, 1e-3, per update: few weights, of no consequence. So nearly
     all weights must agree to 1e-5, and the metrics of all six updates to 1e-4 of their size.
     """
-    half = (
-        ["half_proposals=false"] if algo == "bfn" else []
-    )  # bfloat16 has 8 bits: other rows, other rounding
-    request = make_request(algo, "batch_size=12", *half, obs=kind, log_every=1, checkpoint_every=6)
+    name, *overrides = algo.split()
+    if name == "bfn":
+        overrides.append("half_proposals=false")  # bfloat16 has 8 bits: other rows, other rounding
+    request = make_request(name, "batch_size=12", *overrides, obs=kind, log_every=1, checkpoint_every=6)
     alone, shared = Store(str(tmp_path / "alone")), Store(str(tmp_path / "shared"))
     info, _ = train(alone, make_manifest(), request, open_stream=SharedToy)
 
