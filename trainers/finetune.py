@@ -9,7 +9,7 @@ newest checkpoint and parts as if nothing had happened, bit for bit on a CPU wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -116,9 +116,11 @@ def finetune(
     updates = _first(request) + online.most_updates
     request = replace(request, config=replace(request.config, updates=updates))
     with only_one(store, run):
-        state = read_state(store, run)
-        if state is not None and state.status == "finished" and _asked_before(store, run) >= online.episodes:
+        state, committed = read_state(store, run), _committed(store, run)
+        collected = committed[-1][1] if committed else 0
+        if state is not None and state.status == "finished" and collected >= online.episodes:
             return read_run(store, run), state
+        online = replace(online, episodes=max(online.episodes, collected))  # more were asked for before
         learner, seconds = open_learner(store, run, manifest, request)
         _check_arena(learner.spec, around.arena)
         info = register(store, run, manifest, request)
@@ -128,7 +130,7 @@ def finetune(
         session = _Session(store, info, request, online, learner, manifest, around, seconds)
         count = min(online.round_episodes, around.arena.together)
         with session, Worlds(around.arena.make, count, around.workers) as worlds:
-            return info, session.go(worlds)
+            return info, session.go(worlds, committed)
 
 
 def online_of(request: TrainRequest) -> Online:
@@ -150,9 +152,22 @@ def _first(request: TrainRequest) -> int:
     return (request.parent_update or 0) if online_of(request).continues else 0
 
 
-def _asked_before(store: Store, run: str) -> int:
-    settings = read_run(store, run).online
-    return int(settings["episodes"]) if settings else 0
+def _committed(store: Store, run: str) -> list[tuple[int, int]]:
+    """Return the rounds whose episodes are in the store.
+
+    Raises:
+        CogError: One between others is missing.
+    """
+    spans = sorted(part_range(part) for part in list_parts(store, run))
+    stops = [0, *(stop for _, stop in spans)]
+    for (start, _), before in zip(spans, stops, strict=False):
+        if start != before:
+            raise CogError(f"episode {before} of collection {run!r} is gone: {_lost(run)}")
+    return spans
+
+
+def _lost(run: str) -> str:
+    return f"restore it, or remove the run: `cog runs rm {run} --force`"
 
 
 def _check_arena(spec: ObsSpec, arena: Arena) -> None:
@@ -218,10 +233,9 @@ class _Session:
         if (close := getattr(self.offline, "close", None)) is not None:
             close()
 
-    def go(self, worlds: Worlds) -> RunState:
-        """Take turns until the end or a wish to stop."""
+    def go(self, worlds: Worlds, committed: Sequence[tuple[int, int]]) -> RunState:
+        """Take turns until the end or a wish to stop, from the rounds that are committed on."""
         self._write_state("running")
-        committed = self._committed()
         for number, span in enumerate(self.online.rounds(committed)):
             episodes = self._read(span) if number < len(committed) else self._collect(worlds, span)
             if episodes is None:
@@ -243,23 +257,6 @@ class _Session:
         """Updates that the episodes so far pay for, those of the parent included if it goes on."""
         return self.first + self.online.updates(self.replay.transitions)
 
-    def _committed(self) -> list[tuple[int, int]]:
-        """Rounds whose episodes are in the store.
-
-        Raises:
-            CogError: One between others is missing.
-        """
-        spans = sorted(part_range(part) for part in list_parts(self.store, self.info.run))
-        stops = [0, *(stop for _, stop in spans)]
-        for (start, _), before in zip(spans, stops, strict=False):
-            if start != before:
-                raise CogError(f"episode {before} of collection {self.info.run!r} is gone: {self._lost}")
-        return spans
-
-    @property
-    def _lost(self) -> str:
-        return f"restore it, or remove the run: `cog runs rm {self.info.run} --force`"
-
     def _read(self, span: tuple[int, int]) -> list[Episode]:
         where = f"{part_folder(self.info.run, part_name(*span))}/{EPISODES}"
         return [read_episode(self.store, row) for row in self.store.read_table(where).to_pylist()]
@@ -269,7 +266,7 @@ class _Session:
         if self.learner.updates_done > self._target():
             raise CogError(
                 f"run {self.info.run!r} has learned from more than the {span[0]} episodes that are left of "
-                f"its collection: {self._lost}"
+                f"its collection: {_lost(self.info.run)}"
             )
         began, episodes = time.perf_counter(), list[Episode]()
         together = min(self.around.arena.together, self.online.round_episodes)

@@ -207,6 +207,16 @@ def test_the_same_again_does_nothing_and_more_episodes_lengthen_it(store: Store)
         resume_request(store, run)
 
 
+def test_asked_for_fewer_it_learns_from_all_that_there_are(store: Store) -> None:
+    """Stopped in turn 3 of round 3, when 6 episodes are committed; then 3 are asked for, then 7 again."""
+    parent = parent_of(store)
+    request = request_for(store, parent)
+    assert go(store, request, stop_asked=Countdown(8 + 24 + 8 + 24 + 3, kill=False)).status == "stopped"
+    fewer = go(store, request_for(store, parent, episodes=3))
+    assert (fewer.status, fewer.updates_done) == ("finished", 4 + 6 * 8)
+    assert go(store, request).updates_done == 4 + 7 * 8
+
+
 def test_another_algorithm_starts_from_the_policy_with_a_count_of_its_own(store: Store) -> None:
     parent = parent_of(store, "bc")
     request = request_for(store, parent, "sac", updates_per_step=0.5, continues=False)
