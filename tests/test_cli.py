@@ -175,9 +175,13 @@ def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
     assert [line.split(" in ")[0] for line in said.out.splitlines()] == [
         f"{bc}: 3 updates", f"{cql}: 2 updates",
     ]  # fmt: skip
+    weights = _only(root, f"runs/{cql}/checkpoints/00000002/weights.safetensors")
+    ended = weights.read_bytes()
+    shutil.rmtree(root / "runs" / cql)  # as if it had been cut off between the stages
     assert [line.split(" in ")[0] for line in run(*command).out.splitlines()] == [
         f"{bc}: 3 updates", f"{cql}: 2 updates",
     ]  # fmt: skip
+    assert weights.read_bytes() == ended
     rows = run("query", "select method, stage, parent, parent_update from runs where method is not null "
                "order by created_at, run", "--format", "jsonl")  # fmt: skip
     assert [json.loads(line) for line in rows.out.splitlines()] == [
