@@ -840,6 +840,8 @@ def train_command(
     else:
         stages, ref = _stages(store, settings), settings.mixture or ""
     if print_config:
+        if resume is not None and (part := stages[0][0].method) is not None:
+            raise CogError(f"run {resume!r} is a stage of a method: print the settings of --method {part}")
         say(_as_toml(store, settings, stages, ref).rstrip())
     elif settings.seeds is not None:
         _train_seeds(store, settings, stages, ref)

@@ -75,6 +75,14 @@ def test_settings_of_a_method_are_printed_by_stage(run: Run, root: Path, tmp_pat
     again = tmp_path / "again.toml"
     again.write_text(printed.out)
     assert run("train", "--config", str(again), "--print-config").out == printed.out
+    small = ("--set", "cql.critic_widths=16", "--set", "cql.policy_widths=16", "--set", "batch_size=4")
+    assert (
+        run("train", "--method", "cog", "--mixture", "all", "--obs", "state", "--steps", "1", *small).code
+        == 0
+    )
+    (stage,) = (name for name in runs(root) if name.startswith("cql-"))
+    said = run("train", "--resume", stage, "--print-config")
+    assert said.error == f"run '{stage}' is a stage of a method: print the settings of --method cog"
 
 
 def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
