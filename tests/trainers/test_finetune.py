@@ -58,16 +58,17 @@ def streams(sample: Sample) -> Callable[[StreamOptions], ToyStream]:
     return lambda options: ToyStream(options, sample)
 
 
-def parent_of(store: Store, algo: str = "bfn", *overrides: str, sample: Sample = stitching) -> str:
-    request = TrainRequest(algo, small_config(algo, "updates=4", *overrides), **SMALL)
-    return train(store, make_manifest(), request, open_stream=streams(sample))[0].run
+def parent_of(store: Store, algo: str = "bfn", *overrides: str, obs: str = "state") -> str:
+    request = TrainRequest(algo, small_config(algo, "updates=4", *overrides), obs=obs, **SMALL)
+    return train(store, make_manifest(), request, open_stream=streams(stitching))[0].run
 
 
 def request_for(
     store: Store, parent: str, algo: str = "bfn", *overrides: str, **settings: Any
 ) -> TrainRequest:
     online = Online(ENV, **({"episodes": 7, "horizon": 8, "round_episodes": 3} | settings))
-    base = TrainRequest(algo, small_config(algo, *overrides), **SMALL, online=online)
+    obs = read_run(store, parent).obs
+    base = TrainRequest(algo, small_config(algo, *overrides), obs=obs, **SMALL, online=online)
     return from_run(store, base, parent)
 
 
@@ -135,9 +136,11 @@ def test_a_run_says_where_it_comes_from_and_keeps_its_episodes(store: Store) -> 
     assert (episode.truncated[-1], episode.terminated.any()) == (True, False)
 
 
-@pytest.mark.parametrize("data", ["symmetric", "online"])
-@pytest.mark.parametrize("algo", ["bfn", "cql", "sac"])
-def test_interrupted_anywhere_equals_uninterrupted(tmp_path: Path, algo: str, data: str) -> None:
+@pytest.mark.parametrize(
+    ("algo", "obs", "data"),
+    [("bfn", "image", "symmetric"), ("cql", "image+robot", "online"), ("sac", "state", "symmetric")],
+)
+def test_interrupted_anywhere_equals_uninterrupted(tmp_path: Path, algo: str, obs: str, data: str) -> None:
     """Two rounds of 8 turns and 24 updates, one of 8 and 8; asked before each of them.
 
     Stopped in turn 3 of round 1; killed before the first update; stopped in round 2, in turn 6 after 24
@@ -146,7 +149,7 @@ def test_interrupted_anywhere_equals_uninterrupted(tmp_path: Path, algo: str, da
     ends = []
     for name, cuts in (("whole", []), ("cut", [3, 9, 30, 33, 12])):
         store = Store(str(tmp_path / name))
-        request = request_for(store, parent_of(store, algo), algo, data=data)
+        request = request_for(store, parent_of(store, algo, obs=obs), algo, data=data)
         for number, cut in enumerate(cuts):
             asked = Countdown(cut, kill=number % 2 == 1)
             with suppress(Killed):
@@ -173,18 +176,21 @@ class Countdown:
         return self.left <= 0
 
 
-def test_any_number_of_workers_and_worlds_makes_the_same_run(tmp_path: Path) -> None:
+def test_of_one_robot_only_one_is_asked_for(tmp_path: Path) -> None:
+    made: list[ToyEnv] = []
+
+    def only() -> ToyEnv:
+        made.append(ToyEnv())
+        return made[-1]
+
     ends = []
-    for name, around in (
-        ("one", {}),
-        ("two", {"workers": 2}),
-        ("robot", {"arena": replace(ARENA, together=1)}),
-    ):
+    for name, arena in (("worlds", ARENA), ("robot", replace(ARENA, make=only, together=1))):
         store = Store(str(tmp_path / name))
         request = request_for(store, parent_of(store))
-        go(store, request, **around)
+        go(store, request, arena=arena)
         ends.append(everything(store, run_id(make_manifest(), request)))
-    assert ends[0] == ends[1] == ends[2]
+    assert ends[0] == ends[1]
+    assert len(made) == 1
 
 
 def test_the_same_again_does_nothing_and_more_episodes_lengthen_it(store: Store) -> None:
