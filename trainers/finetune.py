@@ -167,7 +167,7 @@ def _committed(store: Store, run: str) -> list[tuple[int, int]]:
 
 
 def _lost(run: str) -> str:
-    return f"restore it, or remove the run: `cog runs rm {run} --force`"
+    return f"restore it, or begin anew: `cog runs rm {run} --force`, and remove the folder collections/{run}"
 
 
 def _check_arena(spec: ObsSpec, arena: Arena) -> None:
