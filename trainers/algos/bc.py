@@ -74,23 +74,19 @@ class Bc(Algorithm):
             "policy": torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, fused=True)
         }
 
-    def loss(self, batch: TensorBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: TensorBatch, generator: torch.Generator) -> Tensor:
         """Mean of -log π(a|s), or of the flow's squared error."""
-        features = self.policy.encode(batch.obs)
-        loss = self.policy.loss(features, batch.action, generator).mean()
-        with torch.no_grad():
-            error = (self.policy.mode(features) - batch.action).square().mean()
-        return loss, {"loss": loss.detach(), "action_mse": error}
+        return self.policy.loss(self.policy.encode(batch.obs), batch.action, generator).mean()
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step."""
-        loss, metrics = self.loss(augment(batch, self.config.crop_px, generator), generator)
+        loss = self.loss(augment(batch, self.config.crop_px, generator), generator)
         optimiser = self.optimisers["policy"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         self.updates_done += 1
-        return metrics
+        return {"loss": loss.detach()}
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
