@@ -1185,8 +1185,8 @@ def _train(
 ) -> str:
     """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``."""
     from cogdata.footprint import check_memory
+    from cogdata.runs import read_best
     from cogdata.stream import open_stream
-    from trainers.judge import read_best
     from trainers.ranks import Ranks
     from trainers.request import run_id
     from trainers.resident import ResidentStream
@@ -1632,7 +1632,7 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
     from dataclasses import asdict
 
     from catalog.summaries import judged_table
-    from cogdata.runs import ancestry, read_state
+    from cogdata.runs import ancestry, read_best, read_state
 
     store = _store(root)
     chain, state = ancestry(store, run), read_state(store, run)
@@ -1644,6 +1644,8 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
                 f"{parent.algo} on {parent.mixture}@{parent.mixture_version}" if parent else "removed since"
             )
             say(f"{child.run} starts from {child.parent} @ {child.parent_update:,} ({what})")
+    if (best := read_best(store, run)) is not None:
+        say(f"best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
     _print_table(judged_table(store, run))
 
 

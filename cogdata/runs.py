@@ -1,8 +1,8 @@
 """A training run and its evaluations as files, so that any index over them can be rebuilt.
 
 ``runs/<run>/`` holds ``run.json`` (:class:`RunInfo`, written once), ``state.json`` (:class:`RunState`,
-rewritten at each checkpoint), ``metrics.jsonl``, ``checkpoints/``, ``tensorboard/`` and
-``evaluations/<evaluation>.parquet`` (one row per judged episode, :data:`EVALUATIONS`).
+rewritten at each checkpoint), ``best.json`` (:class:`Best`), ``metrics.jsonl``, ``checkpoints/``,
+``tensorboard/`` and ``evaluations/<evaluation>.parquet`` (one row per judged episode, :data:`EVALUATIONS`).
 """
 
 from __future__ import annotations
@@ -112,6 +112,33 @@ class RunState:
     updated_at: str
 
 
+@dataclass(frozen=True)
+class Best:
+    """A checkpoint that was judged while its run trained; the best of them is ``best.json``.
+
+    Attributes:
+        update: Gradient steps behind the checkpoint.
+        env: Where it was judged.
+        seeds: On what.
+        successes: How many of these episodes succeeded.
+    """
+
+    update: int
+    env: str
+    seeds: tuple[int, ...]
+    successes: int
+
+    @property
+    def rate(self) -> float:
+        """Share of episodes that succeeded."""
+        return self.successes / len(self.seeds)
+
+    def beats(self, other: Best | None) -> bool:
+        """Whether it is better, or cannot be compared; of equals the earlier one stays."""
+        alike = other is not None and (self.env, self.seeds) == (other.env, other.seeds)
+        return not alike or other is None or self.successes > other.successes
+
+
 def list_runs(store: Store) -> list[str]:
     """Return the ids of all runs in the store, sorted."""
     return sorted(run for run in store.list_folders("runs") if store.exists(f"runs/{run}/run.json"))
@@ -211,3 +238,24 @@ def read_state(store: Store, run: str) -> RunState | None:
 def write_state(store: Store, run: str, state: RunState) -> None:
     """Rewrite ``state.json``."""
     store.write_text(f"runs/{run}/state.json", json.dumps(asdict(state), indent=2, sort_keys=True))
+
+
+def read_best(store: Store, run: str) -> Best | None:
+    """Read ``best.json``; None if no checkpoint was judged in training.
+
+    Raises:
+        CogError: It is damaged.
+    """
+    path = f"runs/{run}/best.json"
+    if not store.exists(path):
+        return None
+    try:
+        data = json.loads(store.read_text(path))
+        return Best(**data | {"seeds": tuple(data["seeds"])})
+    except (*_DAMAGE, KeyError):
+        raise CogError(f"{store.path(path)} is damaged: restore or remove it") from None
+
+
+def write_best(store: Store, run: str, best: Best) -> None:
+    """Rewrite ``best.json``."""
+    store.write_text(f"runs/{run}/best.json", json.dumps(asdict(best), indent=2))

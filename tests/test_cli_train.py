@@ -102,6 +102,8 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     assert table.splitlines()[1:] == ["2,2,1000000", "4,2,1000000"]
     said = run("eval", name, "--env", PICK, "--episodes", "1", "--update", "best", "--workers", "1")
     assert said.out.startswith(f"{name} @ 2 · {PICK}: 0/1")
+    shown = run("runs", "show", name).out.splitlines()
+    assert f"best judged: update 2, 0/2 in {PICK}" in shown
     out = tmp_path / "best.pt2"
     said = run("export-policy", name, "--format", "torch", "--update", "best", "--out", str(out))
     assert said.out.splitlines()[0].endswith(f"update 2 of {name}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from cogdata.errors import CogError
+from cogdata.runs import Best, read_best, write_best
 from cogdata.store import Store
 from trainers.evaluate import Policy, World, evaluate, evaluation_path, write_evaluation
 
@@ -41,44 +41,6 @@ class Judging:
     def due(self, update: int, updates: int) -> bool:
         """Whether a run of so many updates is judged after this one."""
         return update > 0 and (update % self.every == 0 or update == updates)
-
-
-@dataclass(frozen=True)
-class Best:
-    """``best.json`` of a run.
-
-    Attributes:
-        update: Gradient steps behind the best checkpoint, the earliest of equals.
-        env: Where it was judged.
-        seeds: On what.
-        successes: How many of these episodes succeeded.
-    """
-
-    update: int
-    env: str
-    seeds: tuple[int, ...]
-    successes: int
-
-    @property
-    def rate(self) -> float:
-        """Share of episodes that succeeded."""
-        return self.successes / len(self.seeds)
-
-
-def read_best(store: Store, run: str) -> Best | None:
-    """Return a run's best checkpoint; None if none was judged in training.
-
-    Raises:
-        CogError: The file that says so is damaged.
-    """
-    path = f"runs/{run}/best.json"
-    if not store.exists(path):
-        return None
-    try:
-        data = json.loads(store.read_text(path))
-        return Best(**data | {"seeds": tuple(data["seeds"])})
-    except (ValueError, TypeError, KeyError):
-        raise CogError(f"{store.path(path)} is damaged: restore or remove it") from None
 
 
 def parse_update(store: Store, run: str, text: str | None) -> int | None:
@@ -138,10 +100,8 @@ def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[
         torch.set_num_threads(threads)
     write_evaluation(store, evaluation)
     found = Best(policy.update, judging.world.env, judging.seeds, evaluation.successes)
-    best = read_best(store, policy.run)
-    alike = best is not None and (best.env, best.seeds) == (found.env, found.seeds)
-    if best is None or not alike or found.successes > best.successes:
-        store.write_text(f"runs/{policy.run}/best.json", json.dumps(asdict(found), indent=2))
+    if found.beats(read_best(store, policy.run)):
+        write_best(store, policy.run, found)
     return found
 
 

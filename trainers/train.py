@@ -23,7 +23,7 @@ from torch import Tensor
 from cogdata.errors import CogError
 from cogdata.manifest import Manifest
 from cogdata.rng import derive_seed
-from cogdata.runs import RunInfo, RunState, read_run, read_state, write_state
+from cogdata.runs import Best, RunInfo, RunState, read_best, read_run, read_state, write_state
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
@@ -32,7 +32,7 @@ from trainers.algorithm import Algorithm, TensorBatch
 from trainers.batches import tensor_batch
 from trainers.checkpoint import list_checkpoints, read_info, save_checkpoint
 from trainers.evaluate import Policy
-from trainers.judge import Best, Judging, judge, read_best, was_judged
+from trainers.judge import Judging, judge, was_judged
 from trainers.ranks import Ranks
 from trainers.request import TrainRequest, now, only_one, register, run_id
 from trainers.runlog import RunLog

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from cogdata.errors import CogError
+from cogdata.runs import Best, read_best
 from cogdata.store import Store
 from tests.trainers.test_train import make_request, weights_of
 from tests.trainers.toy import ToyEnv, ToyStream, make_manifest
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluate import Evaluation, World, evaluate, open_policy
-from trainers.judge import FIRST_SEED, Best, Judging, judge, parse_update, read_best
+from trainers.judge import FIRST_SEED, Judging, judge, parse_update
 from trainers.runlog import read_metrics
 from trainers.train import Progress, train
 
