@@ -1,6 +1,6 @@
 """Conservative Q-learning, CQL(H), as COG runs it: a lower bound of values keeps the policy near the data.
 
-Source: Kumar et al., arXiv 2006.04779, eq. 3-4, F; COG, arXiv 2010.14500, §4, A.2, A.3; published code
+Source: Kumar et al., arXiv 2006.04779, eq. 4 and appendix F; COG, arXiv 2010.14500, §4, A.2, A.3; published code
 avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 
 1. The targets start as copies of the Qs; in the code they start as networks of their own.
@@ -20,7 +20,7 @@ avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
    code's ``penalty_weight`` 1 is the papers' α = ½.
 10. The policy's learning rate is the code's 1e-4; A.3 says 3e-5.
 11. With ``lagrange`` the learned weight starts at ``penalty_weight`` and replaces it; the code multiplies.
-12. ``paper`` does 500,000 updates; Figure 10 shows as many, the code runs until it is stopped.
+12. ``paper`` does 500,000 updates; the code 3,000 epochs of 1,000, or until it is stopped.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CqlConfig(SoftConfig):
     penalty_temperature: float = 1.0  # of the logsumexp, in units of value_scale (published code)
     importance: bool = True  # divide each exp Q by the density its action was drawn with (published code)
     data_in_logsumexp: bool = False  # the data's action is one of the samples (published "CQL(rho)")
-    lagrange: bool = False  # learn penalty_weight so that the penalty meets its threshold (Kumar, eq. 30)
+    lagrange: bool = False  # learn penalty_weight so that the penalty meets its threshold (Kumar, F)
     penalty_threshold: float = 5.0  # of lagrange, per Q, in units of value_scale (published code)
     backup_actions: int = 1  # actions of π(s') whose best is backed up (published code: 1; max backup: 10)
 
@@ -178,7 +178,7 @@ class Cql(SoftActorCritic):
         return self.log_penalty_weight.detach().exp().clamp(max=LARGEST_WEIGHT)
 
     def penalty_weight_loss(self, penalty: Tensor) -> Tensor:
-        """The weight grows while the mean penalty (E,) is above the threshold (Kumar, eq. 30)."""
+        """The weight grows while the mean penalty (E,) is above the threshold (Kumar, F)."""
         excess = (penalty.detach() / self.value_scale - self.config.penalty_threshold).mean()
         return -self.log_penalty_weight.exp().clamp(max=LARGEST_WEIGHT) * excess
 
