@@ -1,7 +1,7 @@
 """Conservative Q-learning, CQL(H), as COG runs it: a lower bound of values keeps the policy near the data.
 
-Source: Kumar et al., arXiv 2006.04779, eq. 4 and appendix F; COG, arXiv 2010.14500, §4, A.2, A.3; published code
-avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
+Source: Kumar et al., arXiv 2006.04779, eq. 4 and appendix F; COG, arXiv 2010.14500, §4, A.2, A.3; published
+code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 
 1. The targets start as copies of the Qs; in the code they start as networks of their own.
 2. The actor is differentiated through the Qs before these move.
