@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.trainers.chain import learn, walk
 from tests.trainers.toy import seeded, small_learner, tensors
 from trainers.algos.iql import Iql, expectile_loss
 from trainers.networks import tanh_normal_log_density
@@ -63,3 +64,13 @@ def test_the_qs_learn_r_plus_the_discounted_value() -> None:
 def test_every_weight_is_one_at_the_start() -> None:
     learner = small_learner("iql", "image")
     assert learner.update(tensors("image", 8), seeded(0))["advantage_weight"].item() == 1
+
+
+def test_it_joins_prior_and_task_data() -> None:
+    """From 0 to 6 through the one state that both have, though no action outside the data was ever valued."""
+    learner = small_learner(
+        "iql", "state", "batch_size=64", "discount=0.8", "target_rate=0.1", "policy_learning_rate=0.003",
+        "critic_learning_rate=0.003",
+    )  # fmt: skip
+    learn(learner, "both", 800)
+    assert walk(learner)[-1] == 6
