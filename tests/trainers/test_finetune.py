@@ -13,7 +13,7 @@ import pytest
 
 from cogdata.errors import CogError
 from cogdata.parts import CollectionInfo, list_parts, read_commit
-from cogdata.runs import RunState, read_run, read_state
+from cogdata.runs import RunState, ancestry, read_run, read_state
 from cogdata.samples import read_episode
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
@@ -229,6 +229,15 @@ def test_another_algorithm_starts_from_the_policy_with_a_count_of_its_own(store:
     assert go(store, request).updates_done == 28  # half of 7 × 8
     lines = read_metrics(store, run_id(make_manifest(), request))
     assert [line["update"] for line in lines] == [12, 24, 28]
+
+
+def test_a_finetuned_run_can_be_finetuned(store: Store) -> None:
+    first = request_for(store, parent_of(store))
+    go(store, first)
+    second = request_for(store, run_id(make_manifest(), first), episodes=3)
+    assert go(store, second).updates_done == 4 + 7 * 8 + 3 * 8
+    chain = ancestry(store, run_id(make_manifest(), second))
+    assert [info.parent_update for info in chain] == [60, 4, None]
 
 
 def test_of_many_checkpoints_few_are_kept(store: Store) -> None:
