@@ -72,6 +72,10 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "grasp", "grasp the object and hold it up",
         "cog/PickTray-v0", ("grasped",), (0.60, 0.85), tray.grasp_policy,
     ),
+    "blind_grasp": PolicySpec(
+        "blind_grasp", "grasp at a random point in and around the tray; shows what an empty hand there leads to",
+        "cog/PickTray-v0", ("grasped",), (0.0, 0.15), tray.blind_grasp_policy,
+    ),
     "place": PolicySpec(
         "place", "carry the object that is held over the tray and let go",
         "cog/PlaceTray-v0", ("placed",), (0.90, 1.0), tray.place_policy,

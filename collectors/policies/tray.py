@@ -33,6 +33,9 @@ BY_TRAY_M: Final = 0.105
 REGION_LOW_M: Final = (0.49, 0.16)
 REGION_HIGH_M: Final = (0.76, 0.29)
 """The part of the workspace where objects are grasped at random, a little wider than where they start."""
+BLIND_LOW_M: Final = (0.43, 0.16)
+BLIND_HIGH_M: Final = (0.62, 0.32)
+"""Where a hand that looks for nothing grasps: around the tray, and a third of it over the tray itself."""
 GRASP_HEIGHT_M: Final = -0.334
 """End-effector height for grasping at a random point of the table."""
 TRAY_XY_M: Final = (0.5, 0.25)
@@ -56,6 +59,14 @@ def weak_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
         drawn |= {"grasp_x_m": x, "grasp_y_m": y}
         goal = fixed(x, y, GRASP_HEIGHT_M)
     return ScriptedPolicy(grasping(goal, threshold), drawn, noise=noise, rng=rng)
+
+
+def blind_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Grasp at a random point of the table, the tray included, wherever the object is."""
+    threshold = draw_threshold(rng)
+    x, y = rng.uniform(BLIND_LOW_M, BLIND_HIGH_M).tolist()
+    drawn = {"grasp_threshold_m": threshold, "grasp_x_m": x, "grasp_y_m": y}
+    return ScriptedPolicy(grasping(fixed(x, y, GRASP_HEIGHT_M), threshold), drawn, noise=noise, rng=rng)
 
 
 def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:

@@ -11,6 +11,7 @@ from collectors.policies.tray import anywhere
 NAMES = sorted(POLICIES)
 PRIOR = (
     "weak_grasp",
+    "blind_grasp",
     "drawer_open",
     "drawer_close",
     "drawer_open_suboptimal",
@@ -147,6 +148,14 @@ def test_half_of_the_weak_grasps_go_astray_clear_of_the_tray() -> None:
     assert len(points) == pytest.approx(500, abs=50)
     assert np.hypot(*(points - (0.5, 0.25)).T).min() >= 0.13
     assert points.std(axis=0).min() > 0.02
+
+
+def test_a_blind_grasp_in_two_of_five_episodes_is_over_the_tray() -> None:
+    # the tray is 0.117 × 0.112 m of the region's 0.19 × 0.16 m: 43 %
+    drawn = [make_policy("blind_grasp", rng=np.random.default_rng(seed)).drawn for seed in range(1000)]
+    points = np.array([(d["grasp_x_m"], d["grasp_y_m"]) for d in drawn])
+    over = (np.abs(points - (0.4975, 0.25)) < (0.0585, 0.056)).all(axis=1)
+    assert over.mean() == pytest.approx(0.43, abs=0.05)
 
 
 def test_half_of_the_placements_go_anywhere_clear_of_the_tray() -> None:

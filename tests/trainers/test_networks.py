@@ -94,21 +94,32 @@ def test_encoders_give_the_width_they_promise(
     assert encoder(torch.rand(3, 3, *size)).shape == (3, encoder.dim)
 
 
-def test_keypoints_are_where_the_bright_spot_is() -> None:
-    """With convolutions that pass the first channel on, the softmax points at the spot."""
+def test_keypoints_are_where_the_bright_spots_are_and_the_way_between_them() -> None:
+    """Convolutions pass red and green on as they are: keypoint 0 looks for red, 1 for green.
+
+    4 × 4 map over [-1, 1]: red at row 1, column 3 is (-1/3, 1), green at row 2, column 0 is (1/3, -1); the way
+    from the second to the first, the first of the pairs, is (-2/3, 2).
+    """
     encoder = FastEncoder((16, 16))
     with torch.no_grad():
-        for parameter in encoder.convolutions.parameters():
+        for parameter in (*encoder.convolutions.parameters(), *encoder.maps.parameters()):
             parameter.zero_()
-        for layer, gain in ((0, 1.0), (2, 1.0), (4, 100.0)):
-            convolution = encoder.convolutions[layer]
-            assert isinstance(convolution, torch.nn.Conv2d)
-            middle = convolution.kernel_size[0] // 2
-            convolution.weight[0, 0, middle, middle] = gain
+        for channel in range(2):
+            for layer in (0, 2):
+                convolution = encoder.convolutions[layer]
+                assert isinstance(convolution, torch.nn.Conv2d)
+                middle = convolution.kernel_size[0] // 2
+                convolution.weight[channel, channel, middle, middle] = 2.0  # a spot is 0.5 after the shift
+            encoder.maps.weight[channel, channel] = 100.0
     image = torch.zeros(1, 3, 16, 16)
-    image[0, 0, 4, 12] = 1.0  # row 1, column 3 of the 4 × 4 map
-    row, column = encoder(image)[0, :2]
-    assert (row.item(), column.item()) == (pytest.approx(-1 / 3, abs=1e-3), pytest.approx(1.0, abs=1e-3))
+    image[0, 0, 4, 12] = image[0, 1, 8, 0] = 1.0
+    features = encoder(image)[0]
+    red, green = torch.tensor([-1 / 3, 1.0]), torch.tensor([1 / 3, -1.0])
+    torch.testing.assert_close(features[:4], torch.cat([red, green]), atol=1e-3, rtol=0)
+    ways = features[2 * 16 + 64 :]
+    count = 16 * 15 // 2 * 2
+    torch.testing.assert_close(ways[:2], (red - green) / 0.3, atol=1e-2, rtol=0)
+    torch.testing.assert_close(ways[count : count + 2], torch.tanh((red - green) / 0.12), atol=1e-2, rtol=0)
 
 
 def test_split_first_layer_equals_the_joined_one() -> None:
