@@ -771,7 +771,7 @@ def train_command(
     ] = None,
     from_: Annotated[
         str | None,
-        typer.Option("--from", help="Start from the weights of RUN or RUN@UPDATE; else from fresh ones."),
+        typer.Option("--from", help="Start from the weights of RUN, RUN@UPDATE or RUN@best; else fresh."),
     ] = None,
     method: Annotated[
         str | None,
@@ -1255,7 +1255,7 @@ def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported
 
 @app.command("finetune")
 def finetune_command(
-    run: Annotated[str, typer.Argument(help="RUN or RUN@UPDATE to go on from.")],
+    run: Annotated[str, typer.Argument(help="RUN, RUN@UPDATE or RUN@best to go on from.")],
     env: Annotated[str, typer.Option(help="Where: see `cog list envs`, or module:Class of yours.")],
     episodes: Annotated[int, typer.Option(help="How many the run shall collect in all.")],
     algo: Annotated[

@@ -156,7 +156,7 @@ def test_a_run_starts_from_another_as_it_was_set_up(run: Run, root: Path) -> Non
     cql = _only(root, "runs/cql-all-*")  # its policy is as large as the one it starts from
     assert json.loads((cql / "run.json").read_text())["config"]["policy_widths"] == [256, 256, 256]
     said = run("train", "--mixture", "all", "--from", f"{parent}@x").error
-    assert said == f"'{parent}@x' must be RUN or RUN@UPDATE, for example {parent}@1000"
+    assert said == f"'{parent}@x' must be RUN, RUN@UPDATE or RUN@best, for example {parent}@1000"
     said = run("train", "--mixture", "all", "--from", parent, "--obs", "image").error
     assert said == f"run '{parent}' looks at state: say --obs state"
     assert {path.parent.name for path in root.glob("runs/*/run.json")} == {parent, child, cql.name}

@@ -104,6 +104,11 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     assert said.out.startswith(f"{name} @ 2 · {PICK}: 0/1")
     shown = run("runs", "show", name).out.splitlines()
     assert f"best judged: update 2, 0/2 in {PICK}" in shown
+    assert (
+        run("train", "--mixture", "all", "--from", f"{name}@best", "--steps", "1", "--threads", "1").code == 0
+    )
+    (child,) = runs(root) - before - {name}
+    assert f"{child} starts from {name} @ 2 (bc on all@1)" in run("runs", "show", child).out
     out = tmp_path / "best.pt2"
     said = run("export-policy", name, "--format", "torch", "--update", "best", "--out", str(out))
     assert said.out.splitlines()[0].endswith(f"update 2 of {name}")

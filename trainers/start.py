@@ -15,6 +15,7 @@ from trainers.algorithm import Algorithm, ObsSpec
 from trainers.algos import build
 from trainers.batches import obs_spec
 from trainers.checkpoint import list_checkpoints, load_policy, load_training, read_info
+from trainers.judge import parse_update
 from trainers.request import TrainRequest
 
 
@@ -24,32 +25,32 @@ def from_run(store: Store, request: TrainRequest, ref: str) -> TrainRequest:
     Args:
         store: Where the run is.
         request: What to train.
-        ref: ``RUN`` (its newest checkpoint) or ``RUN@UPDATE``.
+        ref: ``RUN`` (its newest checkpoint), ``RUN@UPDATE`` or ``RUN@best``.
 
     Raises:
         CogError: No such run or checkpoint.
     """
     run, update = parse_run(ref)
-    info = read_info(store, run, update)
+    info = read_info(store, run, parse_update(store, run, update))
     return replace(request, parent=run, parent_update=info.update, parent_digest=info.weights_digest)
 
 
-def parse_run(ref: str) -> tuple[str, int | None]:
-    """Split ``RUN`` or ``RUN@UPDATE``.
+def parse_run(ref: str) -> tuple[str, str | None]:
+    """Split ``RUN``, ``RUN@UPDATE`` or ``RUN@best``.
 
     Args:
         ref: What the user typed.
 
     Returns:
-        The run, and the update or None for the newest checkpoint.
+        The run, and what :func:`trainers.judge.parse_update` reads.
 
     Raises:
-        CogError: What follows the @ is no number.
+        CogError: What follows the @ is neither a number nor "best".
     """
     run, at, update = ref.partition("@")
-    if at and not (update.isascii() and update.isdecimal()):
-        raise CogError(f"{ref!r} must be RUN or RUN@UPDATE, for example {run}@1000")
-    return run, int(update) if at else None
+    if at and update != "best" and not (update.isascii() and update.isdecimal()):
+        raise CogError(f"{ref!r} must be RUN, RUN@UPDATE or RUN@best, for example {run}@1000")
+    return run, update if at else None
 
 
 POLICY_WIDTHS: Final = {

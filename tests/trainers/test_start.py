@@ -146,6 +146,6 @@ def test_what_does_not_fit_is_one_line(store: Store) -> None:
 
 @pytest.mark.parametrize("ref", ["run@", "run@newest", "run@-1", "run@²"])
 def test_a_reference_is_a_run_and_a_number(ref: str) -> None:
-    assert (parse_run("run"), parse_run("run@0012")) == (("run", None), ("run", 12))
-    with pytest.raises(CogError, match=r"must be RUN or RUN@UPDATE, for example run@1000"):
+    assert (parse_run("run"), parse_run("run@0012")) == (("run", None), ("run", "0012"))
+    with pytest.raises(CogError, match=r"must be RUN, RUN@UPDATE or RUN@best, for example run@1000"):
         parse_run(ref)
