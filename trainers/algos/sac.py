@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from trainers.actor_critic import SoftActorCritic, SoftConfig, value_metrics
-from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch
+from trainers.algorithm import ACTION_DIM, Config, Success, TensorBatch
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,13 @@ class Sac(SoftActorCritic):
     )
     config: SacConfig
 
-    def __init__(self, config: SacConfig, spec: ObsSpec) -> None:
-        super().__init__(config, spec)
-
     @property
     def value_range(self) -> tuple[float, float]:
-        """That of returns; with entropy in the backup up to α · log 2^A more per step."""
+        """That of returns; with entropy in the backup up to α · log 2^A more per step, for the α at first."""
         low, high = super().value_range
         if not self.config.entropy_backup:
             return low, high
-        weight = float(self.log_temperature.detach().exp()) * self.value_scale
+        weight = self.config.temperature * self.value_scale
         return low, high + weight * ACTION_DIM * math.log(2) / (1 - self.config.discount)
 
     @torch.no_grad()
