@@ -8,6 +8,7 @@ the key ``cogdata``.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -57,7 +58,9 @@ class _Acting(nn.Module):
 
     def __init__(self, learner: Algorithm) -> None:
         super().__init__()
-        self.learner = learner
+        self.learner = copy.copy(learner)  # without what only training needs: it would be written too
+        self.learner._modules = {name: learner._modules[name] for name in learner.acting}
+        self.learner._parameters = {}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         parts = self.learner.spec.parts

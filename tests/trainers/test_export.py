@@ -54,6 +54,11 @@ def test_a_torch_file_acts_as_the_learner_does_for_any_number_of_rows(algo: str,
         assert found.shape == (count, 8)
         assert torch.allclose(found, expected_actions(learner, inputs), atol=1e-6)
     assert exported.error <= 1e-6
+    weights = sum(value.numel() for value in module.state_dict().values())
+    kept = [part for part in learner.acting for part in learner.get_submodule(part).state_dict().values()]
+    assert (
+        weights <= sum(value.numel() for value in kept) + 1_000
+    )  # constants of the observation, no critic's
 
 
 @pytest.mark.parametrize(("algo", "kind"), [("bfn", "image+robot"), ("cql", "state")])
