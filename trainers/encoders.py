@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Final
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cogdata.errors import unknown

@@ -73,7 +73,7 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "cog/PickTray-v0", ("grasped",), (0.60, 0.85), tray.grasp_policy,
     ),
     "blind_grasp": PolicySpec(
-        "blind_grasp", "grasp at a random point in and around the tray; shows what an empty hand there leads to",
+        "blind_grasp", "close the hand at a random point in and around the tray, wherever the object is",
         "cog/PickTray-v0", ("grasped",), (0.0, 0.15), tray.blind_grasp_policy,
     ),
     "place": PolicySpec(

@@ -278,7 +278,9 @@ def test_what_does_not_fit_is_one_line(store: Store) -> None:
     run = run_id(make_manifest(), request)
     store.remove(f"collections/{run}/part-00000-03-05")
     longer = request_for(store, parent, episodes=9)
-    with pytest.raises(CogError, match=f"episode 3 of collection '{run}' is gone: restore it, or begin anew: `cog runs rm"):
+    with pytest.raises(
+        CogError, match=f"episode 3 of collection '{run}' is gone: restore it, or begin anew: `cog runs rm"
+    ):
         go(store, longer)
     store.remove(f"collections/{run}/part-00000-06-06")
     with pytest.raises(
