@@ -44,7 +44,7 @@ class BfnConfig(Config):
     updates: int = 10_000  # gradient steps (study)
     batch_size: int = 256  # transitions per update (study)
     encoder: str = "fast"  # of images: "fast" or "paper"
-    crop_px: int = 4  # padding of the random crop in training (avisingh599/cog @ 98252e1)
+    crop_px: int = 0  # padding of the random crop in training; shifts cost precision (docs/encoders.md)
     discount: float = 0.95  # γ; what drives learning is the contrast it makes (study)
     target_rate: float = 0.04  # τ of the target critics (study: .02; docs/learning.md)
     average_rate: float = 0.005  # of the average that proposes and acts; at first 1/n (ours)
@@ -55,6 +55,7 @@ class BfnConfig(Config):
     flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (study)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (study)
     critics: int = 2  # E (study)
+    critic_weight: float = 30.0  # of the critics' loss, small beside the flow's (docs/encoders.md)
     half_proposals: bool = True  # those of the backup in bfloat16 where the processor has it (ours)
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
 
@@ -65,6 +66,7 @@ class BfnConfig(Config):
         self.require("target_rate", 1e-6, 1)
         self.require("average_rate", 1e-6, 1)
         self.require("learning_rate", 0, 1)
+        self.require("critic_weight", 1e-6, 1e6)
         for name in ("backup_samples", "acting_samples", "flow_steps", "critics"):
             self.require(name, 1, 1024)
 
@@ -93,6 +95,7 @@ class Bfn(Algorithm):
             "paper": BfnConfig(
                 updates=300_000,
                 encoder="paper",
+                crop_px=4,
                 learning_rate=3e-4,
                 flow_widths=(1024, 512, 512),
                 critic_widths=(1024, 512, 256),
@@ -170,7 +173,7 @@ class Bfn(Algorithm):
         critic_loss, metrics = self.critic_loss(features, batch, target)
         optimiser = self.optimisers["model"]
         optimiser.zero_grad(set_to_none=True)
-        (flow_loss + critic_loss).backward()  # type: ignore[no-untyped-call]
+        (flow_loss + self.config.critic_weight * critic_loss).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         self.updates_done += 1
         follow(self.target_inputs, self.model.inputs, self.config.target_rate)
