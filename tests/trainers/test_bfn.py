@@ -158,3 +158,20 @@ def test_proposals_in_half_precision_are_nearly_the_same(monkeypatch: pytest.Mon
     assert not torch.equal(rounded, values)
     # with 8 bits of precision an action is off by about 2⁻⁸; values spread by about 1 (found: .005 at most)
     torch.testing.assert_close(rounded, values, atol=0.02, rtol=0)
+
+
+def test_the_critics_say_more_to_the_common_encoder_with_their_weight() -> None:
+    """With f from the flow and c from the critics an encoder's gradient is f + w c: linear in w."""
+    found = []
+    for weight in (1.0, 2.0, 4.0):
+        learner = small_learner("bfn", "image", f"critic_weight={weight}")
+        assert isinstance(learner, Bfn)
+        for parameter in learner.model.critics.out.parameters():
+            torch.nn.init.normal_(parameter, generator=seeded(1))  # at 0 they say nothing yet
+        learner.update(tensors("image", 16), seeded(0))
+        gradients = [parameter.grad for parameter in learner.model.inputs.parameters()]
+        found.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
+    one, two, four = found
+    assert (two - one).norm() > 0.01 * one.norm()
+    error = (four - two) - 2 * (two - one)  # a small difference of sums of hundreds of products
+    assert error.norm() < 1e-4 * (four - two).norm()
