@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cogdata.errors import CogError
 from tests.trainers.toy import seeded, small_learner, tensors
@@ -111,6 +112,38 @@ def test_max_backup_takes_the_best_action_of_each_q_then_the_smaller_q() -> None
     assert backup.shape == (4, 6, 8)
     single = learner.target(batch, actions[:1])
     assert (learner.target(batch, actions) >= single).all()
+
+
+class Valued(nn.Module):
+    """Target Qs that have the same values (E, N, B) everywhere."""
+
+    def __init__(self, values: list[list[list[float]]]) -> None:
+        super().__init__()
+        self.values = torch.tensor(values)
+
+    def encode(self, obs: object) -> object:
+        return obs
+
+    def forward(self, encoded: object, actions: Tensor) -> Tensor:
+        return self.values
+
+
+def test_the_backup_by_hand() -> None:
+    learner = cql("backup_actions=2", "discount=0.5")
+    batch = tensors("state", 1)
+    batch = replace(batch, reward=torch.zeros(1), terminated=torch.zeros(1, dtype=torch.bool))
+    learner.targets = Valued([[[0.0], [0.8]], [[0.6], [0.1]]])  # type: ignore[assignment]
+    # the best of each Q: .8 and .6; the smaller: .6. The other way round: max(min(0, .6), min(.8, .1)) = .1
+    assert learner.target(batch, torch.zeros(2, 1, 8)).item() == pytest.approx(0.5 * 0.6)
+
+
+def test_the_loss_of_the_warm_start_by_hand() -> None:
+    learner = cql("temperature=0.5")
+    batch = replace(tensors("state", 2), action=torch.zeros(2, 8))
+    flat = torch.zeros(2, 8)  # mean 0, log of the standard deviation 0
+    loss = learner.cloning_loss(batch, flat, flat, torch.tensor([3.0, -1.0]))
+    # .5 · (3 - 1) / 2, and minus 8 · log(1 / √(2π)): tanh has slope 1 at 0
+    assert loss.item() == pytest.approx(0.5 + 4 * math.log(2 * math.pi), rel=1e-5)
 
 
 def test_half_on_the_bellman_term_is_the_papers_alpha_half() -> None:

@@ -17,6 +17,7 @@ from cogdata.runs import RunState, ancestry, read_run, read_state
 from cogdata.samples import read_episode
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
+from cogdata.transitions import Batch
 from tests.synthetic import make_episode
 from tests.trainers.toy import (
     PLACES,
@@ -174,6 +175,25 @@ class Countdown:
         if self.left <= 0 and self.kill:
             raise Killed
         return self.left <= 0
+
+
+def test_of_an_odd_batch_the_larger_half_is_offline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 = 3 offline and 2 online."""
+    asked: list[int] = []
+    draw = Replay.batch
+
+    def counted(self: Replay, seed: int, number: int, count: int) -> Batch:
+        asked.append(count)
+        return draw(self, seed, number, count)
+
+    def opened(options: StreamOptions) -> ToyStream:
+        asked.append(options.batch_size)
+        return ToyStream(options, stitching)
+
+    monkeypatch.setattr(Replay, "batch", counted)
+    request = request_for(store, parent_of(store), "bfn", "batch_size=5", episodes=1)
+    go(store, request, open_stream=opened)
+    assert asked == [3, *[2] * 8]
 
 
 def test_of_one_robot_only_one_is_asked_for(tmp_path: Path) -> None:

@@ -61,6 +61,18 @@ def test_the_qs_learn_r_plus_the_discounted_value() -> None:
     assert metrics["q_mean"].item() == 0
 
 
+def test_the_advantage_is_of_the_smaller_target_q() -> None:
+    learner = small_learner("iql", "state", "inverse_temperature=0.1")
+    assert isinstance(learner, Iql)
+    with torch.no_grad():
+        for number, value in enumerate((0.3, 0.1)):
+            learner.targets.critics.out.bias[number] = value
+        learner.value.out.bias.fill_(0.05)
+    metrics = learner.update(tensors("state", 8), seeded(0))
+    # A = min(.3, .1) - .05 = .05 everywhere; exp(.1 · 100 · .05) = exp(½), where .3 would give exp(2.5)
+    assert metrics["advantage_weight"].item() == pytest.approx(math.exp(0.5), rel=1e-4)
+
+
 def test_every_weight_is_one_at_the_start() -> None:
     learner = small_learner("iql", "image")
     assert learner.update(tensors("image", 8), seeded(0))["advantage_weight"].item() == 1
