@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +24,7 @@ from cogdata.stream import default_memory
 from trainers.alarm import Alarm
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import algorithm_class, config_from_dict
+from trainers.checkpoint import list_checkpoints
 from trainers.online import Online
 from trainers.runlog import check_trackers
 
@@ -31,6 +33,9 @@ _ORIGIN: Final = ("parent", "parent_update", "parent_digest", "method", "stage")
 
 POOLS: Final = ("host", "device")
 """Where a pool may live."""
+
+_MOST: Final = {"threads": 1024, "memory_bytes": 2**63 - 1}
+"""What torch takes, and SQL's BIGINT."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,11 @@ class TrainRequest:
         for name in ("threads", "memory_bytes", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise CogError(f"{name} is {getattr(self, name)}, must be at most {most}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", self.device):
+            raise CogError(f"device {self.device!r} must be cpu, cuda, cuda:NUMBER or mps")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError):
@@ -152,7 +162,7 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
 
 
 def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) -> RunInfo:
-    """Write ``run.json``, or lengthen the run that is there."""
+    """Write ``run.json``, or lengthen the run that is there; its machine is settled by its first checkpoint."""
     info = RunInfo(
         run=run,
         mixture=manifest.info.name,
@@ -175,6 +185,9 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
     )
     if store.exists(f"runs/{run}/run.json"):
         there = read_run(store, run)
+        if not list_checkpoints(store, run):
+            there = replace(there, threads=info.threads, memory_bytes=info.memory_bytes, device=info.device)
+            write_run(store, there)
         if there.updates >= info.updates:
             return there
         info = replace(there, updates=info.updates, config=info.config, online=info.online)

@@ -75,7 +75,7 @@ class RunLog:
     ) -> None:
         self._store = store
         self._path = f"runs/{run}/metrics.jsonl"
-        self._lines = [line for line in _lines(store, self._path) if json.loads(line)["update"] <= start]
+        self._lines = [json.dumps(line) for line in _read(store, self._path) if line["update"] <= start]
         self._flushed_at = time.monotonic()
         self._writer: SummaryWriter | None = None
         self._writes = writes
@@ -128,8 +128,17 @@ def _begin(name: str, run: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN4
 
 def read_metrics(store: Store, run: str) -> list[dict[str, float]]:
     """Return the logged metrics of a run, each with its "update"; [] before the first."""
-    return [json.loads(line) for line in _lines(store, f"runs/{run}/metrics.jsonl")]
+    return _read(store, f"runs/{run}/metrics.jsonl")
 
 
-def _lines(store: Store, path: str) -> list[str]:
-    return store.read_text(path).splitlines() if store.exists(path) else []
+def _read(store: Store, path: str) -> list[dict[str, float]]:
+    found = []
+    for number, line in enumerate(store.read_text(path).splitlines() if store.exists(path) else [], 1):
+        try:
+            one = json.loads(line)
+        except ValueError:
+            one = None
+        if not isinstance(one, dict) or "update" not in one:
+            raise CogError(f"{store.path(path)}, line {number}, is damaged: remove that line")
+        found.append(one)
+    return found

@@ -174,6 +174,28 @@ def test_metrics_after_the_checkpoint_are_dropped_on_resume(store: Store) -> Non
     assert [line["update"] for line in read_metrics(store, info.run)] == [2, 4, 6, 8]
 
 
+def test_half_a_line_of_metrics_is_named(store: Store) -> None:
+    info, _ = train(store, make_manifest(), make_request(), open_stream=ToyStream)
+    path = f"runs/{info.run}/metrics.jsonl"
+    store.write_text(path, store.read_text(path) + '{"update": 7, "lo')
+    with pytest.raises(CogError, match=r"metrics\.jsonl, line 4, is damaged: remove that line"):
+        read_metrics(store, info.run)
+
+
+def test_a_run_without_a_checkpoint_takes_what_is_asked_for_now(store: Store) -> None:
+    def refuse(options: StreamOptions) -> ToyStream:
+        raise CogError("too small")
+
+    with pytest.raises(CogError, match="too small"):
+        train(store, make_manifest(), make_request(memory_bytes=1000), open_stream=refuse)
+    info, _ = train(store, make_manifest(), make_request(memory_bytes=2000), open_stream=ToyStream)
+    assert info.memory_bytes == read_run(store, info.run).memory_bytes == 2000
+    again, _ = train(
+        store, make_manifest(), make_request("bfn", "updates=8", memory_bytes=3000), open_stream=ToyStream
+    )
+    assert again.memory_bytes == 2000
+
+
 def test_a_number_that_is_not_finite_stops_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     update = Bc.update
 
@@ -264,7 +286,11 @@ def test_tensorboard_files_appear_when_asked_for(store: Store) -> None:
     ("fields", "said"),
     [
         ({"threads": 0}, "threads is 0, must be at least 1"),
-        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"threads": 99_999_999_999}, "threads is 99999999999, must be at most 1024"),
+        ({"memory_bytes": 2**63}, "memory_bytes is 9223372036854775808, must be at most 9223372036854775807"),
+        ({"device": "abacus"}, "device 'abacus' must be cpu, cuda, cuda:NUMBER or mps"),
+        ({"device": "meta"}, "device 'meta' must be cpu, cuda, cuda:NUMBER or mps"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
     ],
 )
 def test_a_bad_request_is_refused(fields: dict[str, Any], said: str) -> None:
