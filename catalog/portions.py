@@ -16,6 +16,7 @@ from catalog.query import run_query
 from cogdata import manifest
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import MixtureInfo, mixture_folder
+from cogdata.schema import LONGEST_NAME, NAME_PATTERN
 from cogdata.store import Store
 
 
@@ -98,9 +99,20 @@ def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
         )
     if set(info.counts) == {part.source} and portion != "oracle":
         return info
+    name = _portion_name(info, part)
     if portion == "oracle" and not _succeeded(store, info):
         raise CogError(f"no episode of source {part.source!r} of mixture {info.ref} succeeded")
-    return freeze(store, f"{info.name}_{part.suffix}", portion_sql(store, info, portion)).info
+    return freeze(store, name, portion_sql(store, info, portion)).info
+
+
+def _portion_name(info: MixtureInfo, part: Portion) -> str:
+    name = f"{info.name}_{part.suffix}"
+    if not NAME_PATTERN.fullmatch(name):
+        raise CogError(
+            f"mixture {info.ref} has too long a name for its portion {name!r} of {len(name)} characters: "
+            f"freeze it under a name of at most {LONGEST_NAME - len(part.suffix) - 1} characters"
+        )
+    return name
 
 
 def _succeeded(store: Store, info: MixtureInfo) -> bool:

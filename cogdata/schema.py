@@ -49,5 +49,8 @@ PREDICATES: Final = (
 )  # fmt: skip
 """Every success predicate that a world of ours can judge, each a nullable boolean column of ``steps``."""
 
-NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+LONGEST_NAME: Final = 64
+"""Characters of a name."""
+
+NAME_PATTERN: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}")
 """Collections, mixtures and runs: lower case, safe as a folder and as part of a WebDataset key."""

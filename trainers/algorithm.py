@@ -7,6 +7,7 @@ the number of updates done. It draws no random number of its own: ``update`` is 
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -26,6 +27,12 @@ OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = types.MappingProxyType(
 """What a learner may look at → the parts of an observation that this needs."""
 
 Success = Literal["absorbing", "continuing"]
+
+LARGEST_WIDTH: Final = 2**16
+"""Most units of a layer."""
+
+LAYERS: Final = ("encoder", "head", "hybrid", "layer_norm")
+"""Settings that decide which layers a network has, beside its widths; the first of them for frames alone."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,10 @@ class Config:
         self.require("batch_size", 1, 2**16)
         self.require("crop_px", 0, 64)
         for name, value in vars(self).items():
-            if isinstance(value, tuple) and (not value or min(value) < 1):
-                raise CogError(f"{name} is {value}, must be one or more widths of at least 1")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise CogError(f"{name} is {value}, must be a finite number")
+            if isinstance(value, tuple) and (not value or min(value) < 1 or max(value) > LARGEST_WIDTH):
+                raise CogError(f"{name} is {value}, must be one or more widths from 1 to {LARGEST_WIDTH:,}")
 
     def require(self, name: str, low: float, high: float) -> None:
         """Raise unless ``low <= value <= high``."""
@@ -191,6 +200,11 @@ class Config:
                 raise unknown("key", name.strip(), hints)
             changes[name.strip()] = _parse(name.strip(), text.strip(), hints[name.strip()])
         return replace(self, **changes)
+
+
+def _typed(value: object) -> str:
+    """A value as the user types it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _lists(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,15 +335,29 @@ class Algorithm(nn.Module, ABC):
         for name in sorted(mine.keys() | theirs.keys()):
             if name.split(".")[0] not in shared:
                 continue
-            if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape:
+            both = name in mine and name in theirs
+            if not both or mine[name].shape != theirs[name].shape:
                 raise CogError(
-                    f"{self.name} cannot start from this {other.name}: {name} differs in size; give both the "
-                    f"same encoder and widths with --set"
+                    f"{self.name} cannot start from this {other.name}: {name} "
+                    f"{'differs in size' if both else 'is in one of them only'}; give {self._alike(other)} "
+                    f"with --set"
                 )
             mine[name].copy_(theirs[name])
         if not shared:
             raise CogError(f"{self.name} cannot start from {other.name}: they have no network in common")
         return tuple(sorted(shared))
+
+    def _alike(self, other: Algorithm) -> str:
+        """Name the settings that give both learners the same layers."""
+        said = []
+        for name in LAYERS if self.spec.has_image else LAYERS[1:]:
+            if not hasattr(self.config, name) and not hasattr(other.config, name):
+                continue
+            changed, kept = (other, self) if hasattr(other.config, name) else (self, other)
+            value = getattr(kept.config, name, getattr(changed.presets["fast"], name))
+            if getattr(changed.config, name) != value:
+                said.append(f"{changed.name} {name}={_typed(value)}")
+        return ", ".join(said) or "both the same widths and components"
 
 
 def init_seeded(seed: int) -> _Seeded:

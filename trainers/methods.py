@@ -76,7 +76,7 @@ def find_method(name: str) -> Method:
 
 
 def configure_stages(
-    name: str, preset: str = "fast", overrides: Sequence[str] = (), updates: int | None = None
+    name: str, preset: str = "fast", overrides: Sequence[str] = ()
 ) -> list[tuple[Stage, Config]]:
     """Resolve the configuration of every stage.
 
@@ -84,7 +84,6 @@ def configure_stages(
         name: Key of :data:`METHODS`.
         preset: Named configuration that every stage starts from.
         overrides: ``key=value`` for every stage that has the key, ``STAGE.key=value`` for one.
-        updates: Gradient steps of every stage; None: as the preset and ``overrides`` say.
 
     Raises:
         CogError: An unknown method, preset, stage or key, a value that does not fit, or one that would keep
@@ -94,12 +93,11 @@ def configure_stages(
     given = _by_stage(name, stages, preset, overrides)
     found: list[tuple[Stage, Config]] = []
     for stage in reversed(stages):
-        every = [] if updates is None else [f"updates={updates}"]
         shared = []
         if found:
             following, its = found[0]
             shared = same_policy(following.algo, its.to_dict(), stage.algo)
-        config = configure(stage.algo, preset, [*shared, *every, *given[stage.algo]])
+        config = configure(stage.algo, preset, [*shared, *given[stage.algo]])
         found.insert(0, (stage, config))
     learners = [build(stage.algo, config, _ANY_EYES, 0) for stage, config in found]
     for before, after in pairwise(learners):  # what does not fit is said before anything is trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -33,6 +34,17 @@ def from_run(store: Store, request: TrainRequest, ref: str) -> TrainRequest:
     run, update = parse_run(ref)
     info = read_info(store, run, parse_update(store, run, update))
     return replace(request, parent=run, parent_update=info.update, parent_digest=info.weights_digest)
+
+
+def check_start(store: Store, request: TrainRequest) -> None:
+    """Refuse a parent that looks at something else or has other networks, before anything is begun.
+
+    Raises:
+        CogError: As it says.
+    """
+    parent, _ = load_policy(store, parent_of(request), request.parent_update)
+    _check_kind(parent, request)
+    _build(request, parent.spec, torch.device("cpu")).start_from(parent)
 
 
 def parse_run(ref: str) -> tuple[str, str | None]:
@@ -107,6 +119,7 @@ def open_learner(
     parent = read_parent(store, request)
     learner = _build(request, _seen_alike(parent, manifest, request), device)
     if request.online is not None and request.online.continues:
+        _check_layers(learner, parent, request)
         load_training(store, parent_of(request), learner, request.parent_update)
     else:
         _take_over(store, learner, parent, request)
@@ -150,11 +163,15 @@ def _build(request: TrainRequest, spec: ObsSpec, device: torch.device) -> Algori
     return build(request.algo, request.config, spec, request.seed, device)
 
 
+def _check_kind(parent: Algorithm, request: TrainRequest) -> None:
+    if (kind := parent.spec.kind) != request.obs:
+        raise CogError(f"run {request.parent!r} looks at {kind}: say --obs {kind}")
+
+
 def _seen_alike(parent: Algorithm, manifest: Manifest, request: TrainRequest) -> ObsSpec:
     """The parent's specification, if it can look at this mixture with it."""
     theirs, ours = parent.spec, obs_spec(request.obs, manifest)
-    if theirs.kind != ours.kind:
-        raise CogError(f"run {request.parent!r} looks at {theirs.kind}: say --obs {theirs.kind}")
+    _check_kind(parent, request)
     if (theirs.image_size, theirs.scene_fields) != (ours.image_size, ours.scene_fields):
         raise CogError(
             f"run {request.parent!r} knows frames of {theirs.image_size} px and the scene "
@@ -162,6 +179,32 @@ def _seen_alike(parent: Algorithm, manifest: Manifest, request: TrainRequest) ->
             f"{', '.join(ours.scene_fields)}: start from a run on the same scene"
         )
     return theirs
+
+
+def _check_layers(learner: Algorithm, parent: Algorithm, request: TrainRequest) -> None:
+    """Refuse settings that change the networks of a learner that goes on."""
+    if _shapes(learner) == _shapes(parent):
+        return
+    theirs = vars(parent.config)
+    changed = [name for name, value in vars(request.config).items() if value != theirs[name]]
+    alone = [name for name in changed if _changes_layers(parent, name, getattr(request.config, name))]
+    settings = parent.config.to_dict()
+    raise CogError(
+        f"{request.algo} goes on with the layers that run {request.parent!r} has: leave "
+        f"{', '.join(f'{name} at {settings[name]}' for name in alone or changed)}"
+    )
+
+
+def _changes_layers(parent: Algorithm, name: str, value: object) -> bool:
+    """Whether a setting, changed alone, makes other networks."""
+    with suppress(CogError):  # it may be right only beside another one
+        config = replace(parent.config, **{name: value})  # type: ignore[arg-type]
+        return _shapes(build(parent.name, config, parent.spec, 0)) != _shapes(parent)
+    return False
+
+
+def _shapes(learner: Algorithm) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in learner.state_dict().items()}
 
 
 def _take_over(store: Store, learner: Algorithm, parent: Algorithm, request: TrainRequest) -> None:

@@ -89,5 +89,17 @@ def test_what_is_missing_is_one_line(tray: Store, mine: MixtureInfo) -> None:
         freeze_portion(tray, "poor", "oracle")
 
 
+def test_a_name_too_long_for_a_portion_is_one_line(tray: Store, mine: MixtureInfo) -> None:
+    """58 + 9 characters are more than 64, 58 + 6 are not."""
+    long = "m" * 58
+    freeze(tray, long, MINE)
+    assert freeze_portion(tray, long, "prior").name == f"{long}_prior"
+    said = (
+        r"^mixture m+@1 has too long a name for its portion 'm+_no_prior' of 67 .* name of at most 55 charac"
+    )
+    with pytest.raises(CogError, match=said):
+        freeze_portion(tray, long, "task")
+
+
 def test_the_query_of_a_portion_is_one_that_a_user_may_run(tray: Store, mine: MixtureInfo) -> None:
     assert run_query(tray, portion_sql(tray, mine, "oracle")).table.num_rows == 3

@@ -43,12 +43,21 @@ def test_the_last_of_two_settings_holds_and_others_keep_their_preset() -> None:
         ("success=never", "unknown value of success 'never'.*known: absorbing, continuing"),
         ("flow_widths=64,x", "flow_widths must be a whole number, found 'x'"),
         ("flow_widths=64,0", r"flow_widths is \(64, 0\), must be one or more widths"),
+        ("critic_widths=10000000,8", r"critic_widths is \(10000000, 8\), .* widths from 1 to 65,536"),
+        ("discount=inf", "discount is inf, must be a finite number"),
     ],
 )
 def test_a_bad_setting_is_one_clear_line(setting: str, said: str) -> None:
     with pytest.raises(CogError, match=said) as caught:
         configure("bfn", "fast", [setting])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["temperature=inf", "target_entropy=-inf", "penalty_weight=1e999"])
+def test_a_number_that_is_not_finite_is_refused(setting: str) -> None:
+    with pytest.raises(CogError, match=rf"^{setting.partition('=')[0]} is -?inf, must be a finite number$"):
+        configure("cql", "fast", [setting])
+    assert configure("cql", "fast", ["critic_widths=65536"]).to_dict()["critic_widths"] == [65_536]
 
 
 def test_a_bad_truth_value_is_refused() -> None:

@@ -294,6 +294,11 @@ def test_what_does_not_fit_is_one_line(store: Store) -> None:
         go(store, request, arena=other)
     with pytest.raises(CogError, match="batch_size is 1, must be at least 2 to be half online"):
         go(store, request_for(store, parent, "bfn", "batch_size=1"))
+    wider = request_for(store, parent, "bfn", "critic_widths=8,8", "learning_rate=0.01")
+    with pytest.raises(CogError) as caught:
+        go(store, wider)
+    said = f"bfn goes on with the layers that run '{parent}' has: leave critic_widths at [32, 32]"
+    assert str(caught.value) == said
     go(store, request)
     run = run_id(make_manifest(), request)
     store.remove(f"collections/{run}/part-00000-03-05")

@@ -65,8 +65,9 @@ def test_the_advantage_is_of_the_smaller_target_q() -> None:
     learner = small_learner("iql", "state", "inverse_temperature=0.1")
     assert isinstance(learner, Iql)
     with torch.no_grad():
-        for number, value in enumerate((0.3, 0.1)):
-            learner.targets.critics.out.bias[number] = value
+        bias = learner.targets.critics.out.bias
+        assert bias is not None
+        bias[0], bias[1] = 0.3, 0.1
         learner.value.out.bias.fill_(0.05)
     metrics = learner.update(tensors("state", 8), seeded(0))
     # A = min(.3, .1) - .05 = .05 everywhere; exp(.1 · 100 · .05) = exp(½), where .3 would give exp(2.5)

@@ -12,8 +12,8 @@ from trainers.algos import ALGORITHMS, build
 from trainers.methods import METHODS, configure_stages
 
 
-def settings(method: str, *overrides: str, updates: int | None = None) -> dict[str, dict[str, object]]:
-    found = configure_stages(method, "fast", overrides, updates)
+def settings(method: str, *overrides: str) -> dict[str, dict[str, object]]:
+    found = configure_stages(method, "fast", overrides)
     return {stage.algo: config.to_dict() for stage, config in found}
 
 
@@ -28,11 +28,11 @@ def test_every_stage_starts_where_the_one_before_it_ended(name: str, preset: str
 
 
 def test_a_setting_is_for_every_stage_that_has_it_or_for_the_one_it_names() -> None:
-    found = settings("bc_init", "batch_size=32", "bc.batch_size=16", "discount=0.9", updates=7)
+    found = settings("bc_init", "batch_size=32", "bc.batch_size=16", "discount=0.9", "updates=7")
     assert (found["bc"]["batch_size"], found["cql"]["batch_size"]) == (16, 32)
     assert (found["bc"]["updates"], found["cql"]["updates"]) == (7, 7)
     assert found["cql"]["discount"] == 0.9
-    found = settings("bc_init", "bc.updates=5", updates=7)
+    found = settings("bc_init", "bc.updates=5", "updates=7")
     assert (found["bc"]["updates"], found["cql"]["updates"]) == (5, 7)
 
 
@@ -54,6 +54,8 @@ def test_the_first_stage_has_the_policy_of_the_second() -> None:
         ("bc_init", "bc.updates=0", "updates is 0, must be within [1, 1e+09]"),
         ("bc_init", "bc.widths=8", "cql cannot start from this bc: policy.head.weight differs in size"),
         ("bc_init", "bc.encoder=paper", "cql cannot start from this bc: policy.inputs"),
+        ("bc_init", "bc.widths=256,256,256", "cql cannot start from this bc: policy.trunk.4.bias is in one of them "
+         "only; give both the same widths and components with --set"),
         ("bc_init", "bc.head=mixture", "cql cannot start from this bc: policy."),
     ],
 )  # fmt: skip
@@ -62,3 +64,19 @@ def test_what_fits_no_stage_is_one_line(method: str, override: str, said: str) -
         configure_stages(method, "fast", [override])
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["bc.head=mixture"], "give bc head=gaussian with --set"),
+        (["bc.head=mixture", "bc.hybrid=true"], "give bc head=gaussian, bc hybrid=false with --set"),
+        (["bc.encoder=paper"], "give bc encoder=fast with --set"),
+    ],
+)
+def test_layers_that_one_of_two_stages_lacks_are_named_by_their_settings(
+    overrides: list[str], said: str
+) -> None:
+    with pytest.raises(CogError) as caught:
+        configure_stages("bc_init", "fast", overrides)
+    assert str(caught.value).endswith(said)

@@ -8,7 +8,8 @@ code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 3. Linear layers keep torch's initialisation; the code draws them from ±1e-4.
 4. log(1 - tanh²) in its stable form.
 5. The logsumexp is divided by its number of samples, which makes it an estimate of log ∫ exp Q da; the
-   gradient is the same. ``penalty_threshold`` is therefore log(3N) lower than the code's for the same effect.
+   gradient is the same. It is log(3N) lower than the code's; ``penalty_threshold`` keeps the code's number 5,
+   whose effect 5 - log(3N) has here.
 6. One sample of π(·|s') serves the backup and the penalty, one of π(·|s) the actor and the penalty; the code
    draws them twice.
 7. With ``success = absorbing`` values lie in [0, 1], not in [0, 1/(1-γ)]. The published numbers belong to
@@ -21,6 +22,8 @@ code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 10. The policy's learning rate is the code's 1e-4; A.3 says 3e-5.
 11. With ``lagrange`` the learned weight starts at ``penalty_weight`` and replaces it; the code multiplies.
 12. ``paper`` does 500,000 updates; the code 3,000 epochs of 1,000, or until it is stopped.
+13. With ``importance`` the temperature T divides Q alone, exp(Q/T - log μ), which estimates ∫ exp(Q/T) da
+    without bias; the code divides both, (Q - log μ)/T. They agree at T = 1.
 """
 
 from __future__ import annotations
@@ -72,7 +75,9 @@ class CqlConfig(SoftConfig):
     importance: bool = True  # divide each exp Q by the density its action was drawn with (published code)
     data_in_logsumexp: bool = False  # the data's action is one of the samples (published "CQL(rho)")
     lagrange: bool = False  # learn penalty_weight so that the penalty meets its threshold (Kumar, F)
-    penalty_threshold: float = 5.0  # of lagrange, per Q, in units of value_scale (published code)
+    penalty_threshold: float = (
+        5.0  # of lagrange, per Q, in units of value_scale (code's number: see deviation 5)
+    )
     backup_actions: int = 1  # actions of π(s') whose best is backed up (published code: 1; max backup: 10)
 
     def __post_init__(self) -> None:
