@@ -63,6 +63,7 @@ Address = Annotated[
 ]
 
 INTERRUPTED = 130
+MOST_EPISODES = 1_000_000
 
 SYNC_PAUSE_S = 2.0
 """Least time between two syncs while episodes arrive; a sync that takes long is made less often."""
@@ -778,7 +779,11 @@ def train_command(
         typer.Option(help="Instead of --algo: all stages of one of `cog list methods`, run by run."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with these options and a table [set]; what is typed wins.")
+        Path | None,
+        typer.Option(
+            help="TOML file with these options and a table [set]; what is typed wins. Another --algo or "
+            "--method than the file's leaves its [set] out."
+        ),
     ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as such a file, do nothing.")
@@ -835,8 +840,10 @@ def train_command(
     store = _store(root)
     if resume is None and settings.mixture is None:
         raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
+    _check_steps(settings.steps)
+    _check_judging(settings)
     if resume is not None:
-        stages, ref = _resumed(store, settings, resume)
+        stages, ref = _resumed(store, settings, typed, resume)
     else:
         stages, ref = _stages(store, settings), settings.mixture or ""
     if print_config:
@@ -880,10 +887,11 @@ def _train_seeds(
         ):
             for line in commands.lines():
                 (say if line.result else note)(f"{line.name}: {line.text}")
-            failed = [name for name, code in commands.codes().items() if code not in (0, INTERRUPTED)]
+            codes = commands.codes()
+    failed = [name for name, code in codes.items() if code not in (0, INTERRUPTED)]
     if failed and not ending():
         raise CogError(f"{', '.join(failed)} failed as said above, the others did not: see `cog runs ls`")
-    if ending():
+    if ending() or INTERRUPTED in codes.values():
         raise typer.Exit(INTERRUPTED)
 
 
@@ -928,9 +936,9 @@ def _train_stages(
         for (request, _), manifest in zip(stages, manifests, strict=True):
             begun = request if ended is None else from_run(store, request, ended)
             judging = _judging(settings, begun, manifest)
-            run = _train(store, manifest, begun, judging=judging, ranks=ranks, again=again)
+            run, done = _train(store, manifest, begun, judging=judging, ranks=ranks, again=again)
             ranks.wait()  # until its last checkpoint has been written
-            ended = f"{run}@{request.config.updates}"
+            ended = f"{run}@{done}"
 
 
 @contextlib.contextmanager
@@ -943,23 +951,27 @@ def _speaking(aloud: bool) -> Iterator[None]:
         yield
 
 
-def _resumed(store: Store, settings: TrainSettings, run: str) -> tuple[list[tuple[TrainRequest, str]], str]:
+def _resumed(
+    store: Store, settings: TrainSettings, typed: TrainSettings, run: str
+) -> tuple[list[tuple[TrainRequest, str]], str]:
     """The request that goes on with a run, as the only stage, and its mixture."""
     from dataclasses import replace
 
     from cogdata.manifest import read_manifest
     from cogdata.runs import read_run
     from trainers.methods import WHOLE
+    from trainers.ranks import device_to_resume_on
     from trainers.request import resume_request, run_id
     from trainers.settings import RUN_OPTIONS
 
-    if settings.set or settings.tables or any(getattr(settings, name) is not None for name in RUN_OPTIONS):
+    if typed.set or settings.tables or any(getattr(settings, name) is not None for name in RUN_OPTIONS):
         raise CogError(
             "--resume goes on with a run as it was begun: give only --steps or --root with it, or how it is "
             "judged and logged"
         )
     info = read_run(store, run)
-    request = replace(resume_request(store, run, updates=settings.steps), **_watched(settings))
+    request = resume_request(store, run, updates=settings.steps)
+    request = replace(request, device=device_to_resume_on(request.device), **_watched(settings))
     ref = f"{info.mixture}@{info.mixture_version}"
     if run_id(read_manifest(store, ref), request) != run:
         raise CogError(
@@ -976,12 +988,12 @@ def _stages(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, s
     from trainers.methods import WHOLE
     from trainers.ranks import device_of_rank, ranks_here
     from trainers.request import TrainRequest
-    from trainers.start import from_run
+    from trainers.start import check_start, from_run
 
     among = ranks_here() if settings.seeds is None else len(_all_seeds(settings))
     common = {
         "seed": _natural("--seed", settings.seed or 0),
-        "device": device_of_rank(_device(settings.device or "auto")),
+        "device": device_of_rank(_device(_first_said(settings.device, "auto"))),
         "threads": max(1, usable_cores() // among) if settings.threads is None else settings.threads,
         "memory_bytes": default_memory() // among if settings.memory is None else _bytes(settings.memory),
         **_watched(settings),
@@ -991,6 +1003,7 @@ def _stages(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, s
         request = TrainRequest(algo, config, preset, obs, **common)
         if settings.from_ is not None:
             request = from_run(store, request, settings.from_)
+            check_start(store, request)
         return [(request, WHOLE)]
     if settings.algo is not None or settings.from_ is not None:
         raise CogError(
@@ -1007,14 +1020,14 @@ def _stages_of_method(
     from trainers.request import TrainRequest
 
     configs = {stage.algo: config_class(stage.algo) for stage in find_method(method).stages}
-    preset = settings.preset or "fast"
+    preset = _first_said(settings.preset, "fast")
     return [
         (
             TrainRequest(
                 stage.algo,
                 config,
                 preset,
-                settings.obs or "image+robot",
+                _first_said(settings.obs, "image+robot"),
                 **common,
                 method=method,
                 stage=stage.algo,
@@ -1030,31 +1043,60 @@ def _watched(settings: TrainSettings) -> dict[str, Any]:
     from trainers.alarm import Alarm, parse_alarm
 
     alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
-    return {"alarm": alarm, "trackers": settings.log or (), "pool": settings.pool or "host"}
+    return {"alarm": alarm, "trackers": settings.log or (), "pool": _first_said(settings.pool, "host")}
+
+
+def _check_steps(steps: int | None) -> None:
+    if steps is not None and not 1 <= steps <= 10**9:
+        raise CogError(f"--steps is {steps}, must be from 1 to {10**9:,}")
+
+
+def _check_judging(settings: TrainSettings) -> None:
+    """Refuse what cannot be judged on the way, before anything is begun."""
+    if settings.eval_env is None:
+        if settings.eval_every is not None or settings.eval_episodes is not None:
+            raise CogError("--eval-every and --eval-episodes say how to judge while training: add --eval-env")
+        return
+    from collectors.drivers import check_name, is_driver
+
+    check_name(settings.eval_env)
+    if is_driver(settings.eval_env):
+        raise CogError(f"{settings.eval_env} is a robot: judge a checkpoint there with `cog eval`")
+    if settings.eval_every is not None and settings.eval_every < 1:
+        raise CogError(f"--eval-every is {settings.eval_every}, must be at least 1")
+    if settings.eval_episodes is not None:
+        _countable("--eval-episodes", settings.eval_episodes)
 
 
 def _judging(settings: TrainSettings, request: TrainRequest, manifest: Manifest) -> Judging | None:
     """How a run is judged while it trains, if it is."""
     if settings.eval_env is None:
-        if settings.eval_every is not None or settings.eval_episodes is not None:
-            raise CogError("--eval-every and --eval-episodes say how to judge while training: add --eval-env")
         return None
-    from collectors.checks import check_env
-    from collectors.drivers import check_name, is_driver
     from trainers.algorithm import OBS_KINDS
     from trainers.judge import FIRST_SEED, Judging
 
-    check_name(settings.eval_env)
-    if is_driver(settings.eval_env):
-        raise CogError(f"{settings.eval_env} is a robot: judge a checkpoint there with `cog eval`")
     size = manifest.info.image_size[0]
-    check_env(settings.eval_env, image_size=size)
+    if "scene" in OBS_KINDS[request.obs]:
+        _check_scene(settings.eval_env, manifest)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
     return Judging(
         _world(settings.eval_env, size, OBS_KINDS[request.obs]),
         1000 if settings.eval_every is None else settings.eval_every,
         tuple(range(FIRST_SEED, FIRST_SEED + episodes)),
     )
+
+
+def _check_scene(env: str, manifest: Manifest) -> None:
+    """Refuse to judge who looks at the scene of a mixture in another scene."""
+    from collectors.drivers import open_env
+
+    world = open_env(env, image_size=manifest.info.image_size[0], observations=("robot",))
+    world.close()
+    if world.scene_fields != manifest.info.scene_fields:
+        raise CogError(
+            f"--eval-env {env} has the scene {', '.join(world.scene_fields)}, mixture {manifest.info.ref} "
+            f"{', '.join(manifest.info.scene_fields)}: judge in the scene of the data"
+        )
 
 
 def _as_toml(
@@ -1114,20 +1156,33 @@ def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any
     algo, preset, obs, parent = settings.algo, settings.preset, settings.obs, settings.from_
     theirs = None if parent is None else read_run(store, parse_run(parent)[0])
     if theirs is None:
-        algo, obs = algo or "bfn", obs or "image+robot"
+        algo, obs = _first_said(algo, "bfn"), _first_said(obs, "image+robot")
     else:
-        algo, obs = algo or theirs.algo, obs or theirs.obs
+        algo, obs = _first_said(algo, theirs.algo), _first_said(obs, theirs.obs)
     overrides = settings.overrides({algo: config_class(algo)})
     if theirs is None or algo != theirs.algo or preset is not None:
         shared = [] if theirs is None else same_policy(theirs.algo, theirs.config, algo)
-        return algo, preset or "fast", obs, configure(algo, preset or "fast", [*shared, *overrides])
+        preset = _first_said(preset, "fast")
+        return algo, preset, obs, configure(algo, preset, [*shared, *overrides])
     return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
+
+
+def _first_said(text: str | None, otherwise: str) -> str:
+    """What was said, were it nothing at all, or what holds if nothing was."""
+    return otherwise if text is None else text
 
 
 def _natural(option: str, value: int) -> int:
     """Check that a number fits SQL's BIGINT and is not negative."""
     if not 0 <= value < 2**63:
         raise CogError(f"{option} is {value}, must be from 0 to 2^63 - 1")
+    return value
+
+
+def _countable(option: str, value: int) -> int:
+    """Check that there may be so many of something that is listed one by one."""
+    if not 1 <= value <= MOST_EPISODES:
+        raise CogError(f"{option} is {value}, must be from 1 to {MOST_EPISODES:,}")
     return value
 
 
@@ -1182,8 +1237,12 @@ def _train(
     judging: Judging | None = None,
     ranks: Ranks | None = None,
     again: str | None = None,
-) -> str:
-    """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``."""
+) -> tuple[str, int]:
+    """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``.
+
+    Returns:
+        The run, and the updates that it has: more than were asked for if it was longer already.
+    """
     from cogdata.footprint import check_memory
     from cogdata.runs import read_best
     from cogdata.stream import open_stream
@@ -1239,7 +1298,7 @@ def _train(
     say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
     if judging is not None and (best := read_best(store, run)) is not None:
         say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
-    return run
+    return run, state.updates_done
 
 
 def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported lazily
@@ -1293,9 +1352,12 @@ def finetune_command(
     from collectors.provenance import describe_learned
     from trainers.finetune import Surroundings
     from trainers.online import Online
+    from trainers.ranks import ranks_here
     from trainers.request import TrainRequest, run_id
     from trainers.start import from_run, parse_run
 
+    if ranks_here() > 1:
+        raise CogError("fine-tuning takes one process: type `cog finetune …` without torchrun")
     store = _store(root)
     theirs = read_run(store, parse_run(run)[0])
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
@@ -1334,13 +1396,15 @@ def _finetuned(
     from trainers.algos import config_from_dict, configure
     from trainers.start import same_policy
 
+    if any(pair.partition("=")[0].strip() == "updates" for pair in overrides):
+        raise CogError("--set updates is not for `cog finetune`: --episodes and --updates-per-step decide it")
     if algo is None or algo == theirs.algo:
         if preset is not None:
             raise CogError(
                 "--preset is of another algorithm: add --algo, or change single settings with --set"
             )
         return theirs.algo, theirs.preset, config_from_dict(theirs.algo, theirs.config).override(overrides)
-    preset = preset or "fast"
+    preset = _first_said(preset, "fast")
     shared = same_policy(theirs.algo, theirs.config, algo)
     return algo, preset, configure(algo, preset, [*shared, *overrides])
 
@@ -1414,7 +1478,7 @@ def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamO
 def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: Surroundings) -> None:
     from dataclasses import replace
 
-    from cogdata.parts import read_collection
+    from cogdata.parts import list_parts, part_range, read_collection
     from collectors.provenance import changed_since
     from trainers.finetune import finetune, online_of
 
@@ -1444,7 +1508,8 @@ def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: S
     if state.status == "stopped":
         note(f"stopped after {state.updates_done:,} updates; go on with: the same command")
         raise typer.Exit(INTERRUPTED)
-    say(f"{run}: {online.episodes:,} episodes, {state.updates_done:,} updates in {state.seconds:.0f} s")
+    held = max(part_range(part)[1] for part in list_parts(store, run))
+    say(f"{run}: {held:,} episodes, {state.updates_done:,} updates in {state.seconds:.0f} s")
 
 
 def _online_line(at: FinetuneProgress) -> str:
@@ -1505,13 +1570,16 @@ def _cluster(address: str | None, workers: str) -> Cluster:
 
 
 def _seeds(text: str | None, episodes: int | None) -> list[int]:
-    if episodes is not None and episodes < 1:
-        raise CogError(f"--episodes is {episodes}, must be at least 1")
+    if episodes is not None:
+        _countable("--episodes", episodes)
     if text is None:
         return list(range(episodes or 250))
     start, _, stop = text.partition(":")
     if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
         raise CogError(f"--seeds {text!r} must be START:STOP, for example 0:250")
+    _natural("--seeds", int(stop))
+    if int(stop) - int(start) > MOST_EPISODES:
+        raise CogError(f"--seeds {text} are more than {MOST_EPISODES:,}: give fewer")
     chosen = list(range(int(start), int(stop)))
     if episodes is not None and episodes > len(chosen):
         raise CogError(f"--seeds {text} are {len(chosen)}, --episodes asks for {episodes}: give more seeds")
@@ -1705,6 +1773,7 @@ def demo_command(
     from trainers.algos import configure
     from trainers.request import TrainRequest
 
+    _check_steps(steps)
     began, store, count, chosen = time.monotonic(), _store(root), _workers(workers), _seeds(None, episodes)
     for policy, wanted in (("weak_grasp", prior), ("place", task)):
         planned = plan(store, request(policy, root_seed=seed), wanted)
@@ -1717,7 +1786,7 @@ def demo_command(
     judged = []
     for algo in DEMO_METHODS:
         config = configure(algo, "fast", [f"updates={steps}"] if steps is not None else [])
-        run = _train(
+        run, _ = _train(
             store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", usable_cores())
         )
         judged += [

@@ -85,6 +85,31 @@ def test_settings_of_a_method_are_printed_by_stage(run: Run, root: Path, tmp_pat
     assert said.error == f"run '{stage}' is a stage of a method: print the settings of --method cog"
 
 
+def test_a_method_that_is_asked_for_less_goes_on_from_what_there_is(run: Run, root: Path) -> None:
+    sql = "select episode_id, case policy when 'place' then 'task' else 'prior' end as source from episodes"
+    assert run("query", sql, "--as", "mine").code == 0
+    method = ("train", "--method", "bc_init", "--mixture", "mine", "--obs", "state", "--threads", "1",
+              "--set", "widths=16", "--set", "cql.policy_widths=16", "--set", "cql.critic_widths=16",
+              "--set", "batch_size=4", "--steps")  # fmt: skip
+    longer, fewer = run(*method, "2"), run(*method, "1")
+    assert (longer.code, fewer.code) == (0, 0), (longer, fewer)
+    names = [[line.split(" in ")[0] for line in said.out.splitlines()] for said in (longer, fewer)]
+    assert len(names[0]) == 2
+    assert names[0] == names[1]
+
+
+def test_a_start_that_does_not_fit_and_processes_that_cannot_share_are_one_line(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = runs(root)
+    assert "say --obs " in run("train", "--mixture", "all", "--from", name, "--obs", "image").error
+    assert [path.name for path in (root / "runs").iterdir()] == [name]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    said = run("finetune", name, "--env", PICK, "--episodes", "1").error
+    assert said == "fine-tuning takes one process: type `cog finetune …` without torchrun"
+
+
 def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     run: Run, root: Path, settings: Path, tmp_path: Path
 ) -> None:
@@ -126,8 +151,20 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
         (("--eval-env", "cog/Nowhere-v0"), "cog/Nowhere-v0"),
         (
             ("--eval-env", PICK, "--eval-episodes", "0"),
-            "judging every 1000 updates on 0 episodes: both must be at least 1",
+            "--eval-episodes is 0, must be from 1 to 1,000,000",
         ),
+        (
+            ("--eval-env", PICK, "--eval-episodes", "99999999999"),
+            "--eval-episodes is 99999999999, must be from",
+        ),
+        (
+            ("--eval-env", PICK, "--eval-every", "0", "--print-config"),
+            "--eval-every is 0, must be at least 1",
+        ),
+        (("--eval-env", "cog/DrawerOpen-v0"), "--eval-env cog/DrawerOpen-v0 has the scene "),
+        (("--steps", "0"), "--steps is 0, must be from 1 to 1,000,000,000"),
+        (("--algo", ""), "unknown algorithm ''"),
+        (("--device", "meta"), "device 'meta' cannot be used: this machine has cpu"),
         (("--alarm", "soon"), "--alarm 'soon' must be off, LINES or LINES:MARGIN, for example 20:0.1"),
         (("--log", "wandb"), "--log wandb needs a library that is not installed: pip install wandb"),
         (("--config", "nowhere.toml"), "cannot read nowhere.toml: No such file or directory"),
@@ -148,7 +185,11 @@ def test_a_run_is_gone_on_with_as_it_was_begun(run: Run, root: Path, settings: P
         "--resume goes on with a run as it was begun"
         in run("train", "--resume", name, "--config", str(settings)).error
     )
+    said = run("train", "--resume", name, "--set", "batch_size=4")
+    assert "--resume goes on with a run as it was begun" in said.error
     (settings.parent / "alarm.toml").write_text('alarm = "off"\n')
+    longer = ("--resume", name, "--config", str(settings.parent / "alarm.toml"), "--steps", "77")
+    assert "updates = 77" in run("train", *longer, "--print-config").out.splitlines()
     said = run("train", "--resume", name, "--config", str(settings.parent / "alarm.toml"), "--print-config")
     assert 'alarm = "off"' in said.out.splitlines()
     with_best = run("eval", name, "--env", PICK, "--update", "best")
@@ -188,6 +229,7 @@ def test_seeds_at_once_are_the_runs_they_would_be_alone_and_one_that_fails_is_na
     [
         (("--seeds", "0:3", "--seed", "1"), "--seeds are several, --seed is one: leave one of them out"),
         (("--seeds", "3"), "--seeds '3' must be START:STOP, for example 0:250"),
+        (("--seeds", "0:10000000000"), "--seeds 0:10000000000 are more than 1,000,000: give fewer"),
         (("--seeds", "0:10000"), "--seeds 0:10000 are 10000 runs at once, too many for "),
     ],
 )

@@ -66,9 +66,19 @@ def parse_update(store: Store, run: str, text: str | None) -> int | None:
     return best.update
 
 
-def was_judged(store: Store, policy: Policy, judging: Judging) -> bool:
-    """Whether the rows of this judgement are there."""
-    return store.exists(evaluation_path(policy, judging.world, judging.seeds))
+def judged_before(store: Store, policy: Policy, judging: Judging) -> Best | None:
+    """What the rows of this judgement say, if they are there; the best is made up for if it was cut off."""
+    path = evaluation_path(policy, judging.world, judging.seeds)
+    if not store.exists(path):
+        return None
+    successes = sum(store.read_table(path).column("success").to_pylist())
+    found, best = (
+        Best(policy.update, judging.world.env, judging.seeds, successes),
+        read_best(store, policy.run),
+    )
+    if best is None or ((found.env, found.seeds) == (best.env, best.seeds) and found.beats(best)):
+        write_best(store, policy.run, found)
+    return found
 
 
 def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[], bool]) -> Best | None:

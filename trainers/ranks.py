@@ -165,6 +165,11 @@ def device_of_rank(device: str) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and _by_torchrun() else device
 
 
+def device_to_resume_on(device: str) -> str:
+    """Where this rank goes on with a run whose first rank was on this device."""
+    return device_of_rank("cuda" if device.startswith("cuda") and ranks_here() > 1 else device)
+
+
 def _by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 

@@ -104,15 +104,19 @@ class TrainRequest:
         for name, most in _MOST.items():
             if getattr(self, name) > most:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at most {most}")
-        if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", self.device):
-            raise CogError(f"device {self.device!r} must be cpu, cuda, cuda:NUMBER or mps")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError):
+        if not _usable(self.device):
             here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-            raise CogError(
-                f"device {self.device!r} cannot be used: this machine has {', '.join(here)}"
-            ) from None
+            raise CogError(f"device {self.device!r} cannot be used: this machine has {', '.join(here)}")
+
+
+def _usable(device: str) -> bool:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", device):  # torch knows others, that hold no numbers
+        return False
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
@@ -162,7 +166,7 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
 
 
 def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) -> RunInfo:
-    """Write ``run.json``, or lengthen the run that is there; its machine is settled by its first checkpoint."""
+    """Write ``run.json``, or lengthen the run that is there; its first checkpoint settles its machine."""
     info = RunInfo(
         run=run,
         mixture=manifest.info.name,

@@ -21,7 +21,7 @@ from trainers.algorithm import Config
 
 _EXPECTED: Final[Mapping[object, str]] = {
     int: "a whole number", float: "a number", bool: "true or false", str: "a text in quotes",
-    tuple[str, ...]: "a list of texts", tuple[int, ...]: "a list of whole numbers",
+    tuple[str, ...]: "a list of texts", tuple[int, ...]: "a list of one or more whole numbers",
 }  # fmt: skip
 
 
@@ -61,11 +61,20 @@ class TrainSettings:
         """These settings, where the command line does not say something else.
 
         What is set counts in this order, the last most: the file's ``steps`` and its ``[set]``, ``--steps``,
-        ``--set``.
+        ``--set``. A typed option silences those of the file that it cannot go with, and another ``--algo`` or
+        ``--method`` than the file's its ``[set]``, which is of the former.
         """
         said = {name: getattr(typed, name) for name in OPTIONS if getattr(typed, name) is not None}
+        silent = {rival: None for name in said for rival in _RIVALS.get(name, ())}
         steps = () if typed.steps is None else (f"updates={typed.steps}",)
-        return replace(self, **said, set=(*steps, *typed.set))
+        tables = {} if self._of_another(said) else self.tables
+        return replace(self, **(silent | said), tables=tables, set=(*steps, *typed.set))
+
+    def _of_another(self, said: Mapping[str, Any]) -> bool:
+        """Whether these settings are of another algorithm or method than what was said."""
+        ours = (self.algo, self.method)
+        theirs = (said.get("algo"), said.get("method"))
+        return ours != (None, None) and theirs != (None, None) and ours != theirs
 
     def overrides(self, configs: Mapping[str, type[Config]]) -> list[str]:
         """Every setting of the configuration as ``key=value``, later ones win.
@@ -76,12 +85,22 @@ class TrainSettings:
         Raises:
             CogError: An unknown key or a value of the wrong type in the file.
         """
+        stages = [key for key, value in self.tables.items() if isinstance(value, dict)]
+        if self.method is None and stages:
+            raise CogError(
+                f"{self.file}: [set.{stages[0]}] is for a stage of a method: name it, or use [set]"
+            )
         steps = [] if self.steps is None else [f"updates={self.steps}"]
         return [*steps, *_pairs(self.file, self.tables, configs), *self.set]
 
 
 OPTIONS: Final = tuple(one.name for one in fields(TrainSettings) if one.name not in ("set", "tables", "file"))
 """Fields that are options of the command and keys of a file."""
+
+_RIVALS: Final[Mapping[str, tuple[str, ...]]] = {
+    "seed": ("seeds",), "seeds": ("seed",), "method": ("algo", "from_"), "algo": ("method",),
+}  # fmt: skip
+"""Option → those that it cannot be given with."""
 
 RUN_OPTIONS: Final = (
     "mixture", "method", "algo", "preset", "obs", "seed", "seeds", "device", "threads", "memory", "from_",
@@ -154,7 +173,7 @@ def _check(path: Path | None, key: str, value: object, hint: Any) -> None:  # no
         return
     if isinstance(value, list):
         (kind, _) = typing.get_args(hint) or (None, None)
-        fits = kind is not None and all(type(one) is kind for one in value)
+        fits = kind is not None and (bool(value) or kind is str) and all(type(one) is kind for one in value)
     else:
         fits = type(value) is hint or (hint is float and type(value) is int)
     if not fits:

@@ -32,7 +32,7 @@ from trainers.algorithm import Algorithm, TensorBatch
 from trainers.batches import tensor_batch
 from trainers.checkpoint import list_checkpoints, read_info, save_checkpoint
 from trainers.evaluate import Policy
-from trainers.judge import Judging, judge, was_judged
+from trainers.judge import Judging, judge, judged_before
 from trainers.ranks import Ranks
 from trainers.request import TrainRequest, now, only_one, register, run_id
 from trainers.runlog import RunLog
@@ -107,7 +107,7 @@ def train(
 ) -> tuple[RunInfo, RunState]:
     """Train, or go on training, the run that the request names.
 
-    A run keeps the threads and the memory that it was begun with, so that going on changes no bit of it.
+    A run keeps the threads and the memory of its first checkpoint, so that going on changes no bit of it.
 
     Args:
         store: Where the run is kept.
@@ -304,11 +304,14 @@ class _Session:
         policy = Policy(
             self.learner, self.info.run, self.info.seed, update, head.weights_digest, self.request.device
         )
-        if was_judged(self.store, policy, self.judging):
+        before = judged_before(self.store, policy, self.judging)
+        found = before or judge(self.store, policy, self.judging, stop.is_set)
+        if found is None:
             return
-        found = judge(self.store, policy, self.judging, stop.is_set)
-        if found is not None:
+        if not any(line["update"] == update and "success" in line for line in self.log.lines):
             self.log.write(update, {"success": found.rate})
+            self.log.flush()
+        if before is None:
             self._tell(force=True, judged=found)
 
     def _tell(self, *, force: bool, warning: str | None = None, judged: Best | None = None) -> None:

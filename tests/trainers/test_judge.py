@@ -139,6 +139,22 @@ def test_a_judgement_that_ends_with_the_signal_is_kept(store: Store) -> None:
     assert len(store.list_files(f"runs/{info.run}/evaluations")) == 1
 
 
+def test_what_a_kill_took_of_a_judgement_is_made_up_for(store: Store) -> None:
+    """The rows of update 6 are written, its line of metrics and best.json are not."""
+    info, _ = train(store, make_manifest(), make_request(), open_stream=ToyStream, judging=JUDGING)
+    path, best = f"runs/{info.run}/metrics.jsonl", read_best(store, info.run)
+    lines = store.read_text(path)
+    assert lines.splitlines()[-1].startswith('{"update": 6, "success": ')
+    store.write_text(path, "".join(lines.splitlines(keepends=True)[:-1]))
+    Path(store.path(f"runs/{info.run}/best.json")).unlink()
+    train(store, make_manifest(), make_request(), open_stream=ToyStream, judging=JUDGING)
+    assert store.read_text(path) == lines
+    made_up = read_best(store, info.run)
+    assert made_up is not None
+    assert best is not None
+    assert (made_up.update, made_up.seeds, made_up.env) == (6, best.seeds, best.env)
+
+
 def test_which_checkpoint_is_meant(store: Store) -> None:
     info, _ = train(store, make_manifest(), make_request(), open_stream=ToyStream)
     assert parse_update(store, info.run, None) is None

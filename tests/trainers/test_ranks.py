@@ -28,7 +28,7 @@ from tests.trainers.test_train import make_request
 from tests.trainers.toy import ToyStream, make_manifest
 from trainers.algos import ALGORITHMS, build
 from trainers.checkpoint import list_checkpoints
-from trainers.ranks import Ranks, device_of_rank, ranks_here, ranks_of_torchrun
+from trainers.ranks import Ranks, device_of_rank, device_to_resume_on, ranks_here, ranks_of_torchrun
 from trainers.runlog import read_metrics
 from trainers.train import train
 
@@ -237,6 +237,7 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert (ranks_here(), device_of_rank("cuda"), device_of_rank("cpu")) == (4, "cuda:3", "cpu")
+    assert (device_to_resume_on("cuda:0"), device_to_resume_on("cpu")) == ("cuda:3", "cpu")
 
 
 def test_torchrun_trains_one_run_on_two_processes(run: Run, root: Path) -> None:

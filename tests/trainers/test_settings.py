@@ -46,6 +46,20 @@ def test_a_file_says_what_options_say(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_is_typed_silences_what_cannot_go_with_it(tmp_path: Path) -> None:
+    file = written(tmp_path, 'algo = "bfn"\nfrom = "x"\nseed = 1\n[set]\nbatch_size = 8\n')
+    seeds = file.under(TrainSettings(seeds="0:2", algo="bfn"))
+    assert (seeds.seed, seeds.seeds, seeds.tables) == (None, "0:2", {"batch_size": 8})
+    method = file.under(TrainSettings(method="bc_init"))
+    assert (method.algo, method.method, method.from_, method.tables) == (None, "bc_init", None, {})
+    assert file.under(TrainSettings(algo="cql")).tables == {}
+    many = written(tmp_path, 'method = "cog"\nseeds = "0:2"\n')
+    assert (many.under(TrainSettings(seed=3)).seeds, many.under(TrainSettings(algo="bc")).method) == (
+        None,
+        None,
+    )
+
+
 def test_what_is_typed_wins_and_set_wins_over_both(tmp_path: Path) -> None:
     """In rising order: the file's steps, its [set], --steps, --set; an option of the file without a rival stays."""
     text = "seed = 1\nthreads = 2\nsteps = 10\n[set]\nupdates = 20\nbatch_size = 8\n"
@@ -63,7 +77,9 @@ def test_what_is_typed_wins_and_set_wins_over_both(tmp_path: Path) -> None:
 
 
 def test_a_stage_of_a_method_has_a_table_of_its_own(tmp_path: Path) -> None:
-    settings = written(tmp_path, "[set]\nbatch_size = 8\n[set.bc]\nupdates = 5\nwidths = [32]\n")
+    settings = written(
+        tmp_path, "method = 'bc_init'\n[set]\nbatch_size = 8\n[set.bc]\nupdates = 5\nwidths = [32]\n"
+    )
     assert settings.overrides(BOTH) == ["batch_size=8", "bc.updates=5", "bc.widths=32"]
 
 
@@ -97,8 +113,10 @@ def test_a_mistake_in_a_file_is_one_line(tmp_path: Path, text: str, said: str) -
         ("discont = 0.9", BFN, "my.toml: unknown key in [set] 'discont': did you mean 'discount'? known: acting_samples"),
         ('discount = "0.9"', BFN, 'my.toml: set.discount must be a number, found "0.9"'),
         ("batch_size = 8.0", BFN, "my.toml: set.batch_size must be a whole number, found 8.0"),
-        ("critic_widths = 64", BFN, "my.toml: set.critic_widths must be a list of whole numbers, found 64"),
-        ("critic_widths = [64.0]", BFN, "my.toml: set.critic_widths must be a list of whole numbers, found [64.0]"),
+        ("critic_widths = 64", BFN, "my.toml: set.critic_widths must be a list of one or more whole numbers, found 64"),
+        ("critic_widths = [64.0]", BFN, "my.toml: set.critic_widths must be a list of one or more whole numbers, found [64.0]"),
+        ("critic_widths = []", BFN, "my.toml: set.critic_widths must be a list of one or more whole numbers, found []"),
+        ("[set.bfn]\nupdates = 1", BFN, "my.toml: [set.bfn] is for a stage of a method: name it, or use [set]"),
         ("half_proposals = 1", BFN, "my.toml: set.half_proposals must be true or false, found 1"),
         ('success = "often"', BFN, 'my.toml: set.success must be one of absorbing, continuing, found "often"'),
         ("[set.sac]\nupdates = 1", BOTH, "my.toml: unknown stage in [set] 'sac': known: bc, cql"),
@@ -108,7 +126,8 @@ def test_a_mistake_in_a_file_is_one_line(tmp_path: Path, text: str, said: str) -
 def test_a_mistake_in_what_is_set_names_file_key_and_the_known_ones(
     tmp_path: Path, text: str, configs: dict[str, type[Config]], said: str
 ) -> None:
-    settings = written(tmp_path, f"[set]\n{text}\n")
+    method = "method = 'bc_init'\n" if configs is BOTH else ""
+    settings = written(tmp_path, f"{method}[set]\n{text}\n")
     with pytest.raises(CogError) as error:
         settings.overrides(configs)
     assert said in str(error.value)
