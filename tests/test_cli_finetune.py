@@ -48,6 +48,8 @@ def test_a_finetuned_run_and_its_episodes_are_like_any_other(run: Run, root: Pat
     assert said.out.startswith(f"{child}: 3 episodes, 9 updates in ")
     assert f"run {child} from {parent} @ 3: 3 episodes in {PICK}" in said.err
     assert run(*command).out.startswith(f"{child}: 3 episodes, 9 updates in ")
+    fewer = run("finetune", parent, *SMALL, "--episodes", "1", "--round", "2")
+    assert fewer.out.startswith(f"{child}: 3 episodes, 9 updates in ")
     rows = run("query", f"select episode_id, policy, env, steps, (policy_params->>'update')::int as update from "
                f"episodes where policy = '{child}' order by all", "--format", "jsonl").out  # fmt: skip
     assert [json.loads(line) for line in rows.splitlines()] == [
@@ -118,6 +120,10 @@ def test_mistakes_are_one_line(run: Run, root: Path, parent: str, monkeypatch: p
             "--preset is of another algorithm: add --algo, or change single settings",
         ),
         (("1", "--data", "both"), "unknown data 'both': "),
+        (
+            ("1", "--set", "updates=5"),
+            "--set updates is not for `cog finetune`: --episodes and --updates-per-step decide it",
+        ),
         (("1", "--env", "cog/DrawerOpen-v0"), "cog/DrawerOpen-v0 has the scene "),
     ):
         assert run(*command, *extra).error.startswith(said)

@@ -75,9 +75,7 @@ class CqlConfig(SoftConfig):
     importance: bool = True  # divide each exp Q by the density its action was drawn with (published code)
     data_in_logsumexp: bool = False  # the data's action is one of the samples (published "CQL(rho)")
     lagrange: bool = False  # learn penalty_weight so that the penalty meets its threshold (Kumar, F)
-    penalty_threshold: float = (
-        5.0  # of lagrange, per Q, in units of value_scale (code's number: see deviation 5)
-    )
+    penalty_threshold: float = 5.0  # of lagrange, per Q, in units of value_scale (code; deviation 5)
     backup_actions: int = 1  # actions of π(s') whose best is backed up (published code: 1; max backup: 10)
 
     def __post_init__(self) -> None:
