@@ -191,8 +191,8 @@ def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
     assert f"{cql} starts from {bc} @ 3 (bc on mine_prior@1)" in run("runs", "show", cql).out
     for extra, line in (
         (("--algo", "bc"), "--method bc_init says what learns and from where: leave --algo and --from out"),
-        (("--set", "bc.widths=8"), "cql cannot start from this bc: policy.trunk.2.bias differs in size; give "
-                                   "both the same encoder and widths with --set"),
+        (("--set", "bc.widths=8"), "cql cannot start from this bc: policy.trunk.2.bias is in one of them "
+                                   "only; give both the same widths and components with --set"),
         (("--mixture", "all"), "mixture all@1 has the sources data, none is named 'prior': say 'prior' as "
                                "source in its query"),
     ):  # fmt: skip
