@@ -62,7 +62,7 @@ def test_crops_happen_in_training_only(algo: str, kind: str, monkeypatch: pytest
         return random_crop(image, pad_px, generator)
 
     monkeypatch.setattr("trainers.augment.random_crop", counted)
-    learner = small_learner(algo, kind)
+    learner = small_learner(algo, kind, "crop_px=4")
     batch = tensors(kind, 8)
     learner.update(batch, seeded(0))
     assert calls == [4, 4]
