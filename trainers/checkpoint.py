@@ -180,6 +180,11 @@ def load_training(store: Store, run: str, learner: Algorithm, update: int | None
     return info
 
 
+def largest_weight(learner: Algorithm) -> Tensor:
+    """Return the largest magnitude among a learner's parameters, a scalar; not finite if one of them is not."""
+    return torch.stack([parameter.detach().abs().max() for parameter in learner.parameters()]).max()
+
+
 def split_state(learner: Algorithm) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Name every tensor of a learner: those that acting needs, and the rest with the optimisers' state.
 

@@ -36,7 +36,7 @@ from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
 from trainers.algorithm import Algorithm, ObsSpec
 from trainers.batches import tensor_batch
-from trainers.checkpoint import KEEP_FULL, folder, list_checkpoints, save_checkpoint
+from trainers.checkpoint import KEEP_FULL, folder, largest_weight, list_checkpoints, save_checkpoint
 from trainers.explore import explore
 from trainers.online import KEEP_ROUNDS, Arena, Online
 from trainers.replay import Replay, joined
@@ -344,8 +344,7 @@ class _Session:
         """Write a checkpoint if there was an update since the newest, and drop older ones."""
         there = list_checkpoints(self.store, self.info.run)
         if self.learner.updates_done not in (self.first, *there[-1:]):
-            largest = [parameter.detach().abs().max() for parameter in self.learner.parameters()]
-            self._check_finite({"largest_weight": torch.stack(largest).max()})
+            self._check_finite({"largest_weight": largest_weight(self.learner)})
             save_checkpoint(self.store, self.info.run, self.learner, self.seconds)
             kept = {*self.ends[KEEP_ROUNDS - 1 :: KEEP_ROUNDS], *there[1 - KEEP_FULL :]}
             for update in there:

@@ -30,7 +30,7 @@ from cogdata.transitions import Batch
 from trainers.alarm import Watch
 from trainers.algorithm import Algorithm, TensorBatch
 from trainers.batches import tensor_batch
-from trainers.checkpoint import list_checkpoints, read_info, save_checkpoint
+from trainers.checkpoint import largest_weight, list_checkpoints, read_info, save_checkpoint
 from trainers.evaluate import Policy
 from trainers.judge import Judging, judge, judged_before
 from trainers.ranks import Ranks
@@ -338,8 +338,7 @@ class _Session:
 
     def _save(self, status: str) -> RunState:
         if self.saved != self.learner.updates_done:
-            largest = [parameter.detach().abs().max() for parameter in self.learner.parameters()]
-            self._check_finite({"largest_weight": torch.stack(largest).max()})
+            self._check_finite({"largest_weight": largest_weight(self.learner)})
             if self.ranks.first:
                 best = read_best(self.store, self.info.run)
                 keep = () if best is None else (best.update,)
