@@ -181,7 +181,7 @@ def load_training(store: Store, run: str, learner: Algorithm, update: int | None
 
 
 def largest_weight(learner: Algorithm) -> Tensor:
-    """Return the largest magnitude among a learner's parameters, a scalar; not finite if one of them is not."""
+    """Return the largest magnitude among the parameters, a scalar; not finite if one of them is not."""
     return torch.stack([parameter.detach().abs().max() for parameter in learner.parameters()]).max()
 
 
