@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from cogdata.store import Store
     from cogdata.stream import Stream, StreamOptions
     from collectors.engines import Engine
+    from trainers.benchmark import Unit
     from trainers.evaluate import World
     from trainers.finetune import FinetuneProgress, Surroundings
     from trainers.judge import Judging
     from trainers.online import Arena
     from trainers.ranks import Ranks
+    from trainers.reproduce import Trials
     from trainers.request import TrainRequest
+    from trainers.results import Result
     from trainers.settings import TrainSettings
 
 app = typer.Typer(
@@ -217,10 +220,15 @@ def _wanted(
         raise CogError("--for collects what the recipe needs: leave --policy, --env and --episodes out")
     from catalog.recipes import find_recipe
 
-    if scale is not None and not 0 < scale <= 10:
-        raise CogError(f"--scale is {scale:g}, must be more than 0 and at most 10; 1 is the paper's number")
+    if scale is not None:
+        _check_fraction(scale)
     needs = find_recipe(recipe).needs
     return [(need.policy, need.env, need.scaled(1.0 if scale is None else scale)) for need in needs]
+
+
+def _check_fraction(scale: float) -> None:
+    if not 0 < scale <= 10:
+        raise CogError(f"--scale is {scale:g}, must be more than 0 and at most 10; 1 is the paper's number")
 
 
 def _workers(text: str, *, one_robot: bool = False) -> int:
@@ -918,8 +926,8 @@ def _train_stages(
     settings: TrainSettings,
     stages: list[tuple[TrainRequest, str]],
     mixture: str,
-) -> None:
-    """Train runs one after another, each from where the one before it ended."""
+) -> str:
+    """Train runs one after another, each from where the one before it ended; returns the last one."""
     from cogdata.manifest import read_manifest
     from trainers.ranks import ranks_of_torchrun
     from trainers.start import from_run
@@ -939,6 +947,7 @@ def _train_stages(
             run, done = _train(store, manifest, begun, judging=judging, ranks=ranks, again=again)
             ranks.wait()  # until its last checkpoint has been written
             ended = f"{run}@{done}"
+    return run
 
 
 @contextlib.contextmanager
@@ -1744,6 +1753,256 @@ def runs_rm(
 
     for name, judged in remove_runs(_store(root), run, force=force):
         say(f"{name} removed" + (f", with {judged:,} judged episodes" if judged else ""))
+
+
+# --- reproduce -------------------------------------------------------------------------------------------
+
+
+Results = Annotated[Path, typer.Option(help="Folder of the JSON files, one per unit.")]
+RESULTS = Path("results/table1")
+
+
+@app.command("reproduce")
+def reproduce_command(
+    task: Annotated[str, typer.Argument(help="place_in_tray, drawer, or all.")] = "all",
+    preset: Annotated[str, typer.Option(help="fast: made for two cores; paper: the paper's.")] = "fast",
+    obs: Annotated[str, typer.Option(help="state, image or image+robot.")] = "state",
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated: see `cog list methods`.", show_default="all")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="START:STOP, a run each.")] = "0:3",
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Fraction of the paper's episodes.", show_default="of paper 1, of fast less"),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Scenes per initial condition and seed.")] = 250,
+    curve: Annotated[int, typer.Option(help="Scenes per checkpoint of the curves; 0: no curves.")] = 30,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="STAGE.KEY=VALUE of the configuration.")
+    ] = None,
+    jobs: Annotated[str, typer.Option(help="Units at once: a number, or auto for one per core.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    results: Results = RESULTS,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where it was stopped; --no-resume wants nothing to be there yet.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
+    unit: Annotated[str | None, typer.Option(help="This unit alone, in this process.")] = None,
+    root: Root = None,
+) -> None:
+    """Table 1 from nothing: collect, freeze, train every method and seed, judge, write results down."""
+    from trainers.benchmark import CURVE_POINTS, find_tasks, plan_units
+    from trainers.reproduce import Trials
+
+    _countable("--trials", trials)
+    if not 0 <= curve <= MOST_EPISODES:
+        raise CogError(f"--curve is {curve}, must be from 0 to {MOST_EPISODES:,}")
+    if scale is not None:
+        _check_fraction(scale)
+    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    units = plan_units(
+        find_tasks(task),
+        obs=obs,
+        preset=preset,
+        methods=names,
+        seeds=_seeds(seeds, None),
+        settings=set_ or (),
+    )
+    amount, store = Trials(trials, curve, CURVE_POINTS), _store(root)
+    if unit is not None:
+        chosen = [one for one in units if one.name == unit]
+        if not chosen:
+            raise unknown("unit", unit, [one.name for one in units])
+        _reproduce_unit(store, chosen[0], amount, results, _device(device))
+        return
+    command = [
+        sys.executable, __file__, "reproduce", task, "--preset", preset, "--obs", obs, "--seeds", seeds,
+        "--trials", str(trials), "--curve", str(curve), "--device", device, "--results", str(results),
+        "--root", store.url, *([] if methods is None else ["--methods", methods]),
+        *(word for pair in set_ or () for word in ("--set", pair)),
+    ]  # fmt: skip
+    count = _workers(jobs)
+    if not dry_run:
+        for mixture, fraction in _fractions(units, scale).items():
+            _collect_for(store, mixture, fraction, count)
+    _reproduce(store, units, amount, results, command, at_once=count, resume=resume, dry_run=dry_run)
+
+
+def _reproduce(
+    store: Store,
+    units: list[Unit],
+    trials: Trials,
+    results: Path,
+    command: list[str],
+    *,
+    at_once: int,
+    resume: bool,
+    dry_run: bool,
+) -> None:
+    """Do what is missing of a plan, each unit in a process of its own."""
+    from trainers.reproduce import expected_seconds, schedule_seconds
+
+    began = time.monotonic()
+    left, known = _units_left(store, units, trials, results)
+    if not resume and len(left) < len(units):
+        raise CogError(
+            f"{len(units) - len(left)} of {len(units)} units are there already: leave --no-resume out to go "
+            f"on, or name another --results and --root"
+        )
+    expected = {one.name: expected_seconds(one, trials, known) for one in left}
+    forecast = schedule_seconds(list(expected.values()), at_once) / 60
+    say(
+        f"{len(units)} units, {len(units) - len(left)} there, {len(left)} to do, {at_once} at a time: about "
+        f"{forecast:.0f} minutes"
+    )
+    if dry_run:
+        for one in left:
+            where, minutes = ", ".join(one.envs), expected[one.name] / 60
+            say(f"  {one.name}: {one.mixture}, judged in {where}, about {minutes:.1f} minutes")
+        return
+    for one in left:  # once, here: two units that freeze the same at once would make two versions of it
+        _freeze_portions(store, one)
+    _run_units(left, expected, at_once, command)
+    minutes = (time.monotonic() - began) / 60
+    say(f"{len(units)} units are in {results} · {minutes:.1f} minutes · next: cog report")
+
+
+def _fractions(units: list[Unit], scale: float | None) -> dict[str, float]:
+    """Mixture → fraction of the paper's episodes."""
+    from trainers.benchmark import TASKS
+
+    if scale is not None:
+        return {unit.mixture: scale for unit in units}
+    return {unit.mixture: 1.0 if unit.preset == "paper" else TASKS[unit.task].scale for unit in units}
+
+
+def _collect_for(store: Store, recipe: str, scale: float, workers: int) -> None:
+    """Collect what a recipe lacks, unless a mixture of its name is frozen already."""
+    from catalog.recipes import find_recipe
+    from cogdata.manifest import list_versions
+    from collectors.collect import plan, request
+
+    if list_versions(store, recipe):
+        return
+    for need in find_recipe(recipe).needs:
+        planned = plan(store, request(need.policy, env=need.env), need.scaled(scale))
+        if planned.missing:
+            say(f"collecting {planned.missing:,} episodes of {need.policy} in {planned.asked.env}")
+            _collect(store, planned, _local_engine(workers))
+
+
+def _units_left(
+    store: Store, units: list[Unit], trials: Trials, results: Path
+) -> tuple[list[Unit], list[Result]]:
+    """Units without a result on the present mixture, and all results that can be read."""
+    from cogdata.manifest import list_versions, read_info
+    from trainers.reproduce import is_done
+    from trainers.results import read_result
+
+    found = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
+    digests = {
+        unit.mixture: read_info(store, unit.mixture).digest if list_versions(store, unit.mixture) else ""
+        for unit in units
+    }
+    left = [
+        unit
+        for unit in units
+        if unit.name not in found or not is_done(found[unit.name], unit, digests[unit.mixture], trials)
+    ]
+    return left, list(found.values())
+
+
+def _freeze_portions(store: Store, unit: Unit) -> None:
+    from trainers.methods import find_method
+
+    whole = _mixture(store, unit.mixture)
+    for stage in find_method(unit.method).stages:
+        _portion(store, whole, stage.portion)
+
+
+def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, command: list[str]) -> None:
+    """Run units as processes; what they say last is shown, what they end with is kept."""
+    from cogdata.commands import Commands
+    from trainers.reproduce import schedule_seconds
+
+    latest: dict[str, str] = {}
+    done: list[str] = []
+    failed: list[str] = []
+    ticker = Ticker(60)
+
+    def minutes_left() -> float:
+        rest = [seconds for name, seconds in expected.items() if name not in done]
+        return schedule_seconds(rest or [0.0], at_once) / 60
+
+    def ended(name: str, code: int) -> None:
+        text = latest.pop(name, "")
+        ticker.clear()
+        if code == INTERRUPTED:
+            return
+        done.append(name)
+        if code:
+            failed.append(name)
+            note(f"{name} failed: {text}")
+        else:
+            say(f"[{len(done)}/{len(left)}] {text} · about {minutes_left():.0f} minutes left")
+
+    with (
+        Commands({one.name: [*command, "--unit", one.name] for one in left}, at_once, ended) as commands,
+        _ending_on_request(commands.stop) as ending,
+    ):
+        for line in commands.lines():
+            latest[line.name] = line.text
+            ticker.show(lambda: " | ".join(f"{name}: {text}" for name, text in latest.items()))
+        codes = commands.codes()
+    ticker.clear()
+    if ending() or INTERRUPTED in codes.values():
+        note(f"stopped: {len(done)} of {len(left)} units are done; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+    if failed:
+        raise CogError(
+            f"{len(failed)} of {len(left)} units failed as said above; the same command tries them again"
+        )
+
+
+def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, device: str) -> None:
+    """Train a unit, judge it, write its result."""
+    from cogdata.manifest import read_info
+    from collectors.drivers import check_name
+    from collectors.provenance import revision
+    from trainers.algorithm import OBS_KINDS
+    from trainers.reproduce import commands_of, judge_unit
+    from trainers.results import Result, describe_data, describe_machine, describe_runs, write_result
+    from trainers.settings import TrainSettings
+
+    for env in unit.envs:
+        check_name(env)
+    settings = TrainSettings(
+        mixture=unit.mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,
+        threads=1, device=device, alarm="off", set=unit.settings,
+    )  # fmt: skip
+    run = _train_stages(store, settings, _stages(store, settings), unit.mixture)
+    size, parts = read_info(store, unit.mixture).image_size[0], OBS_KINDS[unit.obs]
+    began = time.monotonic()
+    ticker = Ticker()
+    judged, curve = judge_unit(
+        store, unit, run, trials, lambda env: _world(env, size, parts), lambda text: ticker.show(lambda: text)
+    )
+    ticker.clear()
+    result = Result(
+        unit,
+        describe_data(store, unit.mixture),
+        describe_runs(store, run),
+        tuple(judged),
+        tuple(curve),
+        describe_machine(),
+        revision(),
+        commands_of(unit, trials),
+        round(time.monotonic() - began, 1),
+    )
+    write_result(results, result)
+    _index(store)
+    rates = ", ".join(f"{one.env} {one.successes}/{one.episodes}" for one in judged)
+    say(f"{unit.name}: {rates} · {(result.training_seconds + time.monotonic() - began) / 60:.1f} minutes")
 
 
 # --- demo ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Final, Self
@@ -42,19 +42,37 @@ class Commands:
 
     Args:
         commands: Name → program and arguments.
+        at_once: How many may run at a time; each that ends makes room for the next. None: all.
+        on_end: Called with a name and its exit code when that command has ended, while lines are read.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
-        self._queue: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        at_once: int | None = None,
+        on_end: Callable[[str, int], None] = lambda name, code: None,
+    ) -> None:
+        self._queue: queue.SimpleQueue[Line | str] = queue.SimpleQueue()
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._readers: list[threading.Thread] = []
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _CTRL_C)
+        self._waiting = list(commands.items())
+        self._on_end = on_end
+        self._stopped = False
         try:
-            for name, command in commands.items():
-                self._start(name, command)
+            for _ in range(len(commands) if at_once is None else at_once):
+                self._start_next()
         except BaseException:
             self.close()
             raise
+
+    def _start_next(self) -> None:
+        if self._stopped or not self._waiting:
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _CTRL_C)
+        try:
+            self._start(*self._waiting.pop(0))
+            if self._stopped:  # asked for by a signal that is not held back
+                self.stop()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -76,25 +94,33 @@ class Commands:
     def _read(self, name: str, pipe: IO[str], result: bool) -> None:
         for line in pipe:
             self._queue.put(Line(name, line.rstrip("\n"), result))
-        self._queue.put(None)
+        self._queue.put(name)
 
     def lines(self) -> Iterator[Line]:
         """Yield lines as they come, until all have ended."""
-        open_pipes = len(self._readers)
+        open_pipes = dict.fromkeys(self._processes, 2)
         while open_pipes:
             line = self._queue.get()
-            if line is None:
-                open_pipes -= 1
-            else:
+            if isinstance(line, Line):
                 yield line
+                continue
+            open_pipes[line] -= 1
+            if not open_pipes[line]:
+                del open_pipes[line]
+                self._on_end(line, self._processes[line].wait())
+                before = len(self._processes)
+                self._start_next()
+                if len(self._processes) > before:
+                    open_pipes[next(reversed(self._processes))] = 2
 
     def codes(self) -> dict[str, int]:
         """Wait for all; name → exit code, below 0 a signal's number."""
         return {name: process.wait() for name, process in self._processes.items()}
 
     def stop(self) -> None:
-        """Ask all to end as Ctrl-C would; safe in a signal handler."""
-        for process in self._processes.values():
+        """Ask all to end as Ctrl-C would, and begin no other; safe in a signal handler."""
+        self._stopped = True
+        for process in list(self._processes.values()):
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
 

@@ -30,10 +30,10 @@ def made_with(env: str, localize: str) -> dict[str, str]:
     )
     libraries = {name: version(name) for name in names} | fingerprint(env)
     machine = {"python": platform.python_version(), "machine": platform.machine()}
-    return {"cogdata": __version__, "code": _revision(), **libraries, **machine}
+    return {"cogdata": __version__, "code": revision(), **libraries, **machine}
 
 
-def _revision() -> str:
+def revision() -> str:
     """The git revision of a source checkout, "+" if it has uncommitted changes; "" when installed."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():

@@ -57,8 +57,10 @@ METHODS: Final[Mapping[str, Method]] = {
         (Stage("bc", "prior"), Stage("cql", "task")),
     ),
     "sac": Method("soft actor-critic on prior and task data: no penalty", (Stage("sac", WHOLE),)),
+    "bfn": Method("best of N in sample on prior and task data", (Stage("bfn", WHOLE),)),
+    "bfn_no_prior": Method("best of N in sample on the task data alone", (Stage("bfn", "task"),)),
 }
-"""Name → method (arXiv 2010.14500, Table 1 and §6.2)."""
+"""Name → method (arXiv 2010.14500, Table 1 and §6.2); the last two are ours, with another learner."""
 
 
 _ANY_EYES: Final = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)

@@ -67,6 +67,7 @@ def _prior(policy: str, env: str, episodes: int) -> Need:
 
 
 _WEAK_GRASPS: Final = _prior("weak_grasp", "cog/PickTray-v0", 10_000)
+_EMPTY_HANDS: Final = _prior("blind_grasp", "cog/PickTray-v0", 4_000)
 _PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task")
 _GOOD_PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task", "success")
 _GRASPS: Final = Need("grasp_from_drawer", "cog/DrawerOpen-v0", 10_000, "task")
@@ -118,6 +119,12 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         "weak grasps without reward, and placements",
         "place_in_tray",
         (_WEAK_GRASPS, _PLACEMENTS),
+        _HALVES,
+    ),
+    "place_in_tray_wide": Recipe(
+        "weak and empty-handed grasps without reward, and placements; for learning from pixels",
+        "place_in_tray_wide",
+        (_WEAK_GRASPS, _EMPTY_HANDS, _PLACEMENTS),
         _HALVES,
     ),
     "place_in_tray_no_prior": Recipe("placements alone", "place_in_tray_no_prior", (_PLACEMENTS,), {}),

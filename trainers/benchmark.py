@@ -1,0 +1,283 @@
+"""The paper's Table 1 as data: tasks, initial conditions, published figures, and what each method is given.
+
+A *row* is an initial condition, a *study* one mixture whose policy is judged in some of them, a *unit* one
+method on one study with one seed: the piece of work that is trained, judged and written down by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from cogdata.errors import CogError, unknown
+from trainers.algorithm import OBS_KINDS
+from trainers.methods import METHODS, WHOLE, configure_stages, find_method
+
+TRIALS: Final = 250
+"""Scenes per initial condition and seed (COG, §6)."""
+CURVE_POINTS: Final = 10
+"""Checkpoints of a run that are judged on the way, the last one among them."""
+CURVE_EPISODES: Final = 30
+"""Scenes that each of them is judged on."""
+PRESETS: Final = ("fast", "paper")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An initial condition.
+
+    Attributes:
+        env: Gymnasium id.
+        label: What the table calls it.
+        familiar: Whether the task data begin like this.
+        paper: Method → published mean and standard deviation over three seeds (None: not given).
+    """
+
+    env: str
+    label: str
+    familiar: bool
+    paper: Mapping[str, tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A mixture, and the conditions that policies trained on it are judged in.
+
+    Attributes:
+        recipe: Mixture for state observations.
+        envs: Where.
+        seen: Mixture for learners that look at pictures, if it is another one.
+    """
+
+    recipe: str
+    envs: tuple[str, ...]
+    seen: str | None = None
+
+    def mixture(self, obs: str) -> str:
+        """Name the recipe for an observation kind."""
+        return self.seen if self.seen is not None and "image" in OBS_KINDS[obs] else self.recipe
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of the table.
+
+    Attributes:
+        title: What the table calls it.
+        rows: Conditions, in the paper's order.
+        studies: The first is the one that methods without a prior are trained on.
+        scale: Fraction of the paper's episodes that the preset "fast" learns from.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    studies: tuple[Study, ...]
+    scale: float
+
+    @property
+    def hard(self) -> tuple[str, ...]:
+        """Conditions that no rewarded episode begins with."""
+        return tuple(row.env for row in self.rows if not row.familiar)
+
+
+def _paper(
+    no_prior: tuple[float, float | None],
+    bc_init: tuple[float, float | None],
+    bc_all: tuple[float, float | None],
+    bc_oracle: tuple[float, float | None],
+    cog: tuple[float, float | None],
+    sac: float | None = None,
+) -> Mapping[str, tuple[float, float | None]]:
+    found = {"no_prior": no_prior, "bc_init": bc_init, "bc_all": bc_all, "bc_oracle": bc_oracle, "cog": cog}
+    return found if sac is None else {**found, "sac": (sac, None)}
+
+
+_NEVER: Final = (0.0, None)
+
+TASKS: Final[Mapping[str, Task]] = {
+    "place_in_tray": Task(
+        "place in tray",
+        (
+            Row(
+                "cog/PlaceTray-v0", "object in gripper", True,
+                _paper((1.0, 0.0), (1.0, 0.0), (0.94, 0.01), (0.95, 0.01), (1.0, 0.0), sac=0.0),
+            ),
+            Row(
+                "cog/PickTray-v0", "object on the table", False,
+                _paper(_NEVER, _NEVER, (0.02, 0.0), (0.02, 0.01), (0.96, 0.04)),
+            ),
+        ),
+        (
+            Study(
+                "place_in_tray", ("cog/PlaceTray-v0", "cog/PickTray-v0"), seen="place_in_tray_wide"
+            ),
+        ),
+        scale=0.4,
+    ),
+    "drawer": Task(
+        "grasp from drawer",
+        (
+            Row(
+                "cog/DrawerOpen-v0", "drawer open", True,
+                _paper((0.98, 0.01), (0.99, 0.0), (0.63, 0.01), (0.82, 0.01), (0.98, 0.02), sac=0.0),
+            ),
+            Row(
+                "cog/DrawerClosed-v0", "drawer closed", False,
+                _paper(_NEVER, _NEVER, (0.23, 0.01), (0.27, 0.03), (0.68, 0.07)),
+            ),
+            Row(
+                "cog/DrawerBlocked1-v0", "blocked 1: by the top drawer", False,
+                _paper(_NEVER, _NEVER, (0.34, 0.03), (0.35, 0.03), (0.78, 0.07)),
+            ),
+            Row(
+                "cog/DrawerBlocked2-v0", "blocked 2: by a bottle", False,
+                _paper(_NEVER, _NEVER, (0.22, 0.03), (0.25, 0.01), (0.76, 0.09)),
+            ),
+        ),
+        (
+            Study("closed_drawer", ("cog/DrawerOpen-v0", "cog/DrawerClosed-v0")),
+            Study("blocked_drawer_1", ("cog/DrawerBlocked1-v0",)),
+            Study("blocked_drawer_2", ("cog/DrawerBlocked2-v0",)),
+        ),
+        scale=0.15,
+    ),
+}  # fmt: skip
+"""Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""
+
+BUDGETS: Final[Mapping[tuple[str, bool], Mapping[str, tuple[str, ...]]]] = {
+    ("fast", False): {},
+    ("fast", True): {
+        "bc": ("updates=12000", "batch_size=128"),
+        "bfn": ("updates=24000", "batch_size=128"),
+        "cql": ("updates=12000", "batch_size=128"),
+        "sac": ("updates=6000", "batch_size=128"),
+    },
+    ("paper", False): {},
+    ("paper", True): {},
+}  # fmt: skip
+"""(Preset, whether pictures are seen) → algorithm → settings other than the preset's own."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One method on one study with one seed.
+
+    Attributes:
+        task: Key of :data:`TASKS`.
+        study: Recipe of the study, as for state observations.
+        obs: "state", "image" or "image+robot".
+        preset: "fast" or "paper".
+        method: Key of ``METHODS``.
+        seed: Root seed of the run.
+        mixture: Recipe that it learns from.
+        envs: Conditions that it is judged in.
+        settings: ``STAGE.key=value`` beside the preset's.
+    """
+
+    task: str
+    study: str
+    obs: str
+    preset: str
+    method: str
+    seed: int
+    mixture: str
+    envs: tuple[str, ...]
+    settings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its file in ``results/``."""
+        return f"{self.study}-{self.obs.replace('+', '_')}-{self.preset}-{self.method}-s{self.seed}"
+
+    @property
+    def curve_env(self) -> str | None:
+        """Where its checkpoints are judged: in the first condition that the task data do not show."""
+        hard = [env for env in self.envs if env in TASKS[self.task].hard]
+        return hard[0] if hard and learns_from_prior(self.method) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def learns_from_prior(method: str) -> bool:
+    """Whether some stage of a method sees the prior data."""
+    return any(stage.portion in (WHOLE, "prior") for stage in find_method(method).stages)
+
+
+def find_tasks(name: str) -> list[str]:
+    """Resolve a task's name, or "all".
+
+    Raises:
+        CogError: There is no such task.
+    """
+    if name == "all":
+        return list(TASKS)
+    if name not in TASKS:
+        raise unknown("task", name, ("all", *TASKS))
+    return [name]
+
+
+def plan_units(
+    tasks: Sequence[str],
+    *,
+    obs: str,
+    preset: str,
+    methods: Sequence[str] | None,
+    seeds: Sequence[int],
+    settings: Sequence[str] = (),
+) -> list[Unit]:
+    """List the units of a reproduction, the first seed of everything first.
+
+    Args:
+        tasks: Keys of :data:`TASKS`.
+        obs: Observation kind.
+        preset: Named configuration.
+        methods: Keys of ``METHODS``; None: all.
+        seeds: Root seeds.
+        settings: ``STAGE.key=value`` for every method that has such a stage, stronger than the budget's.
+
+    Raises:
+        CogError: An unknown observation, preset, method, stage or key, or a value that does not fit.
+    """
+    if obs not in OBS_KINDS:
+        raise unknown("observation", obs, OBS_KINDS)
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    chosen = list(METHODS) if methods is None else list(methods)
+    stages = {method: {stage.algo for stage in find_method(method).stages} for method in chosen}
+    if len(set(chosen)) != len(chosen):
+        raise CogError(f"--methods {','.join(chosen)} names a method twice: name each once")
+    for pair in settings:
+        stage, dot, _ = pair.partition("=")[0].partition(".")
+        if not dot or stage not in (known := set[str]().union(*stages.values())):
+            raise unknown("stage of --set", stage, known)
+    units = []
+    for seed in seeds:
+        for task in tasks:
+            for method in chosen:
+                own = tuple(pair for pair in settings if pair.partition(".")[0] in stages[method])
+                units += _units_of(task, obs, preset, method, seed, own)
+    for unit in {unit.method: unit for unit in units}.values():
+        configure_stages(unit.method, preset, unit.settings)
+    return units
+
+
+def _units_of(
+    task: str, obs: str, preset: str, method: str, seed: int, settings: tuple[str, ...]
+) -> list[Unit]:
+    """A unit per study, or one for all conditions if the method sees nothing that differs between studies."""
+    studies = TASKS[task].studies
+    if not learns_from_prior(method):
+        envs = tuple(row.env for row in TASKS[task].rows)
+        studies = (Study(studies[0].recipe, envs, studies[0].seen),)
+    budget = BUDGETS[preset, "image" in OBS_KINDS[obs]]
+    algos = [stage.algo for stage in find_method(method).stages]
+    given = tuple(f"{algo}.{pair}" for algo in algos for pair in budget.get(algo, ()))
+    return [
+        Unit(
+            task, study.recipe, obs, preset, method, seed, study.mixture(obs), study.envs, (*given, *settings)
+        )
+        for study in studies
+    ]  # fmt: skip

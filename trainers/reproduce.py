@@ -1,0 +1,178 @@
+"""One unit of a reproduction: the command that trains it, its judgements, and what is left of a plan."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cogdata.store import Store
+from trainers.algorithm import OBS_KINDS
+from trainers.benchmark import Unit
+from trainers.checkpoint import list_checkpoints
+from trainers.evaluate import World, evaluate, open_policy, write_evaluation
+from trainers.judge import FIRST_SEED
+from trainers.methods import Stage, configure_stages
+from trainers.results import Judged, Result, find_judged, read_judged
+
+MakeWorld = Callable[[str], World]
+"""Environment id → where to judge."""
+
+UPDATE_MS: Final = {
+    False: {"bc": 5.0, "sac": 12.0, "iql": 12.0, "cql": 19.0, "bfn": 26.0},
+    True: {"bc": 30.0, "sac": 123.0, "iql": 140.0, "cql": 116.0, "bfn": 65.0},
+}
+"""Whether pictures are seen → algorithm → one update on one thread: a first guess (docs/learning.md)."""
+STEP_MS: Final = {False: 2.0, True: 4.0}
+"""Whether pictures are seen → one judged step, acting included: a first guess."""
+HORIZON: Final = 60
+"""Steps of a judged episode, in the mean over tasks."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How much a unit is judged.
+
+    Attributes:
+        episodes: Scenes per condition, from seed 0 on.
+        curve: Scenes of each checkpoint on the way, from ``FIRST_SEED`` on; 0: no curve.
+        points: Checkpoints of the curve.
+    """
+
+    episodes: int
+    curve: int
+    points: int
+
+
+def last_update(unit: Unit) -> int:
+    """Gradient steps behind the checkpoint that a unit is judged at: as many as its last stage is given."""
+    return configure_stages(unit.method, unit.preset, unit.settings)[-1][1].updates
+
+
+def curve_updates(available: Sequence[int], updates: int, points: int) -> list[int]:
+    """Pick checkpoints for a curve: those nearest to equal distances, the last one among them.
+
+    Args:
+        available: Updates of the checkpoints that there are.
+        updates: Of the last one to take.
+        points: How many.
+    """
+    known = [update for update in available if 0 < update <= updates]
+    wanted = [updates * (number + 1) / points for number in range(points)]
+    return sorted({min(known, key=lambda update: abs(update - goal)) for goal in wanted} if known else ())
+
+
+def judge_unit(
+    store: Store, unit: Unit, run: str, trials: Trials, world_of: MakeWorld, say: Callable[[str], None]
+) -> tuple[list[Judged], list[Judged]]:
+    """Judge the last checkpoint of a unit in every condition, and those on the way in a hard one.
+
+    What has been judged before is not judged again.
+
+    Args:
+        store: Where the run is.
+        unit: What it is.
+        run: Its last stage.
+        trials: How much.
+        world_of: Makes the worlds.
+        say: Told what is being done.
+
+    Returns:
+        The judgements of the last checkpoint, and the curve.
+    """
+    updates = last_update(unit)
+    final = [_judge(store, run, updates, env, (0, trials.episodes), world_of, say) for env in unit.envs]
+    curve: list[Judged] = []
+    if unit.curve_env is not None and trials.curve:
+        for update in curve_updates(list_checkpoints(store, run), updates, trials.points):
+            chosen = (FIRST_SEED, trials.curve)
+            curve.append(_judge(store, run, update, unit.curve_env, chosen, world_of, say))
+    return final, curve
+
+
+def _judge(
+    store: Store,
+    run: str,
+    update: int,
+    env: str,
+    seeds: tuple[int, int],
+    world_of: MakeWorld,
+    say: Callable[[str], None],
+) -> Judged:
+    first, episodes = seeds
+    there = find_judged(read_judged(store, run), env, update, first, episodes)
+    if there is not None:
+        return there
+
+    def progress(done: int, total: int, successes: int) -> None:
+        say(f"{env} at {update:,}: {done}/{total} · {successes} succeeded")
+
+    policy = open_policy(store, run, update)
+    found = evaluate(policy, world_of(env), range(first, first + episodes), on_progress=progress)
+    write_evaluation(store, found)
+    judged = find_judged(read_judged(store, run), env, update, first, episodes)
+    if judged is None:
+        raise RuntimeError(f"evaluation {found.name} was written and is not there")
+    return judged
+
+
+def is_done(result: Result, unit: Unit, digest: str, trials: Trials) -> bool:
+    """Whether a result is that of this unit on this mixture, judged as much as is asked for.
+
+    Args:
+        result: Read from its file.
+        unit: Wanted.
+        digest: Of the mixture that it would learn from.
+        trials: Wanted.
+    """
+    if result.unit != unit or result.data.digest != digest:
+        return False
+    updates = last_update(unit)
+    seen = all(find_judged(result.judged, env, updates, 0, trials.episodes) for env in unit.envs)
+    curved = not trials.curve or unit.curve_env is None or len(result.curve) > 0
+    return seen and curved
+
+
+def commands_of(unit: Unit, trials: Trials) -> tuple[str, ...]:
+    """What to type for the same run and the same judgement."""
+    train = [
+        "cog", "train", "--mixture", unit.mixture, "--method", unit.method, "--obs", unit.obs,
+        "--preset", unit.preset, "--seed", str(unit.seed), "--threads", "1", "--alarm", "off",
+        *(word for pair in unit.settings for word in ("--set", pair)),
+    ]  # fmt: skip
+    judge = ["cog", "eval", "RUN", *(word for env in unit.envs for word in ("--env", env))]
+    return shlex.join(train), shlex.join([*judge, "--episodes", str(trials.episodes)])
+
+
+def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result]) -> float:
+    """How long a unit will take on one thread: as long as its like did, else a guess from tables.
+
+    Args:
+        unit: What is to be done.
+        trials: How much it is judged.
+        known: Results that say how long they took.
+    """
+    like = [
+        result.training_seconds + result.judging_seconds
+        for result in known
+        if result.judging_seconds is not None and replace(result.unit, seed=unit.seed) == unit
+    ]
+    if like:
+        return sum(like) / len(like)
+    images = "image" in OBS_KINDS[unit.obs]
+    stages: list[tuple[Stage, int]] = [
+        (stage, config.updates) for stage, config in configure_stages(unit.method, unit.preset, unit.settings)
+    ]
+    training = sum(UPDATE_MS[images][stage.algo] * updates for stage, updates in stages)
+    episodes = trials.episodes * len(unit.envs)
+    episodes += trials.curve * trials.points if unit.curve_env is not None else 0
+    return (training + STEP_MS[images] * HORIZON * episodes) / 1000
+
+
+def schedule_seconds(expected: Sequence[float], at_once: int) -> float:
+    """How long units will take, one after another on so many places, each in the first that is free."""
+    free = [0.0] * at_once
+    for seconds in expected:
+        free[free.index(min(free))] += seconds
+    return max(free)
