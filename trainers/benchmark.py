@@ -7,8 +7,8 @@ method on one study with one seed: the piece of work that is trained, judged and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from cogdata.errors import CogError, unknown
 from trainers.algorithm import OBS_KINDS
@@ -146,7 +146,7 @@ TASKS: Final[Mapping[str, Task]] = {
 """Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""
 
 BUDGETS: Final[Mapping[tuple[str, bool], Mapping[str, tuple[str, ...]]]] = {
-    ("fast", False): {},
+    ("fast", False): {"bfn": ("updates=16000",)},
     ("fast", True): {
         "bc": ("updates=12000", "batch_size=128"),
         "bfn": ("updates=24000", "batch_size=128"),
@@ -173,6 +173,7 @@ class Unit:
         mixture: Recipe that it learns from.
         envs: Conditions that it is judged in.
         settings: ``STAGE.key=value`` beside the preset's.
+        variant: What is different from the table's unit of the same name; "": nothing.
     """
 
     task: str
@@ -184,21 +185,19 @@ class Unit:
     mixture: str
     envs: tuple[str, ...]
     settings: tuple[str, ...]
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """The name of its file in ``results/``."""
-        return f"{self.study}-{self.obs.replace('+', '_')}-{self.preset}-{self.method}-s{self.seed}"
+        parts = [self.study, self.obs.replace("+", "_"), self.preset, self.method, self.variant]
+        return "-".join([*(part for part in parts if part), f"s{self.seed}"])
 
     @property
     def curve_env(self) -> str | None:
         """Where its checkpoints are judged: in the first condition that the task data do not show."""
         hard = [env for env in self.envs if env in TASKS[self.task].hard]
         return hard[0] if hard and learns_from_prior(self.method) else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
 
 
 def learns_from_prior(method: str) -> bool:
