@@ -7,14 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cogdata.runs import RunInfo
 from cogdata.store import Store
 from trainers.algorithm import OBS_KINDS
-from trainers.benchmark import Unit
+from trainers.benchmark import PRESETS, TASKS, Unit, plan_units
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluate import World, evaluate, open_policy, write_evaluation
 from trainers.judge import FIRST_SEED
-from trainers.methods import Stage, configure_stages
-from trainers.results import Judged, Result, find_judged, read_judged
+from trainers.methods import METHODS, WHOLE, Stage, configure_stages
+from trainers.results import (
+    Judged,
+    Result,
+    describe_data,
+    describe_runs,
+    find_judged,
+    read_judged,
+)
 
 MakeWorld = Callable[[str], World]
 """Environment id → where to judge."""
@@ -143,6 +151,56 @@ def commands_of(unit: Unit, trials: Trials) -> tuple[str, ...]:
     ]  # fmt: skip
     judge = ["cog", "eval", "RUN", *(word for env in unit.envs for word in ("--env", env))]
     return shlex.join(train), shlex.join([*judge, "--episodes", str(trials.episodes)])
+
+
+def unit_of_run(info: RunInfo) -> Unit | None:
+    """Say which unit a run is the last stage of, as its settings and mixture tell; None: of none.
+
+    Args:
+        info: Head of the run.
+    """
+    if info.method is None or info.method not in METHODS or info.preset not in PRESETS:
+        return None
+    units = plan_units(
+        list(TASKS), obs=info.obs, preset=info.preset, methods=[info.method], seeds=[info.seed]
+    )
+    for unit in units:
+        stage, config = configure_stages(unit.method, unit.preset, unit.settings)[-1]
+        names = {WHOLE: unit.mixture, "prior": f"{unit.mixture}_prior", "task": f"{unit.mixture}_no_prior"}
+        learned_from = names.get(stage.portion, f"{unit.mixture}_{stage.portion}")
+        if (stage.algo, learned_from, config.to_dict()) == (info.algo, info.mixture, info.config):
+            return unit
+    return None
+
+
+def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:
+    """Put together what the store knows of a unit: all but machine, code and how long judging took.
+
+    Args:
+        store: Where the run is.
+        unit: What it is.
+        run: Its last stage.
+
+    Returns:
+        None if its last checkpoint was not judged in every condition on the scenes from 0 on.
+    """
+    updates, found = last_update(unit), read_judged(store, run)
+    final = [
+        max(
+            (one for one in found if (one.env, one.update, one.first_seed) == (env, updates, 0)),
+            key=lambda one: one.episodes,
+            default=None,
+        )
+        for env in unit.envs
+    ]
+    judged = tuple(one for one in final if one is not None)
+    if len(judged) < len(final):
+        return None
+    curve = [one for one in found if (one.env, one.first_seed) == (unit.curve_env, FIRST_SEED)]
+    curve.sort(key=lambda one: one.update)
+    trials = Trials(judged[0].episodes, curve[0].episodes if curve else 0, len(curve))
+    data, runs = describe_data(store, unit.mixture), describe_runs(store, run)
+    return Result(unit, data, runs, judged, tuple(curve), {}, "", commands_of(unit, trials))
 
 
 def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result]) -> float:

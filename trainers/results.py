@@ -139,6 +139,7 @@ class Result:
         code: git revision of the code; "": not known.
         commands: What to type for the same.
         judging_seconds: Wall time of judging; None: not measured.
+        online: Outcomes of the episodes that a fine-tuned run collected, in order, as in :class:`Judged`.
     """
 
     unit: Unit
@@ -150,6 +151,7 @@ class Result:
     code: str
     commands: tuple[str, ...]
     judging_seconds: float | None = None
+    online: str = ""
 
     def of(self, env: str) -> Judged | None:
         """The final judgement in an environment, if there is one."""

@@ -1,0 +1,181 @@
+"""Figures of results: Table 1 as points, learning curves (Figure 10), fine-tuning online (Figures 5 and 9).
+
+Each is written as PNG and SVG, with the same bytes for the same results.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cogdata.store import write_failed
+from trainers.benchmark import TASKS
+from trainers.results import Judged, Result
+from trainers.table import Block
+
+LABELS: Final[Mapping[str, str]] = {
+    "no_prior": "no prior data", "bc_init": "BC-init", "bc_all": "BC-all", "bc_oracle": "BC-oracle",
+    "sac": "SAC", "cog": "COG (CQL)", "bfn": "COG (best of N)", "bfn_no_prior": "best of N, no prior data",
+}  # fmt: skip
+"""Method → what tables and figures call it."""
+
+COLOURS: Final[Mapping[str, str]] = {
+    "no_prior": "#999999", "bc_init": "#b07aa1", "bc_all": "#76b7b2", "bc_oracle": "#59a14f",
+    "sac": "#e15759", "cog": "#4e79a7", "bfn": "#f28e2b", "bfn_no_prior": "#c9b18a",
+}  # fmt: skip
+
+WINDOW: Final = 50
+"""Online episodes that a point of a fine-tuning curve is the mean of."""
+
+
+def draw_table(block: Block, folder: Path) -> list[Path]:
+    """Draw every cell as a point with its 95 % interval, the paper's figure beside it.
+
+    Args:
+        block: What to draw.
+        folder: Where the files go.
+
+    Returns:
+        The files, PNG first.
+    """
+    figure, axes = _axes(3.0 * len(block.rows), 3.2)
+    width = 0.8 / len(block.methods)
+    for column, method in enumerate(block.methods):
+        for place, row in enumerate(block.rows):
+            x = place + (column - (len(block.methods) - 1) / 2) * width
+            if (row.env, method) in block.cells:
+                cell = block.cells[row.env, method]
+                low, high = cell.interval
+                mean = cell.successes / cell.episodes
+                axes.errorbar(
+                    x, mean, [[mean - low], [high - mean]], fmt="o", ms=4, color=COLOURS[method],
+                    label=LABELS[method] if place == 0 else None,
+                )  # fmt: skip
+            if method in row.paper:
+                axes.plot(
+                    x, row.paper[method][0], "_", ms=10, mew=1.2, color="#222222",
+                    label="the paper's" if place == 0 and method == "cog" else None,
+                )  # fmt: skip
+    axes.set_xticks(range(len(block.rows)), [row.label for row in block.rows])
+    axes.set(ylabel="success", ylim=(-0.03, 1.03))
+    _legend(axes, columns=4)
+    return _save(figure, folder, f"{block.task}-{_slug(block)}-table")
+
+
+def draw_curves(block: Block, folder: Path) -> list[Path]:
+    """Draw success against gradient steps, a panel per hard condition: mean and span of the seeds.
+
+    Args:
+        block: What to draw.
+        folder: Where the files go.
+
+    Returns:
+        The files, PNG first; none if no checkpoint on the way was judged.
+    """
+    panels = [row for row in block.rows if any(_curves(block.results, row.env, m) for m in block.methods)]
+    if not panels:
+        return []
+    figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
+    for axes, row in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
+        for method in block.methods:
+            _band(axes, _curves(block.results, row.env, method), LABELS[method], COLOURS[method])
+        axes.set(title=row.label, xlabel="gradient steps", ylabel="success", ylim=(-0.03, 1.03))
+        _legend(axes, columns=1)
+    return _save(figure, folder, f"{block.task}-{_slug(block)}-curves")
+
+
+def _curves(results: Sequence[Result], env: str, method: str) -> list[Sequence[Judged]]:
+    """The curve of every seed of a method that was judged there."""
+    own = [one.curve for one in results if one.unit.method == method and one.curve]
+    return [curve for curve in own if curve[0].env == env]
+
+
+def _band(axes: Any, curves: list[Sequence[Judged]], label: str, colour: str) -> None:  # noqa: ANN401
+    """The mean of several curves where all of them have a point, and the band that they span."""
+    if not curves:
+        return
+    common = set.intersection(*({point.update for point in curve} for curve in curves))
+    rates = {
+        update: [point.rate for curve in curves for point in curve if point.update == update]
+        for update in sorted(common)
+    }
+    x = list(rates)
+    axes.plot(x, [statistics.fmean(found) for found in rates.values()], "-o", ms=3, color=colour, label=label)
+    low, high = [min(found) for found in rates.values()], [max(found) for found in rates.values()]
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Draw success against episodes collected online, a panel per condition.
+
+    Args:
+        results: All there are; those without online episodes are left out.
+        folder: Where the files go.
+
+    Returns:
+        The files, PNG first; none if there is nothing to draw.
+    """
+    tuned = [result for result in results if result.online]
+    envs = [row.env for task in TASKS.values() for row in task.rows]
+    panels = [env for env in envs if any(env in one.unit.envs for one in tuned)]
+    if not panels:
+        return []
+    labels = {row.env: row.label for task in TASKS.values() for row in task.rows}
+    figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
+    for axes, env in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
+        seen: set[str] = set()
+        for result in (one for one in tuned if env in one.unit.envs):
+            method = result.unit.method
+            outcomes = [int(outcome) for outcome in result.online]
+            ends = range(WINDOW, len(outcomes) + 1, 10)
+            axes.plot(
+                list(ends), [statistics.fmean(outcomes[end - WINDOW : end]) for end in ends],
+                color=COLOURS[method], lw=1.2, label=None if method in seen else tuned_label(result),
+            )  # fmt: skip
+            seen.add(method)
+        axes.set(title=labels[env], xlabel="episodes collected online", ylim=(-0.03, 1.03))
+        axes.set_ylabel(f"success, mean of {WINDOW}")
+        _legend(axes, columns=1)
+    return _save(figure, folder, "finetuning")
+
+
+def tuned_label(result: Result) -> str:
+    """Name the learner before and after the start of fine-tuning."""
+    last = result.runs[-1].algo
+    return LABELS[result.unit.method] + ("" if last in ("cql", "bfn") else f" + {last.upper()}")
+
+
+def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "cogdata"  # ids in SVG files are otherwise drawn at random
+    figure = Figure(figsize=(max(width, 4.5), height), dpi=110, layout="constrained")
+    axes = figure.subplots(1, panels)
+    for one in axes if panels > 1 else [axes]:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", alpha=0.25)
+        one.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _legend(axes: Any, columns: int) -> None:  # noqa: ANN401
+    axes.legend(fontsize=7, frameon=False, ncols=columns)
+
+
+def _slug(block: Block) -> str:
+    return f"{block.obs.replace('+', '_')}-{block.preset}"
+
+
+def _save(figure: Any, folder: Path, name: str) -> list[Path]:  # noqa: ANN401
+    files = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else {"Software": None}
+            figure.savefig(file, metadata=metadata)
+    except OSError as error:
+        raise write_failed(str(folder), error) from None
+    return files
