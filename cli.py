@@ -345,7 +345,7 @@ def _collect(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN40
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods or recipes.")],
+    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods, recipes or variations.")],
 ) -> None:
     """List what there is by name, with a line of help each."""
     tables = {
@@ -354,6 +354,7 @@ def list_command(
         "algorithms": _algorithms,
         "methods": _methods,
         "recipes": _recipes,
+        "variations": _variations,
     }
     if what not in tables:
         raise unknown("list", what, tables)
@@ -397,6 +398,12 @@ def _recipes() -> list[tuple[str, str]]:
     from catalog.recipes import RECIPES
 
     return [(name, recipe.summary) for name, recipe in RECIPES.items()]
+
+
+def _variations() -> list[tuple[str, str]]:
+    from trainers.benchmark import VARIATIONS
+
+    return [(name, f"{one.summary} [{one.task}]") for name, one in VARIATIONS.items()]
 
 
 # --- query -----------------------------------------------------------------------------------------------
@@ -1358,11 +1365,9 @@ def finetune_command(
     from cogdata.runs import read_run
     from cogdata.stream import default_memory
     from collectors.drivers import is_driver
-    from collectors.provenance import describe_learned
-    from trainers.finetune import Surroundings
     from trainers.online import Online
     from trainers.ranks import ranks_here
-    from trainers.request import TrainRequest, run_id
+    from trainers.request import TrainRequest
     from trainers.start import from_run, parse_run
 
     if ranks_here() > 1:
@@ -1385,17 +1390,29 @@ def finetune_command(
         default_memory() if memory is None else _bytes(memory),
         online=online,
     )
-    request = from_run(store, request, run)
+    _begin_finetune(store, manifest, from_run(store, request, run), arena, horizon, count)
+
+
+def _begin_finetune(
+    store: Store, manifest: Manifest, request: TrainRequest, arena: Arena, horizon: int, workers: int
+) -> str:
+    """Fine-tune, or go on with it; returns the run."""
+    from collectors.provenance import describe_learned
+    from trainers.finetune import Surroundings
+    from trainers.request import run_id
+
+    run = run_id(manifest, request)
     head = describe_learned(
-        run_id(manifest, request),
-        env,
+        run,
+        arena.env,
         root_seed=request.seed,
         image_size=arena.image_size,
         horizon=horizon,
         command=shlex.join(["cog", *sys.argv[1:]]),
     )
-    around = Surroundings(arena, head, _opening(store, manifest, _online_memory(store, request)), count)
+    around = Surroundings(arena, head, _opening(store, manifest, _online_memory(store, request)), workers)
     _finetune(store, manifest, request, around)
+    return run
 
 
 def _finetuned(
@@ -1780,6 +1797,14 @@ def reproduce_command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="STAGE.KEY=VALUE of the configuration.")
     ] = None,
+    finetune: Annotated[
+        int | None,
+        typer.Option(help="Instead of the table: go on with its policies for so many episodes online."),
+    ] = None,
+    variations: Annotated[
+        str | None,
+        typer.Option(help="Instead of the table: comma-separated, see `cog list variations`."),
+    ] = None,
     jobs: Annotated[str, typer.Option(help="Units at once: a number, or auto for one per core.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     results: Results = RESULTS,
@@ -1791,7 +1816,7 @@ def reproduce_command(
     root: Root = None,
 ) -> None:
     """Table 1 from nothing: collect, freeze, train every method and seed, judge, write results down."""
-    from trainers.benchmark import CURVE_POINTS, find_tasks, plan_units
+    from trainers.benchmark import CURVE_POINTS, find_tasks
     from trainers.reproduce import Trials
 
     _countable("--trials", trials)
@@ -1799,15 +1824,8 @@ def reproduce_command(
         raise CogError(f"--curve is {curve}, must be from 0 to {MOST_EPISODES:,}")
     if scale is not None:
         _check_fraction(scale)
-    names = None if methods is None else [name.strip() for name in methods.split(",")]
-    units = plan_units(
-        find_tasks(task),
-        obs=obs,
-        preset=preset,
-        methods=names,
-        seeds=_seeds(seeds, None),
-        settings=set_ or (),
-    )
+    common = {"obs": obs, "preset": preset, "seeds": _seeds(seeds, None)}
+    units = _planned(find_tasks(task), methods, variations, finetune, set_ or [], common)
     amount, store = Trials(trials, curve, CURVE_POINTS), _store(root)
     if unit is not None:
         chosen = [one for one in units if one.name == unit]
@@ -1820,12 +1838,38 @@ def reproduce_command(
         "--trials", str(trials), "--curve", str(curve), "--device", device, "--results", str(results),
         "--root", store.url, *([] if methods is None else ["--methods", methods]),
         *(word for pair in set_ or () for word in ("--set", pair)),
+        *([] if finetune is None else ["--finetune", str(finetune)]),
+        *([] if variations is None else ["--variations", variations]),
     ]  # fmt: skip
     count = _workers(jobs)
     if not dry_run:
         for mixture, fraction in _fractions(units, scale).items():
             _collect_for(store, mixture, fraction, count)
     _reproduce(store, units, amount, results, command, at_once=count, resume=resume, dry_run=dry_run)
+
+
+def _planned(
+    tasks: list[str],
+    methods: str | None,
+    variations: str | None,
+    finetune: int | None,
+    settings: list[str],
+    common: dict[str, Any],
+) -> list[Unit]:
+    """The units that the options ask for: the table's, those that go on from them online, or variations."""
+    from trainers.benchmark import plan_finetuning, plan_units, plan_variations
+
+    if variations is not None:
+        if methods is not None or finetune is not None or settings:
+            raise CogError("--variations say what learns and how: leave --methods, --finetune and --set out")
+        return plan_variations(_names(variations), **common)
+    names = None if methods is None else _names(methods)
+    units = plan_units(tasks, methods=names, settings=settings, **common)
+    return units if finetune is None else plan_finetuning(units, _countable("--finetune", finetune))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _reproduce(
@@ -1901,13 +1945,13 @@ def _units_left(
 
     found = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
     digests = {
-        unit.mixture: read_info(store, unit.mixture).digest if list_versions(store, unit.mixture) else ""
-        for unit in units
+        name: read_info(store, name).digest if list_versions(store, name) else ""
+        for name in {unit.learned_from for unit in units}
     }
     left = [
         unit
         for unit in units
-        if unit.name not in found or not is_done(found[unit.name], unit, digests[unit.mixture], trials)
+        if unit.name not in found or not is_done(found[unit.name], unit, digests[unit.learned_from], trials)
     ]
     return left, list(found.values())
 
@@ -1915,9 +1959,19 @@ def _units_left(
 def _freeze_portions(store: Store, unit: Unit) -> None:
     from trainers.methods import find_method
 
-    whole = _mixture(store, unit.mixture)
+    whole = _mixture_of(store, unit)
     for stage in find_method(unit.method).stages:
         _portion(store, whole, stage.portion)
+
+
+def _mixture_of(store: Store, unit: Unit) -> str:
+    """The mixture that a unit learns from; what is not frozen yet is frozen."""
+    whole = _mixture(store, unit.mixture)
+    if not unit.part:
+        return whole
+    from catalog.portions import freeze_part
+
+    return str(freeze_part(store, whole, unit.variant, unit.part).ref)
 
 
 def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, command: list[str]) -> None:
@@ -1971,17 +2025,27 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
     from collectors.provenance import revision
     from trainers.algorithm import OBS_KINDS
     from trainers.reproduce import commands_of, judge_unit
-    from trainers.results import Result, describe_data, describe_machine, describe_runs, write_result
+    from trainers.results import (
+        Result,
+        describe_data,
+        describe_machine,
+        describe_runs,
+        online_outcomes,
+        write_result,
+    )
     from trainers.settings import TrainSettings
 
     for env in unit.envs:
         check_name(env)
+    mixture = _mixture_of(store, unit)
     settings = TrainSettings(
-        mixture=unit.mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,
+        mixture=mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,
         threads=1, device=device, alarm="off", set=unit.settings,
     )  # fmt: skip
-    run = _train_stages(store, settings, _stages(store, settings), unit.mixture)
-    size, parts = read_info(store, unit.mixture).image_size[0], OBS_KINDS[unit.obs]
+    run = _train_stages(store, settings, _stages(store, settings), mixture)
+    if unit.online:
+        run = _finetune_unit(store, unit, run, device)
+    size, parts = read_info(store, mixture).image_size[0], OBS_KINDS[unit.obs]
     began = time.monotonic()
     ticker = Ticker()
     judged, curve = judge_unit(
@@ -1990,7 +2054,7 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
     ticker.clear()
     result = Result(
         unit,
-        describe_data(store, unit.mixture),
+        describe_data(store, mixture),
         describe_runs(store, run),
         tuple(judged),
         tuple(curve),
@@ -1998,11 +2062,38 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
         revision(),
         commands_of(unit, trials),
         round(time.monotonic() - began, 1),
+        online_outcomes(store, run) if unit.online else "",
     )
     write_result(results, result)
     _index(store)
     rates = ", ".join(f"{one.env} {one.successes}/{one.episodes}" for one in judged)
     say(f"{unit.name}: {rates} · {(result.training_seconds + time.monotonic() - began) / 60:.1f} minutes")
+
+
+def _finetune_unit(store: Store, unit: Unit, run: str, device: str) -> str:
+    """Go on online from the policy of a unit's run; returns the new run."""
+    from cogdata.manifest import read_manifest
+    from cogdata.runs import read_run
+    from cogdata.stream import default_memory
+    from trainers.benchmark import FINETUNED, UPDATES_PER_STEP
+    from trainers.online import Online
+    from trainers.reproduce import last_update
+    from trainers.request import TrainRequest
+    from trainers.start import from_run
+
+    theirs, algo = read_run(store, run), FINETUNED[unit.method]
+    manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
+    arena, horizon = _arena(unit.envs[0], manifest.info.image_size[0], 1)
+    chosen, preset, config = _finetuned(theirs, algo, None, [])
+    online = Online(
+        unit.envs[0], unit.online, horizon, "symmetric" if algo is None else "online", UPDATES_PER_STEP,
+        continues=algo is None,
+    )  # fmt: skip
+    request = TrainRequest(
+        chosen, config, preset, theirs.obs, unit.seed, device, 1, default_memory() // 2, online=online
+    )
+    request = from_run(store, request, f"{run}@{last_update(unit)}")
+    return _begin_finetune(store, manifest, request, arena, horizon, 1)
 
 
 @app.command("report")

@@ -46,6 +46,10 @@ _EPISODES: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_sta
 from mixture_episodes m join episodes e using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
 
+_PART: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_start, m.t_end
+from mixture_episodes m join episodes e using (episode_id)
+where m.mixture = '{name}' and m.version = {version} and ({condition})"""
+
 _STEPS: Final = """select m.episode_id, unnest(r.t) as t, unnest(r.reward) as reward, m.source, m.weight
 from mixture_episodes m join episodes e using (episode_id) join read_parquet('{rewards}') r using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
@@ -103,6 +107,27 @@ def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
     if portion == "oracle" and not _succeeded(store, info):
         raise CogError(f"no episode of source {part.source!r} of mixture {info.ref} succeeded")
     return freeze(store, name, portion_sql(store, info, portion)).info
+
+
+def freeze_part(store: Store, ref: str, suffix: str, condition: str) -> MixtureInfo:
+    """Freeze the episodes of a mixture that fulfil a condition, with the mixture's shares of every batch.
+
+    Args:
+        store: Where the mixture is.
+        ref: ``name`` (newest version) or ``name@version``.
+        suffix: Of the name of the new mixture.
+        condition: SQL over ``m``, its rows in ``mixture_episodes``, and ``e``, their rows in ``episodes``.
+
+    Raises:
+        CogError: No such mixture, it was frozen step by step, or nothing fulfils the condition.
+    """
+    info = manifest.read_info(store, ref)
+    if info.shape == "step":
+        raise CogError(
+            f"mixture {info.ref} was frozen step by step: freeze a part of it with a query of yours"
+        )
+    sql = _PART.format(name=info.name, version=info.version, condition=condition)
+    return freeze(store, f"{info.name}_{suffix}", sql, weights=info.asked_weights or info.weights).info
 
 
 def _portion_name(info: MixtureInfo, part: Portion) -> str:

@@ -7,7 +7,7 @@ method on one study with one seed: the piece of work that is trained, judged and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cogdata.errors import CogError, unknown
@@ -174,6 +174,8 @@ class Unit:
         envs: Conditions that it is judged in.
         settings: ``STAGE.key=value`` beside the preset's.
         variant: What is different from the table's unit of the same name; "": nothing.
+        part: Condition over the mixture's episodes (SQL) that it learns from; "": all.
+        online: Episodes that its policy then collects and learns from; 0: none.
     """
 
     task: str
@@ -186,6 +188,8 @@ class Unit:
     envs: tuple[str, ...]
     settings: tuple[str, ...]
     variant: str = ""
+    part: str = ""
+    online: int = 0
 
     @property
     def name(self) -> str:
@@ -194,10 +198,112 @@ class Unit:
         return "-".join([*(part for part in parts if part), f"s{self.seed}"])
 
     @property
+    def learned_from(self) -> str:
+        """The mixture that it learns from: the recipe's, or the part of it that has the variant's name."""
+        return f"{self.mixture}_{self.variant}" if self.part else self.mixture
+
+    @property
     def curve_env(self) -> str | None:
         """Where its checkpoints are judged: in the first condition that the task data do not show."""
         hard = [env for env in self.envs if env in TASKS[self.task].hard]
-        return hard[0] if hard and learns_from_prior(self.method) else None
+        return hard[0] if hard and learns_from_prior(self.method) and not self.online else None
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One thing changed of a unit of the table.
+
+    Attributes:
+        summary: What, in one line.
+        task: Key of :data:`TASKS`.
+        study: Of it, or another one.
+        method: Key of ``METHODS``.
+        settings: ``STAGE.key=value`` beside the table's.
+        part: Condition over the episodes of the study's mixture: ``m`` are its rows, ``e`` the episodes.
+    """
+
+    summary: str
+    task: str
+    study: Study
+    method: str = "bfn"
+    settings: tuple[str, ...] = ()
+    part: str = ""
+
+
+_TRAY: Final = TASKS["place_in_tray"].studies[0]
+_ALL_STARTS: Final = Study("drawer_all", tuple(row.env for row in TASKS["drawer"].rows))
+
+VARIATIONS: Final[Mapping[str, Variation]] = {
+    "prior-10": Variation(
+        "a tenth of the prior", "place_in_tray", _TRAY, part="m.source <> 'prior' or e.episode_index % 10 = 0"
+    ),
+    "prior-30": Variation(
+        "three tenths of the prior", "place_in_tray", _TRAY,
+        part="m.source <> 'prior' or e.episode_index % 10 < 3",
+    ),
+    "flow-clone": Variation(
+        "cloning by a flow instead of a Gaussian", "place_in_tray", _TRAY, "bc_all", ("bc.head=flow",)
+    ),
+    "wide-prior": Variation(
+        "empty-handed grasps in the prior", "place_in_tray",
+        Study("place_in_tray_wide", _TRAY.envs),
+    ),
+    "generalist": Variation("one policy for every start", "drawer", _ALL_STARTS),
+}  # fmt: skip
+"""Name → variation."""
+
+FINETUNED: Final[Mapping[str, str | None]] = {"bfn": None, "cog": None, "bc_all": "sac"}
+"""Method → the algorithm that goes on from its policy online; None: its own."""
+UPDATES_PER_STEP: Final = 0.25
+"""Gradient steps per action collected online."""
+
+
+def plan_variations(names: Sequence[str], *, obs: str, preset: str, seeds: Sequence[int]) -> list[Unit]:
+    """List the units of variations.
+
+    Args:
+        names: Keys of :data:`VARIATIONS`.
+        obs: Observation kind.
+        preset: Named configuration.
+        seeds: Root seeds.
+
+    Raises:
+        CogError: An unknown variation, observation or preset.
+    """
+    for name in names:
+        if name not in VARIATIONS:
+            raise unknown("variation", name, VARIATIONS)
+    found = []
+    for seed in seeds:
+        for name in names:
+            one = VARIATIONS[name]
+            (like,) = plan_units(
+                [one.task], obs=obs, preset=preset, methods=[one.method], seeds=[seed], settings=one.settings
+            )[:1]
+            mixture = one.study.mixture(obs)
+            changed = replace(like, study=one.study.recipe, mixture=mixture, envs=one.study.envs)
+            found.append(replace(changed, variant=name, part=one.part))
+    return found
+
+
+def plan_finetuning(units: Sequence[Unit], episodes: int) -> list[Unit]:
+    """List the units that go on online, each in a condition that its task data do not show.
+
+    Args:
+        units: Of the table; those whose method is not in :data:`FINETUNED` are left out.
+        episodes: To collect, per unit.
+
+    Raises:
+        CogError: None of them can.
+    """
+    found = [
+        replace(unit, envs=(unit.curve_env,), variant="online", online=episodes)
+        for unit in units
+        if unit.method in FINETUNED and unit.curve_env is not None
+    ]
+    if not found:
+        raise CogError(f"--finetune goes on with {', '.join(FINETUNED)}: name one of them in --methods")
+    return found
 
 
 def learns_from_prior(method: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from cogdata.runs import RunInfo
 from cogdata.store import Store
 from trainers.algorithm import OBS_KINDS
-from trainers.benchmark import PRESETS, TASKS, Unit, plan_units
+from trainers.benchmark import FINETUNED, PRESETS, TASKS, UPDATES_PER_STEP, Unit, plan_units
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluate import World, evaluate, open_policy, write_evaluation
 from trainers.judge import FIRST_SEED
@@ -89,7 +89,7 @@ def judge_unit(
     Returns:
         The judgements of the last checkpoint, and the curve.
     """
-    updates = last_update(unit)
+    updates = list_checkpoints(store, run)[-1] if unit.online else last_update(unit)
     final = [_judge(store, run, updates, env, (0, trials.episodes), world_of, say) for env in unit.envs]
     curve: list[Judged] = []
     if unit.curve_env is not None and trials.curve:
@@ -136,7 +136,7 @@ def is_done(result: Result, unit: Unit, digest: str, trials: Trials) -> bool:
     """
     if result.unit != unit or result.data.digest != digest:
         return False
-    updates = last_update(unit)
+    updates = result.runs[-1].updates if unit.online else last_update(unit)
     seen = all(find_judged(result.judged, env, updates, 0, trials.episodes) for env in unit.envs)
     curved = not trials.curve or unit.curve_env is None or len(result.curve) > 0
     return seen and curved
@@ -145,12 +145,19 @@ def is_done(result: Result, unit: Unit, digest: str, trials: Trials) -> bool:
 def commands_of(unit: Unit, trials: Trials) -> tuple[str, ...]:
     """What to type for the same run and the same judgement."""
     train = [
-        "cog", "train", "--mixture", unit.mixture, "--method", unit.method, "--obs", unit.obs,
+        "cog", "train", "--mixture", unit.learned_from, "--method", unit.method, "--obs", unit.obs,
         "--preset", unit.preset, "--seed", str(unit.seed), "--threads", "1", "--alarm", "off",
         *(word for pair in unit.settings for word in ("--set", pair)),
     ]  # fmt: skip
+    tuned = FINETUNED.get(unit.method)
+    online = [
+        "cog", "finetune", "RUN", "--env", unit.envs[0], "--episodes", str(unit.online),
+        "--updates-per-step", f"{UPDATES_PER_STEP:g}", "--threads", "1",
+        *([] if tuned is None else ["--algo", tuned, "--data", "online"]),
+    ]  # fmt: skip
     judge = ["cog", "eval", "RUN", *(word for env in unit.envs for word in ("--env", env))]
-    return shlex.join(train), shlex.join([*judge, "--episodes", str(trials.episodes)])
+    judge += ["--episodes", str(trials.episodes)]
+    return tuple(map(shlex.join, [train, online, judge] if unit.online else [train, judge]))
 
 
 def unit_of_run(info: RunInfo) -> Unit | None:
@@ -223,6 +230,10 @@ def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result]) -> flo
         (stage, config.updates) for stage, config in configure_stages(unit.method, unit.preset, unit.settings)
     ]
     training = sum(UPDATE_MS[images][stage.algo] * updates for stage, updates in stages)
+    if unit.online:
+        algo = FINETUNED[unit.method] or stages[-1][0].algo
+        steps = unit.online * HORIZON
+        training = steps * (STEP_MS[images] + UPDATES_PER_STEP * UPDATE_MS[images][algo])
     episodes = trials.episodes * len(unit.envs)
     episodes += trials.curve * trials.points if unit.curve_env is not None else 0
     return (training + STEP_MS[images] * HORIZON * episodes) / 1000

@@ -21,7 +21,8 @@ from cogdata.errors import CogError
 from cogdata.intervals import wilson
 from cogdata.machine import usable_cores
 from cogdata.manifest import read_info
-from cogdata.runs import RunInfo, ancestry, read_run, read_state
+from cogdata.parts import list_parts, part_folder
+from cogdata.runs import RunInfo, ancestry, read_state
 from cogdata.schema import PREDICATES
 from cogdata.store import Store, write_failed
 from trainers.benchmark import Unit
@@ -236,9 +237,23 @@ def describe_data(store: Store, ref: str) -> Data:
 
 def describe_runs(store: Store, run: str) -> tuple[Trained, ...]:
     """Say how the stages that end in a run were trained, the first one first."""
-    method = read_run(store, run).method
-    chain = [info for info in ancestry(store, run) if info.run == run or info.method == method]
+    chain = ancestry(store, run)
     return tuple(_trained(store, info) for info in reversed(chain))
+
+
+def online_outcomes(store: Store, run: str) -> str:
+    """Read how the episodes that a fine-tuned run collected ended, in their order, as in :class:`Judged`.
+
+    Args:
+        store: Where its collection is, which has its name.
+        run: Run id.
+    """
+    rows = []
+    for part in list_parts(store, run):
+        table = store.read_table(f"{part_folder(run, part)}/episodes.parquet")
+        rows += table.select(["episode_index", "success"]).to_pylist()
+    rows.sort(key=lambda row: row["episode_index"])
+    return "".join(str(int(row["success"])) for row in rows)
 
 
 def _trained(store: Store, info: RunInfo) -> Trained:
