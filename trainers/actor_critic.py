@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class ActorCritic(Algorithm):
         targets: Averages of the critics, which value s'.
     """
 
-    acting: ClassVar[tuple[str, ...]] = ("policy",)
+    acting: tuple[str, ...] = ("policy",)
     config: ActorCriticConfig
 
     def __init__(self, config: ActorCriticConfig, spec: ObsSpec) -> None:

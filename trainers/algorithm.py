@@ -257,7 +257,7 @@ class Algorithm(nn.Module, ABC):
 
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Config]]
-    acting: ClassVar[tuple[str, ...]]
+    acting: tuple[str, ...]
     config: Config
     spec: ObsSpec
     optimisers: dict[str, torch.optim.Adam]

@@ -33,7 +33,7 @@ class MeanAction(Algorithm):
         "fast": MeanActionConfig(),
         "paper": MeanActionConfig(encoder="paper"),
     }
-    acting: ClassVar[tuple[str, ...]] = ("inputs", "map")
+    acting: tuple[str, ...] = ("inputs", "map")
 
     def __init__(self, config: MeanActionConfig, spec: ObsSpec) -> None:
         super().__init__(spec)

@@ -88,7 +88,9 @@ def test_a_learned_weight_rises_above_its_threshold_and_falls_below(penalty: flo
 
 
 def test_the_learned_weight_is_the_one_that_is_used_and_stepped() -> None:
-    learner = cql("lagrange=true", "penalty_weight=3.0", "penalty_threshold=-1000")
+    learner = cql(
+        "lagrange=true", "penalty_weight=3.0", "penalty_threshold=-1000", "critic_learning_rate=3e-4"
+    )
     fixed = cql("penalty_weight=3.0")
     data, target, penalty = torch.tensor([[0.3]]), torch.tensor([0.1]), torch.tensor([0.2])
     # .2² + 3 · .01 · .2
@@ -180,10 +182,31 @@ def test_number_of_critics(kind: str) -> None:
 
 def test_judged_by_the_mode_or_by_samples() -> None:
     obs = tensors("state", 4).obs
-    mode, sampler = cql(), cql("stochastic=true")
+    mode, sampler = cql("acting_samples=1"), cql("acting_samples=1", "stochastic=true")
     assert (mode.noise_shape, sampler.noise_shape) == ((0,), (8,))
     torch.testing.assert_close(sampler.act(obs, torch.zeros(4, 8)), mode.act(obs, torch.zeros(4, 0)))
     assert not torch.equal(sampler.act(obs, torch.ones(4, 8)), mode.act(obs, torch.zeros(4, 0)))
+
+
+def test_the_best_of_samples_is_taken_by_the_smallest_q() -> None:
+    """Of two samples the one whose smallest Q is larger; exploring compares them too."""
+    obs, learner = tensors("state", 6).obs, cql("acting_samples=2", "critics=3")
+    assert (learner.noise_shape, learner.explore_noise_shape) == ((2, 8), (2, 8))
+    assert learner.stochastic
+    noise = torch.randn((6, 2, 8), generator=seeded(1))
+    chosen = learner.act(obs, noise)
+    mean, log_std = learner.policy(obs)
+    both = torch.tanh(mean + noise.transpose(0, 1) * log_std.exp())  # (2, B, 8)
+    values = learner.critics(learner.critics.encode(obs), both).amin(0)  # (2, B)
+    assert 0 < values.argmax(0).sum() < 6, "both samples are to be the better one somewhere"
+    for row in range(6):
+        torch.testing.assert_close(chosen[row], both[values[:, row].argmax(), row])
+    torch.testing.assert_close(learner.explore(obs, noise), chosen)
+
+
+def test_what_acts_is_what_is_kept() -> None:
+    assert cql("acting_samples=1").acting == ("policy",)
+    assert cql("acting_samples=2").acting == ("policy", "critics")
 
 
 def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
@@ -195,5 +218,6 @@ def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
         "temperature": 1.0, "target_entropy": -8.0, "warm_start": 10_000, "penalty_weight": 1.0,
         "penalty_samples": 1, "penalty_temperature": 1.0, "importance": True, "lagrange": False,
         "backup_actions": 1, "bellman_scale": 1.0, "stochastic": False, "success": "continuing",
+        "acting_samples": 1,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected

@@ -41,9 +41,16 @@ def test_range_of_values_with_and_without_entropy() -> None:
     assert soft.value_range[1] == pytest.approx(1 + 0.01 * 8 * math.log(2) * 10)
 
 
+SAME = (
+    "penalty_weight=0", "warm_start=0", "layer_norm=false", "target_rate=0.02", "critic_learning_rate=3e-4",
+    "policy_learning_rate=1e-4", "target_entropy=-8",
+)  # fmt: skip
+"""Settings of cql that leave nothing but sac."""
+
+
 def test_it_is_cql_without_the_penalty() -> None:
     """The same weights and one sample each: the Qs move as those of CQL with a penalty of weight 0."""
-    sac, cql = small_learner("sac"), small_learner("cql", "state", "penalty_weight=0", "warm_start=0")
+    sac, cql = small_learner("sac"), small_learner("cql", "state", *SAME)
     assert isinstance(sac, Sac)
     assert isinstance(cql, Cql)
     assert set(cql.start_from(sac)) == {"policy", "critics", "targets", "log_temperature"}

@@ -246,7 +246,7 @@ def test_a_step_is_the_naive_step(kind: str) -> None:
     """Shared encoders and split layers change nothing: the same losses and gradients as one pass per term."""
     learner = small_learner(
         "cql", kind, "warm_start=0", "crop_px=0", "half_gradients=false", "penalty_weight=3.0",
-        "critic_learning_rate=0", "policy_learning_rate=0",
+        "critic_learning_rate=0", "policy_learning_rate=0", "layer_norm=false",
     )  # fmt: skip
     assert isinstance(learner, Cql)
     if kind == "state":

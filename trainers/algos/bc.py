@@ -63,7 +63,7 @@ class Bc(Algorithm):
             ),
         }
     )
-    acting: ClassVar[tuple[str, ...]] = ("policy",)
+    acting: tuple[str, ...] = ("policy",)
 
     def __init__(self, config: BcConfig, spec: ObsSpec) -> None:
         super().__init__(spec)

@@ -103,7 +103,7 @@ class Bfn(Algorithm):
             ),
         }
     )
-    acting: ClassVar[tuple[str, ...]] = ("average",)
+    acting: tuple[str, ...] = ("average",)
 
     def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
         super().__init__(spec)

@@ -22,7 +22,9 @@ code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 10. The policy's learning rate is the code's 1e-4; A.3 says 3e-5.
 11. With ``lagrange`` the learned weight starts at ``penalty_weight`` and replaces it; the code multiplies.
 12. ``paper`` does 500,000 updates; the code 3,000 epochs of 1,000, or until it is stopped.
-13. With ``importance`` the temperature T divides Q alone, exp(Q/T - log μ), which estimates ∫ exp(Q/T) da
+13. ``fast`` acts by the best of N' samples of π, by the smallest Q; the code takes the mode. In the data the
+    gripper's command has two modes; the mean of a Gaussian stays on one or between them (docs/results.md).
+14. With ``importance`` the temperature T divides Q alone, exp(Q/T - log μ), which estimates ∫ exp(Q/T) da
     without bias; the code divides both, (Q - log μ)/T. They agree at T = 1.
 """
 
@@ -39,7 +41,7 @@ from torch import Tensor, nn
 
 from cogdata.errors import CogError
 from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
-from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch
+from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch, TensorObs
 from trainers.networks import LOG_HALF, tanh_normal, tanh_normal_log_density
 
 LARGEST_WEIGHT: Final = 1e6
@@ -57,16 +59,17 @@ class CqlConfig(SoftConfig):
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy
     critics: int = 2  # E, of which the smallest counts (A.3)
-    layer_norm: bool = False  # in the hidden layers of the Qs
+    layer_norm: bool = True  # in the hidden layers of the Qs; published code: none
     half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
     discount: float = 0.95  # γ; A.3: .99; smaller, there is more contrast (docs/learning.md, Feasibility)
-    target_rate: float = 0.02  # τ of the target networks; A.3: .005
-    critic_learning_rate: float = 3e-4  # of Adam (A.3)
-    policy_learning_rate: float = 1e-4  # of Adam (published code; A.3 says 3e-5)
+    target_rate: float = 0.04  # τ of the target networks, as bfn's; A.3: .005
+    critic_learning_rate: float = 1e-3  # of Adam, as bfn's; A.3: 3e-4
+    policy_learning_rate: float = 3e-4  # of Adam; published code: 1e-4; A.3: 3e-5
     stochastic: bool = False  # sample when judged; false: the mode (published code)
+    acting_samples: int = 64  # N' samples of π of which the best is taken (ours); 1: as stochastic says
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
     temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
-    target_entropy: float = -8.0  # of the automatic temperature: minus the action dimension (published code)
+    target_entropy: float = -2.0  # of the automatic temperature; broad, to be chosen from; published: -8
     warm_start: int = 2_000  # updates in which the policy clones the data (A.3: 10 000)
     bellman_scale: float = 1.0  # weight of the squared Bellman error (published code; eq. 1: ½)
     penalty_weight: float = 1.0  # α on the conservative term, in units of value_scale (A.3)
@@ -87,6 +90,7 @@ class CqlConfig(SoftConfig):
         self.require("penalty_temperature", 1e-9, math.inf)
         self.require("penalty_samples", 1, 1024)
         self.require("backup_actions", 1, 1024)
+        self.require("acting_samples", 1, 1024)
         if self.importance and self.data_in_logsumexp:
             raise CogError(
                 "data_in_logsumexp=true needs importance=false: the density of the data's action is not known"
@@ -132,8 +136,13 @@ class Cql(SoftActorCritic):
                 encoder="paper",
                 critic_widths=(1024, 512, 256),
                 policy_widths=(1024, 512, 256, 256, 256, 256),
+                layer_norm=False,
                 discount=0.99,
                 target_rate=0.005,
+                critic_learning_rate=3e-4,
+                policy_learning_rate=1e-4,
+                acting_samples=1,
+                target_entropy=-8.0,
                 warm_start=10_000,
                 success="continuing",
                 half_gradients=False,
@@ -144,9 +153,38 @@ class Cql(SoftActorCritic):
 
     def __init__(self, config: CqlConfig, spec: ObsSpec) -> None:
         super().__init__(config, spec)
+        if config.acting_samples > 1:
+            self.acting = ("policy", "critics")
         if config.lagrange:
             self.log_penalty_weight = nn.Parameter(torch.tensor(math.log(config.penalty_weight)))
             self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """A row of noise per sample that is compared, or as :class:`ActorCritic` says."""
+        if self.config.acting_samples > 1:
+            return (self.config.acting_samples, ACTION_DIM)
+        return super().noise_shape
+
+    @property
+    def explore_noise_shape(self) -> tuple[int, ...]:
+        """As for acting, where samples are compared."""
+        return self.noise_shape if self.config.acting_samples > 1 else super().explore_noise_shape
+
+    @torch.no_grad()
+    def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Take the best of N' samples by the smallest Q, or act as :class:`ActorCritic` does."""
+        if self.config.acting_samples == 1:
+            return super().act(obs, noise)
+        mean, log_std = self.policy(obs)
+        actions, _ = tanh_normal(mean, log_std, noise.transpose(0, 1))  # (N', B, A)
+        best = self.critics(self.critics.encode(obs), actions).amin(0).argmax(0)  # (B,)
+        return actions[best, torch.arange(best.shape[0], device=best.device)]
+
+    @torch.no_grad()
+    def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Act by comparing samples, or sample the policy."""
+        return self.act(obs, noise) if self.config.acting_samples > 1 else super().explore(obs, noise)
 
     def cloning_loss(self, batch: TensorBatch, mean: Tensor, log_std: Tensor, log_density: Tensor) -> Tensor:
         """Policy's loss in the warm start: mean of α log π(a|s) for a ~ π - log π(a of the data|s)."""
