@@ -16,6 +16,8 @@ from trainers.methods import METHODS, WHOLE, configure_stages, find_method
 
 TRIALS: Final = 250
 """Scenes per initial condition and seed (COG, §6)."""
+SEEDS: Final = 3
+"""Runs per cell (COG, §6)."""
 CURVE_POINTS: Final = 10
 """Checkpoints of a run that are judged on the way, the last one among them."""
 CURVE_EPISODES: Final = 30

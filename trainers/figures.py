@@ -13,7 +13,7 @@ from typing import Any, Final
 from cogdata.store import write_failed
 from trainers.benchmark import TASKS
 from trainers.results import Judged, Result
-from trainers.table import Block
+from trainers.table import Block, Cell
 
 LABELS: Final[Mapping[str, str]] = {
     "no_prior": "no prior data", "bc_init": "BC-init", "bc_all": "BC-all", "bc_oracle": "BC-oracle",
@@ -25,6 +25,9 @@ COLOURS: Final[Mapping[str, str]] = {
     "no_prior": "#999999", "bc_init": "#b07aa1", "bc_all": "#76b7b2", "bc_oracle": "#59a14f",
     "sac": "#e15759", "cog": "#4e79a7", "bfn": "#f28e2b", "bfn_no_prior": "#c9b18a",
 }  # fmt: skip
+
+PUBLISHED_AS: Final[Mapping[str, str]] = {"bfn": "cog", "bfn_no_prior": "no_prior"}
+"""Method of ours → the published one that it is the counterpart of."""
 
 WINDOW: Final = 50
 """Online episodes that a point of a fine-tuning curve is the mean of."""
@@ -40,28 +43,28 @@ def draw_table(block: Block, folder: Path) -> list[Path]:
     Returns:
         The files, PNG first.
     """
-    figure, axes = _axes(3.0 * len(block.rows), 3.2)
+    figure, axes = _axes(2.4 * len(block.rows), 3.4)
     width = 0.8 / len(block.methods)
     for column, method in enumerate(block.methods):
         for place, row in enumerate(block.rows):
             x = place + (column - (len(block.methods) - 1) / 2) * width
             if (row.env, method) in block.cells:
-                cell = block.cells[row.env, method]
-                low, high = cell.interval
-                mean = cell.successes / cell.episodes
-                axes.errorbar(
-                    x, mean, [[mean - low], [high - mean]], fmt="o", ms=4, color=COLOURS[method],
-                    label=LABELS[method] if place == 0 else None,
-                )  # fmt: skip
-            if method in row.paper:
-                axes.plot(
-                    x, row.paper[method][0], "_", ms=10, mew=1.2, color="#222222",
-                    label="the paper's" if place == 0 and method == "cog" else None,
-                )  # fmt: skip
+                _point(axes, x, block.cells[row.env, method], method)
+            if (theirs := row.paper.get(PUBLISHED_AS.get(method, method))) is not None:
+                axes.plot(x, theirs[0], "_", ms=11, mew=1.2, color="#222222", label="the paper's")
     axes.set_xticks(range(len(block.rows)), [row.label for row in block.rows])
     axes.set(ylabel="success", ylim=(-0.03, 1.03))
-    _legend(axes, columns=4)
+    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
+    figure.legend(found.values(), found, loc="outside upper center", fontsize=7, frameon=False, ncols=4)
     return _save(figure, folder, f"{block.task}-{_slug(block)}-table")
+
+
+def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN401
+    """A rate with its interval, which holds it but for rounding."""
+    low, high = cell.interval
+    rate = cell.successes / cell.episodes
+    reach = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
+    axes.errorbar(x, rate, reach, fmt="o", ms=4, color=COLOURS[method], label=LABELS[method])
 
 
 def draw_curves(block: Block, folder: Path) -> list[Path]:
@@ -81,7 +84,8 @@ def draw_curves(block: Block, folder: Path) -> list[Path]:
     for axes, row in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
         for method in block.methods:
             _band(axes, _curves(block.results, row.env, method), LABELS[method], COLOURS[method])
-        axes.set(title=row.label, xlabel="gradient steps", ylabel="success", ylim=(-0.03, 1.03))
+        axes.set(xlabel="thousand gradient steps", ylabel="success", ylim=(-0.03, 1.03))
+        axes.set_title(row.label, fontsize=9)
         _legend(axes, columns=1)
     return _save(figure, folder, f"{block.task}-{_slug(block)}-curves")
 
@@ -101,7 +105,7 @@ def _band(axes: Any, curves: list[Sequence[Judged]], label: str, colour: str) ->
         update: [point.rate for curve in curves for point in curve if point.update == update]
         for update in sorted(common)
     }
-    x = list(rates)
+    x = [update / 1000 for update in rates]
     axes.plot(x, [statistics.fmean(found) for found in rates.values()], "-o", ms=3, color=colour, label=label)
     low, high = [min(found) for found in rates.values()], [max(found) for found in rates.values()]
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -135,7 +139,8 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
                 color=COLOURS[method], lw=1.2, label=None if method in seen else tuned_label(result),
             )  # fmt: skip
             seen.add(method)
-        axes.set(title=labels[env], xlabel="episodes collected online", ylim=(-0.03, 1.03))
+        axes.set(xlabel="episodes collected online", ylim=(-0.03, 1.03))
+        axes.set_title(labels[env], fontsize=9)
         axes.set_ylabel(f"success, mean of {WINDOW}")
         _legend(axes, columns=1)
     return _save(figure, folder, "finetuning")

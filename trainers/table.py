@@ -20,6 +20,8 @@ REFERENCE: Final = "cog"
 
 STEADY: Final = 0.9
 """Part of the final success that counts as having learned."""
+HALF: Final = 0.5
+"""A curve that ends lower has learned too little to ask when."""
 
 
 @dataclass(frozen=True)
@@ -262,8 +264,8 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
 
 
 def updates_to_learn(result: Result) -> int | None:
-    """Updates after which the curve first has :data:`STEADY` of its last value; None without a curve."""
-    if not result.curve or not result.curve[-1].rate:
+    """Updates after which a curve has :data:`STEADY` of its last value; None if that is below :data:`HALF`."""
+    if not result.curve or result.curve[-1].rate < HALF:
         return None
     goal = STEADY * result.curve[-1].rate
     return next(point.update for point in result.curve if point.rate >= goal)
