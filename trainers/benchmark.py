@@ -356,9 +356,10 @@ def plan_units(
     stages = {method: {stage.algo for stage in find_method(method).stages} for method in chosen}
     if len(set(chosen)) != len(chosen):
         raise CogError(f"--methods {','.join(chosen)} names a method twice: name each once")
+    known = {name for names in stages.values() for name in names}
     for pair in settings:
         stage, dot, _ = pair.partition("=")[0].partition(".")
-        if not dot or stage not in (known := set[str]().union(*stages.values())):
+        if not dot or stage not in known:
             raise unknown("stage of --set", stage, known)
     units = []
     for seed in seeds:

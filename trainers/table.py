@@ -264,7 +264,7 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
 
 
 def updates_to_learn(result: Result) -> int | None:
-    """Updates after which a curve has :data:`STEADY` of its last value; None if that is below :data:`HALF`."""
+    """Updates after which a curve has :data:`STEADY` of its end; None if that is below :data:`HALF`."""
     if not result.curve or result.curve[-1].rate < HALF:
         return None
     goal = STEADY * result.curve[-1].rate
