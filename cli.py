@@ -231,7 +231,7 @@ def _check_fraction(scale: float) -> None:
         raise CogError(f"--scale is {scale:g}, must be more than 0 and at most 10; 1 is the paper's number")
 
 
-def _workers(text: str, *, one_robot: bool = False) -> int:
+def _workers(text: str, *, one_robot: bool = False, option: str = "--workers") -> int:
     from cogdata.machine import usable_cores
 
     if text == "auto":
@@ -241,7 +241,7 @@ def _workers(text: str, *, one_robot: bool = False) -> int:
     except ValueError:
         count = 0
     if count < 1:
-        raise CogError(f"--workers is {text}, must be a whole number of at least 1, or auto")
+        raise CogError(f"{option} is {text}, must be a whole number of at least 1, or auto")
     return count
 
 
@@ -1841,7 +1841,7 @@ def reproduce_command(
         *([] if finetune is None else ["--finetune", str(finetune)]),
         *([] if variations is None else ["--variations", variations]),
     ]  # fmt: skip
-    count = _workers(jobs)
+    count = _workers(jobs, option="--jobs")
     if not dry_run:
         for mixture, fraction in _fractions(units, scale).items():
             _collect_for(store, mixture, fraction, count)

@@ -35,13 +35,13 @@ class Said:
 Run = Callable[..., Said]
 
 
-def wait_for(happened: Callable[[], object]) -> None:
+def wait_for(happened: Callable[[], object], seconds: int = 30) -> None:
     """Look every 10 ms whether something has happened."""
-    for _ in range(3000):
+    for _ in range(100 * seconds):
         if happened():
             return
         time.sleep(0.01)
-    raise AssertionError("nothing happened within 30 s")
+    raise AssertionError(f"nothing happened within {seconds} s")
 
 
 def members(group: int) -> int:

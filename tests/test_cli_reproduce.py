@@ -1,0 +1,197 @@
+"""``cog reproduce`` from nothing to a page, in small: units, resuming, Ctrl-C, mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from tests.running import Run, wait_for
+from trainers.benchmark import BUDGETS
+
+SMALL = (
+    "--scale", "0.001", "--trials", "2", "--curve", "1", "--seeds", "0:1", "--set", "bfn.updates=4",
+    "--set", "bc.updates=4",
+)  # fmt: skip
+"""10 grasps and 5 placements, four updates."""
+
+
+NAME = "place_in_tray-state-fast-bc_oracle-s0"
+
+
+def reproduce(folder: Path, *options: str) -> tuple[str, ...]:
+    return (
+        "reproduce", "place_in_tray", *SMALL, "--methods", "bfn,bc_oracle", "--results", str(folder / "results"),
+        "--root", str(folder / "store"), *options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reproduction of two methods, in processes of their own as a user would see it."""
+    folder = tmp_path_factory.mktemp("made")
+    done = subprocess.run(
+        [sys.executable, cli.__file__, *reproduce(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "collecting 10 episodes of weak_grasp in cog/PickTray-v0" in done.stdout
+    assert "2 units, 0 there, 2 to do" in done.stdout
+    assert "[2/2] " in done.stdout
+    assert "2 units are in" in done.stdout
+    return folder
+
+
+def result(folder: Path, name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "results" / f"{name}.json").read_text())
+    return found
+
+
+def test_every_unit_leaves_a_result(made: Path) -> None:
+    names = sorted(file.name for file in (made / "results").iterdir())
+    assert names == ["place_in_tray-state-fast-bc_oracle-s0.json", "place_in_tray-state-fast-bfn-s0.json"]
+    data = json.loads((made / "results" / names[1]).read_text())
+    assert [(one["env"], len(one["outcomes"]), one["update"]) for one in data["judged"]] == [
+        ("cog/PlaceTray-v0", 2, 4), ("cog/PickTray-v0", 2, 4),
+    ]  # fmt: skip
+    assert [(one["env"], one["first_seed"], len(one["outcomes"])) for one in data["curve"]] == [
+        ("cog/PickTray-v0", 1_000_000, 1)
+    ]
+    assert data["data"]["episodes"]["task"] == 5
+    assert data["commands"][0].startswith("cog train --mixture place_in_tray --method bfn --obs state")
+    assert [run["updates"] for run in data["runs"]] == [4]
+
+
+def test_the_same_again_has_nothing_to_do(run: Run, made: Path) -> None:
+    said = run(*reproduce(made))
+    assert "2 units, 2 there, 0 to do" in said.out
+    refused = run(*reproduce(made, "--no-resume")).error
+    assert refused.startswith("2 of 2 units are there already: leave --no-resume out")
+
+
+def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path) -> None:
+    said = run(*reproduce(made, "--seeds", "0:2", "--dry-run")).out
+    assert "4 units, 2 there, 2 to do" in said
+    assert (
+        "  place_in_tray-state-fast-bfn-s1: place_in_tray, judged in cog/PlaceTray-v0, cog/PickTray-v0"
+        in said
+    )
+    assert run(*reproduce(tmp_path, "--dry-run")).code == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path) -> None:
+    before = result(made, NAME)
+    assert run(*reproduce(made, "--trials", "3", "--unit", NAME)).code == 0
+    after = result(made, NAME)
+    assert after["runs"] == before["runs"]
+    assert [len(one["outcomes"]) for one in after["judged"]] == [3, 3]  # type: ignore[attr-defined]
+    assert run(*reproduce(made, "--unit", NAME)).code == 0  # as it was, for the other tests
+
+
+def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path: Path) -> None:
+    """From the catalog alone the same table comes out; units with settings of their own are not the table's."""
+    page = tmp_path / "results.md"
+    said = run("report", "--results", str(made / "results"), "--out", str(page))
+    assert "place_in_tray, state, preset fast: bc_oracle, bfn" in said.out
+    assert "object on the table" in page.read_text()
+    again = tmp_path / "again"
+    from_catalog = (
+        "report",
+        "--results",
+        str(again),
+        "--catalog",
+        "--root",
+        str(made / "store"),
+        "--out",
+        str(page),
+    )
+    assert "holds no results" in run(*from_catalog).error  # four updates are not the table's six thousand
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BUDGETS, ("fast", False), {"bc": ("updates=4",)})
+        assert "place_in_tray-state-fast-bc_oracle-s0.json" in run(*from_catalog).out
+    found, there = (json.loads((folder / f"{NAME}.json").read_text()) for folder in (again, made / "results"))
+    for one, other in zip(found["judged"], there["judged"], strict=True):  # 3 scenes where there were 3
+        assert one["outcomes"].startswith(other["outcomes"])
+        assert one["checkpoint_digest"] == other["checkpoint_digest"]
+    assert found["data"] == there["data"]
+    assert found["runs"] == there["runs"]
+
+
+def test_finetuning_and_variations(run: Run, made: Path) -> None:
+    name = "place_in_tray-state-fast-bfn-online-s0"
+    assert run(*reproduce(made, "--finetune", "2", "--unit", name)).code == 0
+    found = result(made, name)
+    assert len(str(found["online"])) == 2
+    assert [run["algo"] for run in found["runs"]] == ["bfn", "bfn"]  # type: ignore[attr-defined]
+    assert "cog finetune RUN --env cog/PickTray-v0 --episodes 2" in str(found["commands"])
+    said = run("list", "variations").out
+    assert "generalist" in said
+    refused = run("reproduce", "--variations", "generalist", "--finetune", "3", "--root", str(made / "store"))
+    assert refused.error.startswith("--variations say what learns and how")
+    for file in (made / "results").glob("*online*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("drawers",), "unknown task 'drawers': did you mean 'drawer'?"),
+        (("drawer", "--methods", "cogg"), "unknown method 'cogg'"),
+        (("drawer", "--trials", "0"), "--trials is 0"),
+        (("drawer", "--curve", "-1"), "--curve is -1"),
+        (("drawer", "--scale", "0"), "--scale is 0"),
+        (("drawer", "--seeds", "3"), "--seeds '3' must be START:STOP"),
+        (("drawer", "--jobs", "no"), "--jobs is no"),
+        (("drawer", "--finetune", "0", "--methods", "bfn"), "--finetune is 0"),
+        (("drawer", "--unit", "one"), "unknown unit 'one'"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_begun(
+    run: Run, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    assert run("reproduce", *options, "--root", str(tmp_path / "store")).error.startswith(says)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_damaged_result_is_named(run: Run, made: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "place_in_tray-state-fast-bfn-s0.json").write_text("{")
+    said = run(*reproduce(made, "--results", str(results))).error
+    assert "place_in_tray-state-fast-bfn-s0.json is no result of `cog reproduce`" in said
+    assert (results / "place_in_tray-state-fast-bfn-s0.json").read_text() == "{"
+
+
+def test_root_is_for_the_catalog(run: Run, made: Path) -> None:
+    assert run("report", "--root", str(made)).error.startswith("--root is read with --catalog alone")
+
+
+def test_ctrl_c_stops_the_units_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
+    """A run that would take hours is asked to stop once it has begun: a checkpoint, no result, code 130."""
+    results = tmp_path / "results"
+    command = reproduce(made, "--set", "bfn.updates=900000", "--results", str(results))
+    runs = made / "store" / "runs"
+
+    def training() -> bool:
+        heads = [json.loads(head.read_text()) for head in runs.glob("bfn-*/run.json")]
+        return any(head["updates"] == 900_000 for head in heads)
+
+    with subprocess.Popen(
+        [sys.executable, cli.__file__, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(training, 120)  # two interpreters that import torch, on a machine that may be busy
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert re.search("stopped: [01] of 2 units are done; the same command goes on", err)
+    assert "Traceback" not in err + out
+    assert not list(results.glob("*-bfn-*"))
+    states = [json.loads(state.read_text())["status"] for state in runs.glob("bfn-*/state.json")]
+    assert "running" not in states
