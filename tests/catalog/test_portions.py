@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from catalog.mixture import freeze
-from catalog.portions import freeze_portion, portion_sql
+from catalog.portions import freeze_part, freeze_portion, portion_sql
 from catalog.query import run_query
 from catalog.recipes import ensure_mixture
 from cogdata.errors import CogError
@@ -103,3 +103,25 @@ def test_a_name_too_long_for_a_portion_is_one_line(tray: Store, mine: MixtureInf
 
 def test_the_query_of_a_portion_is_one_that_a_user_may_run(tray: Store, mine: MixtureInfo) -> None:
     assert run_query(tray, portion_sql(tray, mine, "oracle")).table.num_rows == 3
+
+
+def test_a_part_of_a_mixture_by_a_condition(tray: Store, mine: MixtureInfo) -> None:
+    """Half of the prior, all of the task; rows as in the whole, shares too; the same again is the same version."""
+    condition = "m.source <> 'prior' or e.episode_index % 2 = 1"
+    part = freeze_part(tray, "mine", "half", condition)
+    whole = read_manifest(tray, "mine").episodes.to_pylist()
+    wanted = [
+        row for row in whole if row["source"] == "task" or int(row["episode_id"].split("/")[1]) % 2 == 1
+    ]
+    assert 9 < len(wanted) < len(whole)
+    assert read_manifest(tray, part.ref).episodes.to_pylist() == wanted
+    assert (part.ref, part.weights) == ("mine_half@1", mine.weights)
+    assert freeze_part(tray, "mine", "half", condition) == part
+
+
+def test_a_part_of_single_steps_or_of_nothing_is_one_line(tray: Store, mine: MixtureInfo) -> None:
+    freeze(tray, "steps", "select episode_id, t, 'prior' as source from steps where t = 1")
+    with pytest.raises(CogError, match="^mixture steps@1 was frozen step by step: freeze a part of it"):
+        freeze_part(tray, "steps", "half", "true")
+    with pytest.raises(CogError, match="no "):
+        freeze_part(tray, "mine", "none", "false")

@@ -57,3 +57,28 @@ def test_leaving_early_leaves_nothing_behind() -> None:
         assert next(running.lines()).text == "ready"
     assert running.codes() == {"a": -9}
     assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_read)")]
+
+
+def test_one_that_ends_makes_room_for_the_next() -> None:
+    """Three commands, two at a time: the third begins when one has ended, and each end is told."""
+    ended: list[tuple[str, int]] = []
+    commands = {
+        "slow": python("import sys; sys.stdin.read(); import time; time.sleep(0.3); print('slow')"),
+        "quick": python("print('quick')"),
+        "last": python("print('last'); raise SystemExit(3)"),
+    }
+    with Commands(commands, at_once=2, on_end=lambda name, code: ended.append((name, code))) as running:
+        assert set(running._processes) == {"slow", "quick"}
+        said = {line.text for line in running.lines()}
+        codes = running.codes()
+    assert said == {"slow", "quick", "last"}
+    assert codes == {"slow": 0, "quick": 0, "last": 3}
+    assert sorted(ended) == [("last", 3), ("quick", 0), ("slow", 0)]
+
+
+def test_what_has_not_begun_does_not_after_a_stop() -> None:
+    with Commands({"a": python(_PATIENT), "b": python(_PATIENT)}, at_once=1) as running:
+        for line in running.lines():
+            if line.text == "ready":
+                running.stop()
+        assert running.codes() == {"a": 130}

@@ -1,0 +1,72 @@
+"""Curves, forecasts, and which result is whose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.trainers.reported import TABLE, judged, result_of, unit_of
+from trainers.reproduce import (
+    Trials,
+    commands_of,
+    curve_updates,
+    expected_seconds,
+    is_done,
+    last_update,
+    schedule_seconds,
+)
+
+TRIALS = Trials(4, 0, 10)
+
+
+def test_a_curve_takes_the_checkpoints_nearest_to_equal_distances() -> None:
+    """Of every thousandth up to 5,000 four points of 4,500: goals 1,125, 2,250, 3,375 and 4,500."""
+    thousands = [1000 * number for number in range(1, 6)]
+    assert curve_updates([*thousands, 4500], 4500, 4) == [1000, 2000, 3000, 4500]
+    assert curve_updates([0, 20], 20, 10) == [20]
+    assert curve_updates([], 20, 10) == []
+
+
+def test_units_on_two_places_end_when_the_later_one_does() -> None:
+    """5, 3, 3, 1: the first place has 5 and then 1, the other 3 and 3."""
+    assert schedule_seconds([5.0, 3.0, 3.0, 1.0], 2) == 6.0
+    assert schedule_seconds([5.0, 3.0], 1) == 8.0
+
+
+def test_a_unit_takes_as_long_as_its_like_did() -> None:
+    """60 s of training and 30 s of judging; else 6,000 updates of 5 ms and 500 episodes of 60 steps of 2 ms."""
+    unit = unit_of("bc_all", 7)
+    like = [result_of("bc_all", seed, "1111") for seed in (0, 1)]
+    assert expected_seconds(unit, TRIALS, like) == 90.0
+    unlike = [replace(like[0], judging_seconds=None), result_of("bfn", 0, "1111")]
+    assert expected_seconds(unit, replace(TRIALS, episodes=250), unlike) == pytest.approx(30 + 60)
+
+
+def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
+    unit = unit_of("bfn", 0)
+    done = result_of("bfn", 0, "1111")
+    updates = last_update(unit)
+    assert updates == 16_000
+    done = replace(done, judged=tuple(judged(one.env, "1111", updates) for one in done.judged))
+    assert is_done(done, unit, "e" * 64, TRIALS)
+    assert not is_done(done, unit, "f" * 64, TRIALS)
+    assert not is_done(done, replace(unit, seed=1), "e" * 64, TRIALS)
+    assert not is_done(done, unit, "e" * 64, replace(TRIALS, episodes=5))
+    assert not is_done(done, unit, "e" * 64, replace(TRIALS, curve=3))
+    curved = replace(done, curve=(judged(TABLE, "111", updates, 1_000_000),))
+    assert is_done(curved, unit, "e" * 64, replace(TRIALS, curve=3))
+
+
+def test_what_to_type_for_the_same() -> None:
+    train, judge = commands_of(unit_of("bfn", 2), TRIALS)
+    assert train == (
+        "cog train --mixture place_in_tray --method bfn --obs state --preset fast --seed 2 --threads 1 "
+        "--alarm off --set bfn.updates=16000"
+    )
+    assert judge == "cog eval RUN --env cog/PlaceTray-v0 --env cog/PickTray-v0 --episodes 4"
+    tuned = commands_of(unit_of("bc_all", 0, variant="online", online=50, envs=(TABLE,)), TRIALS)
+    assert tuned[1] == (
+        "cog finetune RUN --env cog/PickTray-v0 --episodes 50 --updates-per-step 0.25 --threads 1 --algo sac "
+        "--data online"
+    )
