@@ -1,0 +1,80 @@
+"""How a learned cql should act: the mode of its policy, a sample, or the best of N samples by the smallest Q.
+
+One run, its weights as they are; only the rule of acting changes.
+
+    python -m bench.acting RUN --env cog/PickTray-v0 --episodes 100 --out results/acting.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cogdata.intervals import wilson
+from cogdata.machine import usable_cores
+from cogdata.store import Store
+from collectors.drivers import open_env
+from trainers.algos.cql import Cql
+from trainers.checkpoint import load_training
+from trainers.evaluate import World, evaluate, open_policy
+
+FIRST_SEED = 5_000
+"""Scenes that neither the table nor its curves use."""
+RULES: dict[str, dict[str, Any]] = {
+    "mode": {"acting_samples": 1, "stochastic": False},
+    "sample": {"acting_samples": 1, "stochastic": True},
+    "best of 4": {"acting_samples": 4},
+    "best of 16": {"acting_samples": 16},
+    "best of 64": {"acting_samples": 64},
+}
+"""Name → what changes in the configuration."""
+
+
+def measure(store: Store, run: str, update: int | None, env: str, episodes: int) -> dict[str, Any]:
+    """Judge one run by every rule on the same scenes."""
+    policy = open_policy(store, run, update)
+    learner = policy.learner
+    if not isinstance(learner, Cql):
+        raise SystemExit(f"{run} is of {learner.name}: name a run of cql")
+    load_training(store, run, learner, policy.update)  # the Qs, where only the policy is kept for acting
+    parts, size = learner.spec.parts, learner.spec.image_size[0]
+    world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
+    trained, found = learner.config, {}
+    for name, rule in RULES.items():
+        learner.config = replace(trained, **rule)
+        seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+        rows = evaluate(policy, world, seeds, workers=usable_cores()).rows
+        won = sum(rows.column("success").to_pylist())
+        low, high = wilson(won, episodes)
+        found[name] = {"successes": won, "interval": [round(low, 3), round(high, 3)]}
+        print(f"{name:<12}{won:>4}/{episodes}", flush=True)
+    return {
+        "run": run, "update": policy.update, "env": env, "episodes": episodes, "first_seed": FIRST_SEED,
+        "config": trained.to_dict(), "rules": found,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Read the command line, judge, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", help="runs of cql; the newest checkpoint of each")
+    parser.add_argument("--update", type=int, help="another checkpoint, one of the newest two")
+    parser.add_argument("--env", default="cog/PickTray-v0")
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--root", default="cog-store")
+    parser.add_argument("--out", type=Path, help="JSON file of the figures")
+    options = parser.parse_args()
+    store = Store(options.root)
+    found = [measure(store, run, options.update, options.env, options.episodes) for run in options.runs]
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
