@@ -145,7 +145,7 @@ class ActorCritic(Algorithm):
         """Take the policy's mode, or sample it if the configuration says so."""
         if self.config.stochastic:
             return self.explore(obs, noise)
-        mean, _ = self.policy(obs)
+        mean, _ = self.get_submodule(self.acting[0])(obs)
         return torch.tanh(mean)
 
     @property
@@ -156,7 +156,7 @@ class ActorCritic(Algorithm):
     @torch.no_grad()
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Sample the policy."""
-        mean, log_std = self.policy(obs)
+        mean, log_std = self.get_submodule(self.acting[0])(obs)
         return tanh_normal(mean, log_std, noise)[0]
 
 

@@ -203,7 +203,7 @@ HOOKED = ["to the handle", "pull", "rise", "neutral", "rest"]
         ("close_top_then_open", ["before the top", "push top", "rise", *HOOKED], "drawer_open"),
         (
             "clear_blocker_then_open",
-            ["approach", "close", "lift", "carry", "open", "rise", *HOOKED],
+            ["approach", "close", "lift", "carry", "open", "neutral", *HOOKED],
             "drawer_open",
         ),
     ],

@@ -205,8 +205,39 @@ def test_the_best_of_samples_is_taken_by_the_smallest_q() -> None:
 
 
 def test_what_acts_is_what_is_kept() -> None:
-    assert cql("acting_samples=1").acting == ("policy",)
-    assert cql("acting_samples=2").acting == ("policy", "critics")
+    assert cql("acting_samples=1", "average_rate=1").acting == ("policy",)
+    assert cql("acting_samples=2", "average_rate=1").acting == ("policy", "critics")
+    assert cql("acting_samples=1").acting == ("average_policy",)
+    assert cql("acting_samples=2").acting == ("average_policy", "average_critics")
+
+
+def weight(network: torch.nn.Module) -> torch.Tensor:
+    """A copy of one weight of a policy's last layer."""
+    return network.get_parameter("head.weight").detach().clone()
+
+
+def test_averages_follow_and_act() -> None:
+    """The mean of the first weights, then steps of the rate; what acts is the average, not the network."""
+    learner = cql("average_rate=0.4", "acting_samples=1")
+    average = learner.get_submodule("average_policy")
+    expected = torch.zeros(())
+    for number in range(1, 6):
+        learner.update(tensors("state", 8, 8 * number), seeded(number))
+        expected = expected + max(0.4, 1 / number) * (weight(learner.policy) - expected)
+        torch.testing.assert_close(weight(average), expected)
+    assert not torch.equal(expected, weight(learner.policy))
+    obs = tensors("state", 4).obs
+    mean, _ = average(obs)
+    torch.testing.assert_close(learner.act(obs, torch.zeros(4, 0)), torch.tanh(mean))
+
+
+def test_averages_start_where_the_networks_that_are_taken_over_are() -> None:
+    clone = small_learner("bc", "state")
+    learner = cql()
+    assert learner.start_from(clone) == ("policy",)
+    assert torch.equal(weight(learner.get_submodule("average_policy")), weight(learner.policy))
+    other = cql()
+    assert {"policy", "average_policy", "average_critics"} <= set(other.start_from(learner))
 
 
 def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
@@ -218,6 +249,6 @@ def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
         "temperature": 1.0, "target_entropy": -8.0, "warm_start": 10_000, "penalty_weight": 1.0,
         "penalty_samples": 1, "penalty_temperature": 1.0, "importance": True, "lagrange": False,
         "backup_actions": 1, "bellman_scale": 1.0, "stochastic": False, "success": "continuing",
-        "acting_samples": 1,
+        "acting_samples": 1, "average_rate": 1.0,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected

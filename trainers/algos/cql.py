@@ -30,6 +30,7 @@ code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ from torch import Tensor, nn
 
 from cogdata.errors import CogError
 from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
-from trainers.algorithm import ACTION_DIM, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.networks import LOG_HALF, tanh_normal, tanh_normal_log_density
+from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from trainers.networks import LOG_HALF, follow, tanh_normal, tanh_normal_log_density
 
 LARGEST_WEIGHT: Final = 1e6
 """Bound of a learned penalty weight (published code)."""
@@ -67,6 +68,7 @@ class CqlConfig(SoftConfig):
     policy_learning_rate: float = 3e-4  # of Adam; published code: 1e-4; A.3: 3e-5
     stochastic: bool = False  # sample when judged; false: the mode (published code)
     acting_samples: int = 64  # N' samples of π of which the best is taken (ours); 1: as stochastic says
+    average_rate: float = 0.005  # of the averages of π and Qs that act (ours); 1: they act themselves
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
     temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
     target_entropy: float = -2.0  # of the automatic temperature; broad, to be chosen from; published: -8
@@ -91,6 +93,7 @@ class CqlConfig(SoftConfig):
         self.require("penalty_samples", 1, 1024)
         self.require("backup_actions", 1, 1024)
         self.require("acting_samples", 1, 1024)
+        self.require("average_rate", 1e-6, 1)
         if self.importance and self.data_in_logsumexp:
             raise CogError(
                 "data_in_logsumexp=true needs importance=false: the density of the data's action is not known"
@@ -142,6 +145,7 @@ class Cql(SoftActorCritic):
                 critic_learning_rate=3e-4,
                 policy_learning_rate=1e-4,
                 acting_samples=1,
+                average_rate=1.0,
                 target_entropy=-8.0,
                 warm_start=10_000,
                 success="continuing",
@@ -153,11 +157,22 @@ class Cql(SoftActorCritic):
 
     def __init__(self, config: CqlConfig, spec: ObsSpec) -> None:
         super().__init__(config, spec)
-        if config.acting_samples > 1:
-            self.acting = ("policy", "critics")
+        needed = ("policy", "critics") if config.acting_samples > 1 else ("policy",)
+        self.averaged = needed if config.average_rate < 1 else ()
+        for name in self.averaged:
+            self.add_module(f"average_{name}", copy.deepcopy(getattr(self, name)).requires_grad_(False))
+        self.acting = tuple(f"average_{name}" for name in needed) if self.averaged else needed
         if config.lagrange:
             self.log_penalty_weight = nn.Parameter(torch.tensor(math.log(config.penalty_weight)))
             self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
+
+    def start_from(self, other: Algorithm) -> tuple[str, ...]:
+        """Take over what both have; averages that the other does not have start where the networks do."""
+        taken = super().start_from(other)
+        for name in self.averaged:
+            if f"average_{name}" not in taken:
+                self.get_submodule(f"average_{name}").load_state_dict(self.get_submodule(name).state_dict())
+        return taken
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -176,9 +191,10 @@ class Cql(SoftActorCritic):
         """Take the best of N' samples by the smallest Q, or act as :class:`ActorCritic` does."""
         if self.config.acting_samples == 1:
             return super().act(obs, noise)
-        mean, log_std = self.policy(obs)
+        policy, critics = (getattr(self, name) for name in self.acting)
+        mean, log_std = policy(obs)
         actions, _ = tanh_normal(mean, log_std, noise.transpose(0, 1))  # (N', B, A)
-        best = self.critics(self.critics.encode(obs), actions).amin(0).argmax(0)  # (B,)
+        best = critics(critics.encode(obs), actions).amin(0).argmax(0)  # (B,)
         return actions[best, torch.arange(best.shape[0], device=best.device)]
 
     @torch.no_grad()
@@ -260,6 +276,9 @@ class Cql(SoftActorCritic):
         if config.lagrange:
             losses["penalty"] = self.penalty_weight_loss(penalty)
         self.step(losses)
+        rate = max(config.average_rate, 1 / self.updates_done)  # as in bfn: of few, the plain mean
+        for name in self.averaged:
+            follow(self.get_submodule(f"average_{name}"), self.get_submodule(name), rate)
         return self._metrics(losses, log_density, penalty, data, target)
 
     @torch.no_grad()
