@@ -148,7 +148,7 @@ TASKS: Final[Mapping[str, Task]] = {
 """Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""
 
 BUDGETS: Final[Mapping[tuple[str, bool], Mapping[str, tuple[str, ...]]]] = {
-    ("fast", False): {"bfn": ("updates=16000",), "cql": ("updates=8000",)},
+    ("fast", False): {"bfn": ("updates=16000",), "cql": ("updates=6000",)},
     ("fast", True): {
         "bc": ("updates=12000", "batch_size=128"),
         "bfn": ("updates=24000", "batch_size=128"),
