@@ -78,7 +78,7 @@ def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
     units = plan_units(
         ["place_in_tray"], methods=["bc_all", "bc_init"], seeds=[0], settings=["cql.updates=7"], **STATE
     )
-    assert [unit.settings for unit in units] == [(), ("cql.updates=8000", "cql.updates=7")]
+    assert [unit.settings for unit in units] == [(), ("cql.updates=6000", "cql.updates=7")]
     assert configure_stages("bc_init", "fast", units[1].settings)[1][1].updates == 7
 
 
