@@ -1888,6 +1888,10 @@ def _reproduce(
 
     began = time.monotonic()
     left, known = _units_left(store, units, trials, results)
+    if not dry_run:
+        for one in left:  # once, here: two units that freeze the same at once would make two versions of it
+            _freeze_portions(store, one)
+        left, known = _units_left(store, units, trials, results)  # on what was not frozen before, too
     if not resume and len(left) < len(units):
         raise CogError(
             f"{len(units) - len(left)} of {len(units)} units are there already: leave --no-resume out to go "
@@ -1904,8 +1908,6 @@ def _reproduce(
             where, minutes = ", ".join(one.envs), expected[one.name] / 60
             say(f"  {one.name}: {one.mixture}, judged in {where}, about {minutes:.1f} minutes")
         return
-    for one in left:  # once, here: two units that freeze the same at once would make two versions of it
-        _freeze_portions(store, one)
     _run_units(left, expected, at_once, command)
     minutes = (time.monotonic() - began) / 60
     say(f"{len(units)} units are in {results} · {minutes:.1f} minutes · next: cog report")

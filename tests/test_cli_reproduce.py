@@ -75,6 +75,12 @@ def test_the_same_again_has_nothing_to_do(run: Run, made: Path) -> None:
     assert refused.startswith("2 of 2 units are there already: leave --no-resume out")
 
 
+def test_results_count_in_another_store_whose_data_are_the_same(run: Run, made: Path, tmp_path: Path) -> None:
+    said = run(*reproduce(made, "--root", str(tmp_path / "another")))
+    assert "collecting 10 episodes of weak_grasp" in said.out
+    assert "2 units, 2 there, 0 to do" in said.out
+
+
 def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path) -> None:
     said = run(*reproduce(made, "--seeds", "0:2", "--dry-run")).out
     assert "4 units, 2 there, 2 to do" in said
