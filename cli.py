@@ -1969,11 +1969,12 @@ def _freeze_portions(store: Store, unit: Unit) -> None:
 def _mixture_of(store: Store, unit: Unit) -> str:
     """The mixture that a unit learns from; what is not frozen yet is frozen."""
     whole = _mixture(store, unit.mixture)
-    if not unit.part:
+    if unit.learned_from == unit.mixture:
         return whole
     from catalog.portions import freeze_part
 
-    return str(freeze_part(store, whole, unit.variant, unit.part).ref)
+    condition, until = unit.part or "true", unit.until or "m.t_end"
+    return str(freeze_part(store, whole, unit.variant, condition, until=until).ref)
 
 
 def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, command: list[str]) -> None:

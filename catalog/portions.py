@@ -46,7 +46,7 @@ _EPISODES: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_sta
 from mixture_episodes m join episodes e using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
 
-_PART: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_start, m.t_end
+_PART: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_start, {until} as t_end
 from mixture_episodes m join episodes e using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and ({condition})"""
 
@@ -109,7 +109,9 @@ def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
     return freeze(store, name, portion_sql(store, info, portion)).info
 
 
-def freeze_part(store: Store, ref: str, suffix: str, condition: str) -> MixtureInfo:
+def freeze_part(
+    store: Store, ref: str, suffix: str, condition: str, *, until: str = "m.t_end"
+) -> MixtureInfo:
     """Freeze the episodes of a mixture that fulfil a condition, with the mixture's shares of every batch.
 
     Args:
@@ -117,6 +119,7 @@ def freeze_part(store: Store, ref: str, suffix: str, condition: str) -> MixtureI
         ref: ``name`` (newest version) or ``name@version``.
         suffix: Of the name of the new mixture.
         condition: SQL over ``m``, its rows in ``mixture_episodes``, and ``e``, their rows in ``episodes``.
+        until: Before which step an episode ends, SQL over the same.
 
     Raises:
         CogError: No such mixture, it was frozen step by step, or nothing fulfils the condition.
@@ -126,7 +129,7 @@ def freeze_part(store: Store, ref: str, suffix: str, condition: str) -> MixtureI
         raise CogError(
             f"mixture {info.ref} was frozen step by step: freeze a part of it with a query of yours"
         )
-    sql = _PART.format(name=info.name, version=info.version, condition=condition)
+    sql = _PART.format(name=info.name, version=info.version, condition=condition, until=until)
     return freeze(store, f"{info.name}_{suffix}", sql, weights=info.asked_weights or info.weights).info
 
 

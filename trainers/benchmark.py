@@ -177,6 +177,7 @@ class Unit:
         settings: ``STAGE.key=value`` beside the preset's.
         variant: What is different from the table's unit of the same name; "": nothing.
         part: Condition over the mixture's episodes (SQL) that it learns from; "": all.
+        until: Before which step these end (SQL); "": where they do in the mixture.
         online: Episodes that its policy then collects and learns from; 0: none.
     """
 
@@ -191,6 +192,7 @@ class Unit:
     settings: tuple[str, ...]
     variant: str = ""
     part: str = ""
+    until: str = ""
     online: int = 0
 
     @property
@@ -202,7 +204,7 @@ class Unit:
     @property
     def learned_from(self) -> str:
         """The mixture that it learns from: the recipe's, or the part of it that has the variant's name."""
-        return f"{self.mixture}_{self.variant}" if self.part else self.mixture
+        return f"{self.mixture}_{self.variant}" if self.part or self.until else self.mixture
 
     @property
     def curve_env(self) -> str | None:
@@ -222,6 +224,7 @@ class Variation:
         method: Key of ``METHODS``.
         settings: ``STAGE.key=value`` beside the table's.
         part: Condition over the episodes of the study's mixture: ``m`` are its rows, ``e`` the episodes.
+        until: Before which step an episode ends, SQL over the same.
     """
 
     summary: str
@@ -230,9 +233,14 @@ class Variation:
     method: str = "bfn"
     settings: tuple[str, ...] = ()
     part: str = ""
+    until: str = ""
 
 
 _TRAY: Final = TASKS["place_in_tray"].studies[0]
+_CLOSED_DRAWER: Final = TASKS["drawer"].studies[0]
+_BEFORE_HOME: Final = """case when m.source = 'prior' and {episodes} then coalesce(
+    (select min(s.t) from steps s where s.episode_id = m.episode_id and s.phase = 'neutral'), m.t_end)
+else m.t_end end"""
 _ALL_STARTS: Final = Study("drawer_all", tuple(row.env for row in TASKS["drawer"].rows))
 
 VARIATIONS: Final[Mapping[str, Variation]] = {
@@ -249,6 +257,14 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     "wide-prior": Variation(
         "empty-handed grasps in the prior", "place_in_tray",
         Study("place_in_tray_wide", _TRAY.envs),
+    ),
+    "no-returns": Variation(
+        "the prior's episodes end before the arm goes home", "drawer", _CLOSED_DRAWER,
+        until=_BEFORE_HOME.format(episodes="true"),
+    ),
+    "half-returns": Variation(
+        "every other episode of the prior does", "drawer", _CLOSED_DRAWER,
+        until=_BEFORE_HOME.format(episodes="e.episode_index % 2 = 1"),
     ),
     "generalist": Variation("one policy for every start", "drawer", _ALL_STARTS),
 }  # fmt: skip
@@ -284,7 +300,7 @@ def plan_variations(names: Sequence[str], *, obs: str, preset: str, seeds: Seque
             )[:1]
             mixture = one.study.mixture(obs)
             changed = replace(like, study=one.study.recipe, mixture=mixture, envs=one.study.envs)
-            found.append(replace(changed, variant=name, part=one.part))
+            found.append(replace(changed, variant=name, part=one.part, until=one.until))
     return found
 
 

@@ -119,6 +119,16 @@ def test_a_part_of_a_mixture_by_a_condition(tray: Store, mine: MixtureInfo) -> N
     assert freeze_part(tray, "mine", "half", condition) == part
 
 
+def test_a_part_whose_episodes_end_earlier(tray: Store, mine: MixtureInfo) -> None:
+    """The task's end before they hold, at step 3 of 4; the prior's, cut to end before it, stay as they are."""
+    holds = "(select min(s.t) from steps s where s.episode_id = m.episode_id and s.phase = 'hold')"
+    until = f"case when m.source = 'task' then coalesce({holds}, m.t_end) else m.t_end end"
+    part = freeze_part(tray, "mine", "short", "true", until=until)
+    assert {source: count.transitions for source, count in part.counts.items()} == {"prior": 16, "task": 27}
+    ends = {(row["source"], row["t_end"]) for row in read_manifest(tray, part.ref).episodes.to_pylist()}
+    assert ends == {("prior", 3), ("task", 3)}
+
+
 def test_a_part_of_single_steps_or_of_nothing_is_one_line(tray: Store, mine: MixtureInfo) -> None:
     freeze(tray, "steps", "select episode_id, t, 'prior' as source from steps where t = 1")
     with pytest.raises(CogError, match="^mixture steps@1 was frozen step by step: freeze a part of it"):
