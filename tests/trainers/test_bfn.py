@@ -41,6 +41,21 @@ def test_a_time_limit_bootstraps() -> None:
     torch.testing.assert_close(target[batch.reward == 0], 0.5 * value[batch.reward == 0])
 
 
+def test_the_learning_rate_falls_in_the_last_part_of_the_updates() -> None:
+    learner = small_learner("bfn", "state", "updates=10", "decay=0.4", "learning_rate=0.01")
+    assert isinstance(learner, Bfn)
+    group, seen = learner.optimisers["model"].param_groups[0], []
+    for update in range(10):
+        learner.update(tensors("state", 8, position=update), seeded(update))
+        seen.append(group["lr"])
+    assert seen == pytest.approx([0.01] * 7 + [0.0075, 0.005, 0.0025])
+    assert learner.learning_rate() == 0
+    steady = small_learner("bfn", "state", "updates=10")
+    assert isinstance(steady, Bfn)
+    steady.updates_done = 9
+    assert steady.learning_rate() == steady.config.learning_rate
+
+
 def test_next_value_is_the_best_proposal_by_the_smallest_critic() -> None:
     learner = small_learner("bfn", "state", "backup_samples=3", "half_proposals=false")
     assert isinstance(learner, Bfn)

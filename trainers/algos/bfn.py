@@ -49,6 +49,7 @@ class BfnConfig(Config):
     target_rate: float = 0.04  # τ of the target critics (study: .02; docs/learning.md)
     average_rate: float = 0.005  # of the average that proposes and acts; at first 1/n (ours)
     learning_rate: float = 1e-3  # of Adam, all networks (study: 3e-4; docs/learning.md)
+    decay: float = 0.0  # last part of the updates, in which the learning rate falls linearly to 0 (ours)
     backup_samples: int = 4  # N: proposals at s' whose best is the target (study)
     acting_samples: int = 16  # N': proposals of which the best is taken (study)
     flow_steps: int = 5  # Euler steps from noise to action (study)
@@ -66,6 +67,7 @@ class BfnConfig(Config):
         self.require("target_rate", 1e-6, 1)
         self.require("average_rate", 1e-6, 1)
         self.require("learning_rate", 0, 1)
+        self.require("decay", 0, 1)
         self.require("critic_weight", 1e-6, 1e6)
         for name in ("backup_samples", "acting_samples", "flow_steps", "critics"):
             self.require(name, 1, 1024)
@@ -133,6 +135,14 @@ class Bfn(Algorithm):
         velocity = self.model.flow(features, torch.lerp(noise, action, time), time)
         return F.mse_loss(velocity, action - noise)
 
+    def learning_rate(self) -> float:
+        """Of the next update: the configured one, and less in the last part of the run."""
+        config = self.config
+        if not config.decay:
+            return config.learning_rate
+        left = max(1 - self.updates_done / config.updates, 0.0)
+        return config.learning_rate * min(1.0, left / config.decay)
+
     @torch.no_grad()
     def next_value(self, obs: TensorObs, generator: torch.Generator) -> Tensor:
         """Value (B,) of the best of N proposals of the averaged β, by the smallest of the target critics."""
@@ -172,6 +182,7 @@ class Bfn(Algorithm):
         )
         critic_loss, metrics = self.critic_loss(features, batch, target)
         optimiser = self.optimisers["model"]
+        optimiser.param_groups[0]["lr"] = self.learning_rate()
         optimiser.zero_grad(set_to_none=True)
         (flow_loss + self.config.critic_weight * critic_loss).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
