@@ -142,7 +142,7 @@ TASKS: Final[Mapping[str, Task]] = {
             Study("blocked_drawer_1", ("cog/DrawerBlocked1-v0",)),
             Study("blocked_drawer_2", ("cog/DrawerBlocked2-v0",)),
         ),
-        scale=0.15,
+        scale=0.4,
     ),
 }  # fmt: skip
 """Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""
@@ -253,6 +253,13 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     ),
     "flow-clone": Variation(
         "cloning by a flow instead of a Gaussian", "place_in_tray", _TRAY, "bc_all", ("bc.head=flow",)
+    ),
+    "cql-mode": Variation(
+        "CQL acts by the mode of its policy, as published", "place_in_tray", _TRAY, "cog",
+        ("cql.acting_samples=1",),
+    ),
+    "cql-unaveraged": Variation(
+        "CQL acts by its last weights", "place_in_tray", _TRAY, "cog", ("cql.average_rate=1",)
     ),
     "wide-prior": Variation(
         "empty-handed grasps in the prior", "place_in_tray",
