@@ -67,6 +67,7 @@ Address = Annotated[
 
 INTERRUPTED = 130
 MOST_EPISODES = 1_000_000
+INFER_STEPS = 2_000
 
 SYNC_PAUSE_S = 2.0
 """Least time between two syncs while episodes arrive; a sync that takes long is made less often."""
@@ -743,6 +744,52 @@ def mix_refresh(mixture: Annotated[str, typer.Argument(help="NAME.")], root: Roo
     from catalog.mixture import refresh
 
     _say_frozen(refresh(_store(root), mixture))
+
+
+@mix_app.command("infer")
+def mix_infer(
+    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION, or a recipe: `cog list recipes`.")],
+    as_: Annotated[str, typer.Option("--as", help="Name of the new mixture.")],
+    obs: Annotated[
+        str, typer.Option(help="What the classifier looks at: state, image or image+robot.")
+    ] = "state",
+    steps: Annotated[int, typer.Option(help="Gradient updates of the classifier.")] = INFER_STEPS,
+    seed: Annotated[int, typer.Option(help="Root of its random streams.")] = 0,
+    root: Root = None,
+) -> None:
+    """Reward all but the task data as a success classifier says that learned from these; freeze that."""
+    store = _store(root)
+    ref = _infer(store, _mixture(store, mixture), as_, obs=obs, steps=_countable("--steps", steps), seed=seed)
+    say(f"next: cog train --mixture {ref.partition('@')[0]}")
+
+
+def _infer(store: Store, ref: str, name: str, *, obs: str, steps: int = INFER_STEPS, seed: int = 0) -> str:
+    """Infer the rewards of a mixture, keep the labels, freeze; returns the new one's reference."""
+    from catalog.mixture import check_name
+    from catalog.portions import check_labellable, freeze_labelled
+    from cogdata.manifest import read_info, read_manifest
+    from trainers.infer import infer_rewards
+
+    check_name(name)
+    check_labellable(store, read_info(store, ref))
+    ticker = Ticker()
+    found = infer_rewards(
+        store, read_manifest(store, ref), obs=obs, updates=steps, seed=seed,
+        on_episode=lambda done, total: ticker.show(lambda: f"{done:,}/{total:,} episodes labelled"),
+    )  # fmt: skip
+    ticker.clear()
+    path = f"labels/{name}-{found.digest[:8]}.parquet"  # other labels are another file: none is ever changed
+    store.write_table(path, found.labels)
+    info = freeze_labelled(store, ref, name, path)
+    against = ", ".join(
+        f"{name} {'–' if share is None else f'{share:.3f}'}"
+        for name, share in (("precision", found.precision), ("recall", found.recall))
+    )
+    say(
+        f"{found.labels.num_rows:,} transitions labelled, {found.found:,} rewarded; against the rewards as "
+        f"collected: {against} · {info.ref}, {info.digest[:12]}"
+    )
+    return info.ref
 
 
 @mix_app.command("rm")
@@ -1968,9 +2015,14 @@ def _freeze_portions(store: Store, unit: Unit) -> None:
 
 def _mixture_of(store: Store, unit: Unit) -> str:
     """The mixture that a unit learns from; what is not frozen yet is frozen."""
+    from cogdata.manifest import list_versions
+
     whole = _mixture(store, unit.mixture)
     if unit.learned_from == unit.mixture:
         return whole
+    if unit.inferred:
+        found = list_versions(store, unit.learned_from)
+        return unit.learned_from if found else _infer(store, whole, unit.learned_from, obs=unit.obs)
     from catalog.portions import freeze_part
 
     condition, until = unit.part or "true", unit.until or "m.t_end"

@@ -67,6 +67,16 @@ class MixtureDiff:
     changed: tuple[tuple[str, str], ...]
 
 
+def check_name(name: str) -> None:
+    """Refuse what cannot be a mixture's name.
+
+    Raises:
+        CogError: It says what a name looks like.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise CogError(f"mixture name {name!r} must match {NAME_PATTERN.pattern}, for example place_in_tray")
+
+
 def freeze(
     store: Store,
     name: str,
@@ -91,8 +101,7 @@ def freeze(
     Raises:
         CogError: The name, the SQL, its columns or rows, or the weights are wrong; one line says which.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise CogError(f"mixture name {name!r} must match {NAME_PATTERN.pattern}, for example place_in_tray")
+    check_name(name)
     sql = sql.strip().rstrip(";").rstrip()
     table = run_query(store, sql).table
     with open_indexed(store) as con, translated(store, sql):

@@ -54,6 +54,13 @@ _STEPS: Final = """select m.episode_id, unnest(r.t) as t, unnest(r.reward) as re
 from mixture_episodes m join episodes e using (episode_id) join read_parquet('{rewards}') r using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
 
+_LABELLED: Final = """select episode_id, t, source, reward from read_parquet('{labels}')
+union all by name
+select m.episode_id, s.t, m.source, coalesce(m.reward, s.reward) as reward
+from mixture_episodes m join steps s using (episode_id)
+where m.mixture = '{name}' and m.version = {version} and m.source = 'task'
+    and s.t >= m.t_start and s.t < m.t_end"""
+
 
 def portion_sql(store: Store, info: MixtureInfo, portion: str) -> str:
     """Return the query that a portion is frozen from.
@@ -131,6 +138,40 @@ def freeze_part(
         )
     sql = _PART.format(name=info.name, version=info.version, condition=condition, until=until)
     return freeze(store, f"{info.name}_{suffix}", sql, weights=info.asked_weights or info.weights).info
+
+
+def freeze_labelled(store: Store, ref: str, name: str, labels: str) -> MixtureInfo:
+    """Freeze a mixture anew, with other rewards for all but its task data, and the same shares of batches.
+
+    Args:
+        store: Where the mixture is; a folder of this machine.
+        ref: ``name`` (newest version) or ``name@version``.
+        name: Of the new mixture.
+        labels: Path within the store of a Parquet file of ``episode_id, t, source, reward``, a row for each
+            of these transitions.
+
+    Raises:
+        CogError: No such mixture, it was frozen step by step, or the store is remote.
+    """
+    info = manifest.read_info(store, ref)
+    check_labellable(store, info)
+    path = store.path(labels).replace("'", "''")
+    sql = _LABELLED.format(name=info.name, version=info.version, labels=path)
+    return freeze(store, name, sql, weights=info.asked_weights or info.weights).info
+
+
+def check_labellable(store: Store, info: MixtureInfo) -> None:
+    """Refuse a mixture whose rewards cannot be exchanged.
+
+    Raises:
+        CogError: It was frozen step by step, or lies in a remote store.
+    """
+    if info.shape == "step":
+        raise CogError(f"mixture {info.ref} was frozen step by step: it says every reward already")
+    if not store.is_local:
+        raise CogError(
+            f"mixture {info.ref} is in a remote store, where SQL reads no files: do it in a local one"
+        )
 
 
 def _portion_name(info: MixtureInfo, part: Portion) -> str:

@@ -178,6 +178,7 @@ class Unit:
         variant: What is different from the table's unit of the same name; "": nothing.
         part: Condition over the mixture's episodes (SQL) that it learns from; "": all.
         until: Before which step these end (SQL); "": where they do in the mixture.
+        inferred: Whether the rewards of the prior are inferred by a classifier.
         online: Episodes that its policy then collects and learns from; 0: none.
     """
 
@@ -193,6 +194,7 @@ class Unit:
     variant: str = ""
     part: str = ""
     until: str = ""
+    inferred: bool = False
     online: int = 0
 
     @property
@@ -203,8 +205,9 @@ class Unit:
 
     @property
     def learned_from(self) -> str:
-        """The mixture that it learns from: the recipe's, or the part of it that has the variant's name."""
-        return f"{self.mixture}_{self.variant}" if self.part or self.until else self.mixture
+        """The mixture that it learns from: the recipe's, or what the variant makes of it."""
+        changed = self.part or self.until or self.inferred
+        return f"{self.mixture}_{self.variant}" if changed else self.mixture
 
     @property
     def curve_env(self) -> str | None:
@@ -225,6 +228,7 @@ class Variation:
         settings: ``STAGE.key=value`` beside the table's.
         part: Condition over the episodes of the study's mixture: ``m`` are its rows, ``e`` the episodes.
         until: Before which step an episode ends, SQL over the same.
+        inferred: Whether the rewards of the prior are inferred by a classifier.
     """
 
     summary: str
@@ -234,6 +238,7 @@ class Variation:
     settings: tuple[str, ...] = ()
     part: str = ""
     until: str = ""
+    inferred: bool = False
 
 
 _TRAY: Final = TASKS["place_in_tray"].studies[0]
@@ -264,6 +269,18 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     "wide-prior": Variation(
         "empty-handed grasps in the prior", "place_in_tray",
         Study("place_in_tray_wide", _TRAY.envs),
+    ),
+    "solved-zeros": Variation(
+        "a prior that solves the task now and then, all rewards 0", "place_in_tray",
+        Study("place_in_tray_solved", _TRAY.envs),
+    ),
+    "solved-kept": Variation(
+        "the same, rewards as the simulator knows them", "place_in_tray",
+        Study("place_in_tray_kept", _TRAY.envs),
+    ),
+    "solved-inferred": Variation(
+        "the same, rewards as a classifier infers them", "place_in_tray",
+        Study("place_in_tray_solved", _TRAY.envs), inferred=True,
     ),
     "no-returns": Variation(
         "the prior's episodes end before the arm goes home", "drawer", _CLOSED_DRAWER,
@@ -307,7 +324,9 @@ def plan_variations(names: Sequence[str], *, obs: str, preset: str, seeds: Seque
             )[:1]
             mixture = one.study.mixture(obs)
             changed = replace(like, study=one.study.recipe, mixture=mixture, envs=one.study.envs)
-            found.append(replace(changed, variant=name, part=one.part, until=one.until))
+            found.append(
+                replace(changed, variant=name, part=one.part, until=one.until, inferred=one.inferred)
+            )
     return found
 
 

@@ -68,6 +68,8 @@ def _prior(policy: str, env: str, episodes: int) -> Need:
 
 _WEAK_GRASPS: Final = _prior("weak_grasp", "cog/PickTray-v0", 10_000)
 _EMPTY_HANDS: Final = _prior("blind_grasp", "cog/PickTray-v0", 4_000)
+_WHOLE_WAYS: Final = Need("pick_place", "cog/PickTray-v0", 2_000, "prior")
+_ANY_WEAK_GRASPS: Final = Need("weak_grasp", "cog/PickTray-v0", 10_000, "prior")
 _PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task")
 _GOOD_PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task", "success")
 _GRASPS: Final = Need("grasp_from_drawer", "cog/DrawerOpen-v0", 10_000, "task")
@@ -125,6 +127,18 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         "weak and empty-handed grasps without reward, and placements; for learning from pixels",
         "place_in_tray_wide",
         (_WEAK_GRASPS, _EMPTY_HANDS, _PLACEMENTS),
+        _HALVES,
+    ),
+    "place_in_tray_solved": Recipe(
+        "a prior that now and then solves the task, without reward; placements",
+        "place_in_tray_solved",
+        (_ANY_WEAK_GRASPS, _WHOLE_WAYS, _PLACEMENTS),
+        _HALVES,
+    ),
+    "place_in_tray_kept": Recipe(
+        "the same, with the prior's rewards as collected",
+        "place_in_tray_kept",
+        (_ANY_WEAK_GRASPS, _WHOLE_WAYS, _PLACEMENTS),
         _HALVES,
     ),
     "place_in_tray_no_prior": Recipe("placements alone", "place_in_tray_no_prior", (_PLACEMENTS,), {}),
