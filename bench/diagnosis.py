@@ -38,6 +38,13 @@ from trainers.worlds import WORLDS, Moment, Obs, Worlds
 FIRST_SEED: Final = 7_000
 SKILLS: Final = ("blocker_moved", "top_drawer_closed", "drawer_open", "grasped", "placed")
 """Predicates whose first moments are looked for."""
+WORDS: Final = {
+    "blocker_moved": "bottle moved",
+    "drawer_open": "drawer open",
+    "grasped": "grasped",
+    "placed": "in the tray",
+}
+"""Those that are drawn → what the figure calls them."""
 
 
 @dataclass
@@ -181,17 +188,17 @@ def draw(traced: Sequence[Traced], title: str, path: Path) -> None:
     for one in traced:
         colour = "#4e79a7" if one.last.success else "#e15759"
         axes.plot(np.maximum(one.values, 1e-4), lw=0.6, alpha=0.5, color=colour)
-    for name, mark in (("drawer_open", "^"), ("blocker_moved", "s"), ("grasped", "o")):
+    for name, mark in (("drawer_open", "^"), ("blocker_moved", "s"), ("grasped", "o"), ("placed", "D")):
         late = [one for one in traced if one.first.get(name, 0) > 0]
         if late:
             steps = [min(one.first[name], len(one.values) - 1) for one in late]
             heights = [max(one.values[step], 1e-4) for one, step in zip(late, steps, strict=True)]
-            axes.plot(steps, heights, mark, ms=3, color="#222222", alpha=0.6, label=name.replace("_", " "))
+            axes.plot(steps, heights, mark, ms=3, color="#222222", alpha=0.6, label=WORDS[name])
     axes.plot([], [], color="#4e79a7", label="success")
     axes.plot([], [], color="#e15759", label="failure")
     axes.set(yscale="log", xlabel="step", ylabel="value of the chosen action")
     axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=7, frameon=False, ncols=5)
+    figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Software": None})
 
