@@ -1,4 +1,4 @@
-"""How a learned cql should act: the mode of its policy, a sample, or the best of N samples by the smallest Q.
+"""How a learned policy should act: the mode of cql, a sample, or the best of N proposals of cql or bfn.
 
 One run, its weights as they are; only the rule of acting changes.
 
@@ -18,34 +18,37 @@ from cogdata.intervals import wilson
 from cogdata.machine import usable_cores
 from cogdata.store import Store
 from collectors.drivers import open_env
+from trainers.algos.bfn import Bfn
 from trainers.algos.cql import Cql
 from trainers.checkpoint import load_training
 from trainers.evaluate import World, evaluate, open_policy
 
 FIRST_SEED = 5_000
 """Scenes that neither the table nor its curves use."""
-RULES: dict[str, dict[str, Any]] = {
-    "mode": {"acting_samples": 1, "stochastic": False},
-    "sample": {"acting_samples": 1, "stochastic": True},
-    "best of 4": {"acting_samples": 4},
-    "best of 16": {"acting_samples": 16},
-    "best of 64": {"acting_samples": 64},
+RULES: dict[str, dict[str, dict[str, Any]]] = {
+    "cql": {
+        "mode": {"acting_samples": 1, "stochastic": False},
+        "sample": {"acting_samples": 1, "stochastic": True},
+        **{f"best of {count}": {"acting_samples": count} for count in (4, 16, 64)},
+    },
+    "bfn": {f"best of {count}": {"acting_samples": count} for count in (1, 2, 4, 8, 16, 64)},
 }
-"""Name → what changes in the configuration."""
+"""Algorithm → name → what changes in the configuration."""
 
 
 def measure(store: Store, run: str, update: int | None, env: str, episodes: int) -> dict[str, Any]:
     """Judge one run by every rule on the same scenes."""
     policy = open_policy(store, run, update)
     learner = policy.learner
-    if not isinstance(learner, Cql):
-        raise SystemExit(f"{run} is of {learner.name}: name a run of cql")
-    load_training(store, run, learner, policy.update)  # the Qs, where only the policy is kept for acting
+    if not isinstance(learner, Bfn | Cql):
+        raise SystemExit(f"{run} is of {learner.name}: name a run of cql or bfn")
+    if not any("critics" in name or name == "average" for name in learner.acting):
+        load_training(store, run, learner, policy.update)  # the Qs, where the policy alone is kept
     parts, size = learner.spec.parts, learner.spec.image_size[0]
     world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
     trained, found = learner.config, {}
-    for name, rule in RULES.items():
-        learner.config = replace(trained, **rule)
+    for name, rule in RULES[learner.name].items():
+        learner.config = replace(learner.config, **rule)
         seeds = range(FIRST_SEED, FIRST_SEED + episodes)
         rows = evaluate(policy, world, seeds, workers=usable_cores()).rows
         won = sum(rows.column("success").to_pylist())
@@ -63,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", help="runs of cql; the newest checkpoint of each")
+    parser.add_argument("runs", nargs="+", help="of cql or bfn; the newest checkpoint of each")
     parser.add_argument("--update", type=int, help="another checkpoint, one of the newest two")
     parser.add_argument("--env", default="cog/PickTray-v0")
     parser.add_argument("--episodes", type=int, default=100)
