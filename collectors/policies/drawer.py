@@ -7,6 +7,7 @@ way to the neutral pose, which is where episodes of the task begin.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -54,6 +55,8 @@ HAND_M: Final = 0.058
 FORWARD_MAX_M: Final = 0.008
 LOST_M: Final = 0.05
 """A hand that is so far ahead of the handle does not move it any more."""
+NOTICED_M: Final = (LOST_M, 0.2)
+"""How far ahead it is when a script that tries again notices: a learner who misses sees where that leads."""
 RISE_M: Final = 0.1
 TRAVEL_HEIGHT_M: Final = -0.2
 """Above both drawers."""
@@ -119,20 +122,24 @@ def close_top_then_open_policy(*, noise: float, rng: np.random.Generator) -> Scr
 
 
 def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Put the bottle into the tray, go home, then pull the bottom drawer open."""
+    """Put the bottle into the tray, go home, pull the bottom drawer open; after a miss once more."""
     drawn = {"grasp_threshold_m": draw_threshold(rng), "drop_threshold_m": draw_threshold(rng)}
-    drawn |= _draw_hook(rng)
+    first, second = _draw_hook(rng), _draw_hook(rng)
+    noticed_m = float(rng.uniform(*NOTICED_M))
     across_m, along_m = rng.uniform(-DROP_SPREAD_M, DROP_SPREAD_M, 2).tolist()
-    drawn |= {"drop_across_m": across_m, "drop_along_m": along_m}
+    drawn |= {"drop_across_m": across_m, "drop_along_m": along_m, "noticed_m": noticed_m}
+    drawn |= first | {f"second_{name}": value for name, value in second.items()}
     off_middle = np.array([across_m, along_m, 0.0])
     *picking, _hold = grasping(above("object"), drawn["grasp_threshold_m"])
     *placing, _retreat = dropping(lambda view: in_tray(view) + off_middle, drawn["drop_threshold_m"])
     home, _rest = going_home()  # rising and flying to the handle would take 6 steps more of the test's 80
+    is_open = _is("drawer_open")
     phases = [
         *picking,
         *placing,
         home,
-        *_sliding(drawn, OUT, _is("drawer_open")),
+        *_sliding(first, OUT, is_open, noticed_m),
+        *(_unless(is_open, phase) for phase in (home, *_sliding(second, OUT, is_open, noticed_m))),
         *going_home(),
     ]
     return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
@@ -172,12 +179,17 @@ def _slide(way: float) -> Rule:
     return slide
 
 
-def _sliding(drawn: Mapping[str, float], way: float, done: Test) -> list[Phase]:
+def _unless(done: Test, phase: Phase) -> Phase:
+    """The same phase, left out or cut short once that is done."""
+    return replace(phase, until=lambda view, start: done(view, start) or phase.until(view, start))
+
+
+def _sliding(drawn: Mapping[str, float], way: float, done: Test, lost_m: float = LOST_M) -> list[Phase]:
     """Hook the handle, move the drawer until that is done or the handle was lost, let go upwards."""
 
     def over(view: SceneView, start: SceneView) -> bool:
         ahead_m = way * (view.ee_m[0] - view.at("handle")[0])
-        return bool(ahead_m > LOST_M) or done(view, start)
+        return bool(ahead_m > lost_m) or done(view, start)
 
     name = "pull" if way == OUT else "push"
     return [_hook(drawn), Phase(name, _slide(way), over), _rise(-way * LET_GO_M)]
