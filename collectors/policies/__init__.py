@@ -76,6 +76,10 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "blind_grasp", "close the hand at a random point in and around the tray, wherever the object is",
         "cog/PickTray-v0", ("grasped",), (0.0, 0.15), tray.blind_grasp_policy,
     ),
+    "grasp_again": PolicySpec(
+        "grasp_again", "grasp beside the object, and once more if the hand is empty",
+        "cog/PickTray-v0", ("grasped",), (0.35, 0.60), tray.grasp_again_policy, horizon=40,
+    ),
     "place": PolicySpec(
         "place", "carry the object that is held over the tray and let go",
         "cog/PlaceTray-v0", ("placed",), (0.90, 1.0), tray.place_policy,
@@ -107,7 +111,7 @@ POLICIES: Final[dict[str, PolicySpec]] = {
     ),
     "clear_blocker_then_open": PolicySpec(
         "clear_blocker_then_open", "put the bottle away, then pull the bottom drawer open, go to neutral",
-        "cog/DrawerBlocked2-v0", ("drawer_open",), (0.25, 0.50), drawer.clear_blocker_then_open_policy,
+        "cog/DrawerBlocked2-v0", ("drawer_open",), (0.40, 0.60), drawer.clear_blocker_then_open_policy,
         horizon=70,
     ),
     "grasp_from_drawer": PolicySpec(

@@ -7,7 +7,6 @@ way to the neutral pose, which is where episodes of the task begin.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from collectors.policies.skills import (
     grasping,
     in_tray,
     reach,
+    unless,
     upright,
 )
 from collectors.policies.view import Point, SceneView
@@ -139,7 +139,7 @@ def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) ->
         *placing,
         home,
         *_sliding(first, OUT, is_open, noticed_m),
-        *(_unless(is_open, phase) for phase in (home, *_sliding(second, OUT, is_open, noticed_m))),
+        *(unless(is_open, phase) for phase in (home, *_sliding(second, OUT, is_open, noticed_m))),
         *going_home(),
     ]
     return ScriptedPolicy(upright(phases), drawn, noise=noise, rng=rng)
@@ -177,11 +177,6 @@ def _slide(way: float) -> Rule:
         return command(move, gripper=OPEN, neutral=NOT_NEUTRAL)
 
     return slide
-
-
-def _unless(done: Test, phase: Phase) -> Phase:
-    """The same phase, left out or cut short once that is done."""
-    return replace(phase, until=lambda view, start: done(view, start) or phase.until(view, start))
 
 
 def _sliding(drawn: Mapping[str, float], way: float, done: Test, lost_m: float = LOST_M) -> list[Phase]:

@@ -21,6 +21,7 @@ from collectors.policies.script import (
     OPEN,
     Phase,
     Rule,
+    Test,
     command,
     never,
 )
@@ -165,6 +166,11 @@ def going_home() -> list[Phase]:
         return command(gripper=OPEN)
 
     return [Phase("neutral", go, lambda view, start: view is not start), Phase("rest", rest, never)]
+
+
+def unless(done: Test, phase: Phase) -> Phase:
+    """The same phase, left out or cut short once that is done."""
+    return replace(phase, until=lambda view, start: done(view, start) or phase.until(view, start))
 
 
 def upright(phases: Sequence[Phase]) -> list[Phase]:

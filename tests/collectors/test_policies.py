@@ -1,3 +1,5 @@
+from itertools import groupby
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ NAMES = sorted(POLICIES)
 PRIOR = (
     "weak_grasp",
     "blind_grasp",
+    "grasp_again",
     "drawer_open",
     "drawer_close",
     "drawer_open_suboptimal",
@@ -190,6 +193,29 @@ def test_without_noise_the_script_does_its_job(name: str, phases: list[str], pre
             assert list(dict.fromkeys(seen)) == phases
     env.close()
     assert wins >= 11
+
+
+def tries(seen: list[str], phase: str) -> int:
+    """How many stretches of a phase there are."""
+    return [name for name, _ in groupby(seen)].count(phase)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "predicate"),
+    [("grasp_again", "approach", "grasped"), ("clear_blocker_then_open", "to the handle", "drawer_open")],
+)
+def test_a_miss_is_followed_by_one_more_try(name: str, phase: str, predicate: str) -> None:
+    env = make(POLICIES[name].default_env, observations=())
+    ends: dict[int, list[bool]] = {1: [], 2: []}
+    for seed in range(16):
+        seen, truths = play(env, name, seed, noise=0.0)
+        if phase in seen:
+            ends[tries(seen, phase)].append(truths[-1][predicate])
+    env.close()
+    assert len(ends[1]) >= 3
+    assert len(ends[2]) >= 2
+    assert sum(ends[2]) >= 1, "a second try is to be worth something"
+    assert np.mean(ends[1]) > 0.5, "after one try there is nothing left to do but to slip"
 
 
 HOOKED = ["to the handle", "pull", "rise", "neutral", "rest"]

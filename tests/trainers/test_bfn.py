@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from cogdata.errors import CogError
 from tests.trainers.toy import PLACES, make_spec, move, observe, seeded, small_learner, stitching, tensors
 from trainers.algos.bc import Bc
 from trainers.algos.bfn import Bfn
@@ -125,9 +128,31 @@ def walk(learner: Bfn | Bc, episodes: int, horizon: int) -> float:
     return float((place == PLACES - 1).mean())
 
 
-def test_best_of_n_stitches_what_cloning_cannot() -> None:
+def test_critics_of_probabilities() -> None:
+    """They start from next to nothing, err by cross-entropy, and value by its probability."""
+    learner = small_learner("bfn", "state", "critic_loss=cross_entropy")
+    assert isinstance(learner, Bfn)
+    batch = tensors("state", 4)
+    features = learner.model.inputs(batch.obs)
+    outputs = learner.model.critics(features, batch.action.unsqueeze(0)).squeeze(1)
+    torch.testing.assert_close(outputs, torch.full((2, 4), -5.0))
+    target = torch.tensor([0.0, 1.0, 0.25, 0.0])
+    loss, metrics = learner.critic_loss(features, batch, target)
+    # log(1 + e^5) where it is 1, log(1 + e^-5) where it is 0; twice, for two critics
+    ends = [math.log1p(math.exp(sign * 5)) for sign in (1, -1)]
+    assert loss.item() == pytest.approx(2 * (1.25 * ends[0] + 2.75 * ends[1]) / 4, rel=1e-5)
+    assert metrics["q_mean"].item() == pytest.approx(1 / (1 + math.exp(5)), rel=1e-4)
+    with pytest.raises(CogError, match="^critic_loss=cross_entropy needs success=absorbing"):
+        small_learner("bfn", "state", "critic_loss=cross_entropy", "success=continuing")
+
+
+@pytest.mark.parametrize("critic_loss", ["squared", "cross_entropy"])
+def test_best_of_n_stitches_what_cloning_cannot(critic_loss: str) -> None:
     """Prior: a random walk on 0 … 3; task: from 3 to 6. From 0 in 8 steps, cloning mostly walks at random."""
-    best = small_learner("bfn", "state", "learning_rate=0.001", "flow_widths=64,64", "critic_widths=64,64")
+    best = small_learner(
+        "bfn", "state", "learning_rate=0.001", "flow_widths=64,64", "critic_widths=64,64",
+        f"critic_loss={critic_loss}",
+    )  # fmt: skip
     clone = small_learner("bc", "state", "learning_rate=0.001")
     assert isinstance(best, Bfn)
     assert isinstance(clone, Bc)

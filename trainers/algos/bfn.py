@@ -22,12 +22,13 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cogdata.errors import CogError
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
 from trainers.augment import augment
 from trainers.encoders import Inputs
@@ -35,6 +36,12 @@ from trainers.flow import Flow
 from trainers.networks import Critics, follow
 from trainers.precision import has_bfloat16
 from trainers.targets import TARGETS
+
+CriticLoss = Literal["squared", "cross_entropy"]
+"""How far a critic is from its target."""
+
+UNLIKELY: Final = -5.0
+"""Logit that critics of probabilities start from: as good as nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class BfnConfig(Config):
     flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (study)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (study)
     critics: int = 2  # E (study)
+    critic_loss: CriticLoss = "squared"  # or "cross_entropy": values as probabilities, small ones told apart
     critic_weight: float = 30.0  # of the critics' loss, small beside the flow's (docs/encoders.md)
     half_proposals: bool = True  # those of the backup in bfloat16 where the processor has it (ours)
     success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
@@ -68,6 +76,8 @@ class BfnConfig(Config):
         self.require("average_rate", 1e-6, 1)
         self.require("learning_rate", 0, 1)
         self.require("decay", 0, 1)
+        if self.critic_loss == "cross_entropy" and self.success != "absorbing":
+            raise CogError("critic_loss=cross_entropy needs success=absorbing: values that are probabilities")
         self.require("critic_weight", 1e-6, 1e6)
         for name in ("backup_samples", "acting_samples", "flow_steps", "critics"):
             self.require(name, 1, 1024)
@@ -85,6 +95,9 @@ class BfnModel(nn.Module):
             nn.init.zeros_(
                 parameter
             )  # nothing is worth anything yet: a random value takes 1/(1-γ) sweeps to forget
+        if config.critic_loss == "cross_entropy":
+            assert self.critics.out.bias is not None
+            nn.init.constant_(self.critics.out.bias, UNLIKELY)
 
 
 class Bfn(Algorithm):
@@ -153,16 +166,24 @@ class Bfn(Algorithm):
         half = self.config.half_proposals and has_bfloat16(features.device.type)
         with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
             actions = self.average.flow.sample(seen, noise, self.config.flow_steps)
-        values: Tensor = self.target_critics(features, actions.float())  # (E, N, B)
+        values = self.values(self.target_critics(features, actions.float()))  # (E, N, B)
         return values.amin(0).amax(0)
+
+    def values(self, outputs: Tensor) -> Tensor:
+        """What critics mean by their outputs: values themselves, or logits of them."""
+        return outputs if self.config.critic_loss == "squared" else torch.sigmoid(outputs)
 
     def critic_loss(
         self, features: Tensor, batch: TensorBatch, target: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over critics of the mean squared error to the common target (B,)."""
-        values = self.model.critics(features, batch.action.unsqueeze(0)).squeeze(1)  # (E, B)
-        loss = (values - target).square().mean(1).sum()
-        seen = values.detach()
+        """Sum over critics of the mean squared error, or cross-entropy, to the common target (B,)."""
+        outputs = self.model.critics(features, batch.action.unsqueeze(0)).squeeze(1)  # (E, B)
+        if self.config.critic_loss == "squared":
+            loss = (outputs - target).square().mean(1).sum()
+        else:
+            wanted = target.clamp(0, 1).expand_as(outputs)
+            loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(1).sum()
+        seen = self.values(outputs.detach())
         metrics = {
             "q_mean": seen.mean(),
             "q_max": seen.max(),
@@ -194,7 +215,7 @@ class Bfn(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Take the best of N' proposals by the mean of the averaged critics."""
+        """Take the best of N' proposals by the mean of what the averaged critics say."""
         features = self.average.inputs(obs)
         actions = self.average.flow.sample(
             features, noise.transpose(0, 1), self.config.flow_steps
