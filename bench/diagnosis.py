@@ -83,13 +83,15 @@ def values_of(learner: Bfn | Cql, shown: Sequence[Obs], actions: NDArray[np.floa
     parts |= {name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.parts}
     obs, one = TensorObs(**parts), torch.from_numpy(actions).unsqueeze(0)
     if isinstance(learner, Bfn):
-        return learner.average.critics(learner.average.inputs(obs), one).mean(0)[0].tolist()  # type: ignore[no-any-return]
+        outputs = learner.average.critics(learner.average.inputs(obs), one)
+        return learner.values(outputs).mean(0)[0].tolist()
     critics = getattr(learner, learner.acting[-1])
     if not hasattr(critics, "encode"):
         raise SystemExit(
             f"this cql acts by its policy alone ({learner.acting[-1]}): its critics are not kept"
         )
-    return critics(critics.encode(obs), one).amin(0)[0].tolist()  # type: ignore[no-any-return]
+    found: list[float] = critics(critics.encode(obs), one).amin(0)[0].tolist()
+    return found
 
 
 def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:

@@ -106,18 +106,24 @@ class Start:
         top_open_m: How far the top drawer stands open.
         bottle_x_m: Where the bottle lies, world x.
         bottle_y_m: Where the bottle lies, world y.
+        bottle_turn_rad: How it is turned, around z.
+        fallen: Share of the episodes in which it lies on its narrow side.
     """
 
     open_m: Range = (0.0, 0.0)
     top_open_m: Range = (0.0, 0.0)
-    bottle_x_m: Range = (0.79, 0.81)
-    bottle_y_m: Range = (0.0, 0.0)
+    bottle_x_m: Range = (0.75, 0.81)  # in the tray, as it lies where scripts have put it there
+    bottle_y_m: Range = (-0.04, 0.015)
+    bottle_turn_rad: Range = (-0.35, 0.35)
+    fallen: float = 0.25
 
 
 OPEN: Final = Start(open_m=(0.97 * TRAVEL_M, TRAVEL_M))
 CLOSED: Final = Start()
 BLOCKED_1: Final = Start(top_open_m=(0.45 * TRAVEL_M, 0.55 * TRAVEL_M))
-BLOCKED_2: Final = Start(bottle_x_m=(0.63, 0.65), bottle_y_m=(0.2, 0.2))
+BLOCKED_2: Final = Start(
+    bottle_x_m=(0.63, 0.65), bottle_y_m=(0.2, 0.2), bottle_turn_rad=(0.0, 0.0), fallen=0.0
+)
 
 
 @dataclass(frozen=True)
@@ -227,9 +233,12 @@ class DrawerTask:
         start = self._start
         x = float(rng.uniform(*start.bottle_x_m)) + shift_m[0]
         y = float(rng.uniform(*start.bottle_y_m)) + shift_m[1]
+        turn = float(rng.uniform(*start.bottle_turn_rad))
+        fallen = float(rng.random()) < start.fallen
         floor = TABLE_TOP_M if self._blocks() else TABLE_TOP_M + TRAY_WALL_M
         link = bottle(_near(_BOTTLE, self._variation.hue, rng))
-        self._sim.add("object", (link,), (x, y, floor + BOTTLE_SIZE_M[2] / 2))
+        height = BOTTLE_SIZE_M[0 if fallen else 2]
+        self._sim.add("object", (link,), (x, y, floor + height / 2), _lying(turn, fallen=fallen))
 
     def opened_m(self) -> tuple[float, float]:
         """How far the bottom and the top drawer stand open."""
@@ -283,6 +292,15 @@ class DrawerTask:
             "free_low": np.array(FREE_LOW_M),
             "free_high": np.array(FREE_HIGH_M),
         }
+
+
+def _lying(turn_rad: float, *, fallen: bool) -> Quat:
+    """Turned around z, after a quarter turn around y if it has fallen."""
+    c, s = math.cos(turn_rad / 2), math.sin(turn_rad / 2)
+    if not fallen:
+        return (0.0, 0.0, s, c)
+    half = math.sqrt(0.5)
+    return (-s * half, c * half, s * half, c * half)
 
 
 def _ball(size_m: float, color: Rgb) -> Shape:
