@@ -7,7 +7,7 @@ method on one study with one seed: the piece of work that is trained, judged and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cogdata.errors import CogError, unknown
@@ -70,12 +70,14 @@ class Task:
         rows: Conditions, in the paper's order.
         studies: The first is the one that methods without a prior are trained on.
         scale: Fraction of the paper's episodes that the preset "fast" learns from.
+        settings: Algorithm → settings of the preset "fast" beside :data:`BUDGETS`.
     """
 
     title: str
     rows: tuple[Row, ...]
     studies: tuple[Study, ...]
     scale: float
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def hard(self) -> tuple[str, ...]:
@@ -143,6 +145,7 @@ TASKS: Final[Mapping[str, Task]] = {
             Study("blocked_drawer_2", ("cog/DrawerBlocked2-v0",)),
         ),
         scale=0.4,
+        settings={"bfn": ("critic_loss=cross_entropy", "discount=0.97")},
     ),
 }  # fmt: skip
 """Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""
@@ -422,9 +425,9 @@ def _units_of(
     if not learns_from_prior(method):
         envs = tuple(row.env for row in TASKS[task].rows)
         studies = (Study(studies[0].recipe, envs, studies[0].seen),)
-    budget = BUDGETS[preset, "image" in OBS_KINDS[obs]]
+    budgets = [BUDGETS[preset, "image" in OBS_KINDS[obs]], TASKS[task].settings if preset == "fast" else {}]
     algos = [stage.algo for stage in find_method(method).stages]
-    given = tuple(f"{algo}.{pair}" for algo in algos for pair in budget.get(algo, ()))
+    given = tuple(f"{algo}.{pair}" for algo in algos for budget in budgets for pair in budget.get(algo, ()))
     return [
         Unit(
             task, study.recipe, obs, preset, method, seed, study.mixture(obs), study.envs, (*given, *settings)
