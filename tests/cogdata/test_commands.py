@@ -28,6 +28,7 @@ def test_lines_and_codes_of_several_commands() -> None:
 
 _PATIENT = """
 import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 try:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     print("ready", flush=True)
