@@ -76,10 +76,6 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "blind_grasp", "close the hand at a random point in and around the tray, wherever the object is",
         "cog/PickTray-v0", ("grasped",), (0.0, 0.15), tray.blind_grasp_policy,
     ),
-    "grasp_again": PolicySpec(
-        "grasp_again", "grasp beside the object, and once more if the hand is empty",
-        "cog/PickTray-v0", ("grasped",), (0.35, 0.60), tray.grasp_again_policy, horizon=40,
-    ),
     "place": PolicySpec(
         "place", "carry the object that is held over the tray and let go",
         "cog/PlaceTray-v0", ("placed",), (0.90, 1.0), tray.place_policy,

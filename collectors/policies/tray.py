@@ -25,7 +25,6 @@ from collectors.policies.skills import (
     going_home,
     grasping,
     in_tray,
-    unless,
 )
 from collectors.policies.view import Point, SceneView
 
@@ -39,12 +38,6 @@ BLIND_HIGH_M: Final = (0.62, 0.32)
 """Where a hand that looks for nothing grasps: around the tray, and a third of it over the tray itself."""
 GRASP_HEIGHT_M: Final = -0.334
 """End-effector height for grasping at a random point of the table."""
-MISS_M: Final = 0.025
-"""Spread, in x and in y, of the error of a first grasp that is made to fail now and then."""
-NOTICED_M: Final = (-0.28, -0.18)
-"""End-effector height at which a hand that lifted nothing notices."""
-OFF_TABLE_M: Final = -0.32
-"""A block that is higher than this is in the hand."""
 TRAY_XY_M: Final = (0.5, 0.25)
 
 
@@ -74,38 +67,6 @@ def blind_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPol
     x, y = rng.uniform(BLIND_LOW_M, BLIND_HIGH_M).tolist()
     drawn = {"grasp_threshold_m": threshold, "grasp_x_m": x, "grasp_y_m": y}
     return ScriptedPolicy(grasping(fixed(x, y, GRASP_HEIGHT_M), threshold), drawn, noise=noise, rng=rng)
-
-
-def grasp_again_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Grasp beside the object, by a drawn error; an empty hand that notices it grasps once more, and well."""
-    drawn = {"grasp_threshold_m": draw_threshold(rng), "second_threshold_m": draw_threshold(rng)}
-    across_m, along_m = rng.normal(0.0, MISS_M, 2).tolist()
-    drawn |= {"miss_across_m": across_m, "miss_along_m": along_m}
-    drawn["noticed_m"] = float(rng.uniform(*NOTICED_M))
-    miss = np.array([across_m, along_m, 0.0])
-
-    def noticed(view: SceneView, _start: SceneView) -> bool:
-        return bool(view.ee_m[2] > drawn["noticed_m"])
-
-    def held(view: SceneView, _start: SceneView) -> bool:
-        return bool(view.object_m[2] > OFF_TABLE_M)
-
-    approach, close, lift, _ = grasping(
-        lambda view: _above_object_or_away(view) + miss, drawn["grasp_threshold_m"]
-    )
-    second_approach, second_close, second_lift, hold = grasping(
-        _above_object_or_away, drawn["second_threshold_m"]
-    )
-    phases = [
-        approach,
-        close,
-        unless(noticed, lift),
-        unless(held, second_approach),
-        unless(held, second_close),
-        second_lift,
-        hold,
-    ]
-    return ScriptedPolicy(phases, drawn, noise=noise, rng=rng)
 
 
 def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
