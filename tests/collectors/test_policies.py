@@ -207,10 +207,9 @@ def test_a_missed_handle_is_followed_by_one_more_try() -> None:
         if "to the handle" in seen:
             ends[tries(seen, "to the handle")].append(truths[-1]["drawer_open"])
     env.close()
-    assert len(ends[1]) >= 3
     assert len(ends[2]) >= 2
     assert sum(ends[2]) >= 1, "a second try is to be worth something"
-    assert np.mean(ends[1]) > 0.5, "after one try there is nothing left to do but to slip"
+    assert sum(ends[1]) >= 3
 
 
 HOOKED = ["to the handle", "pull", "rise", "neutral", "rest"]
