@@ -108,7 +108,7 @@ def test_a_child_goes_on_without_its_parent(store: Store) -> None:
 
 def test_a_policy_alone_starts_what_needs_no_more(store: Store) -> None:
     """Of the older checkpoints only the policy is kept: bc has no more, cql and bfn have."""
-    for algo, *settings in (("bc",), ("cql", "acting_samples=1")):
+    for algo, *settings in (("bc",), ("cql", "acting_samples=1", "average_rate=1")):
         request = replace(make_request(algo, *settings), checkpoint_every=1)
         parent = trained(store, request)
         child = from_run(store, make_request(algo, *settings), f"{parent}@2")
