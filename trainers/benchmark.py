@@ -145,7 +145,7 @@ TASKS: Final[Mapping[str, Task]] = {
             Study("blocked_drawer_2", ("cog/DrawerBlocked2-v0",)),
         ),
         scale=0.4,
-        settings={"bfn": ("critic_loss=cross_entropy", "discount=0.97")},
+        settings={"bfn": ("critic_loss=cross_entropy", "discount=0.97", "acting_samples=4")},
     ),
 }  # fmt: skip
 """Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""

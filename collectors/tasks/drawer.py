@@ -65,7 +65,7 @@ BOTTLE_KG: Final = 0.1
 SLIDE_FORCE_N: Final = 2.0
 """Dry friction of a drawer on its rails."""
 DRAWER_KG: Final = 0.3
-ROLLING_M: Final = 0.002
+ROLLING_M: Final = 0.01
 """The ball is soft: it lies where the drawer carries it instead of rolling from wall to wall."""
 PLATE_M: Final = 0.005
 POST_M: Final = 0.008

@@ -183,6 +183,17 @@ def test_a_finger_behind_the_handle_pulls_the_drawer_open_and_shut() -> None:
     env.close()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pulled_drawer_leaves_the_ball_where_task_episodes_have_it(seed: int) -> None:
+    env = make("cog/DrawerClosed-v0", observations=("scene",), horizon=1000)
+    first = env.reset(seed=seed)[0]["scene"]
+    lay_m = first[env.scene_fields.index("target_x_m")]
+    scene = drag(env, [(0.584, 0.2, -0.2), (0.592, 0.2, -0.30), (0.75, 0.2, -0.30)])
+    assert scene["drawer_open_m"] == pytest.approx(0.125, abs=0.001)
+    assert scene["target_x_m"] - 0.125 == pytest.approx(lay_m, abs=0.007)
+    env.close()
+
+
 def test_a_hand_in_the_air_moves_nothing() -> None:
     env = make("cog/DrawerClosed-v0", observations=("scene",), horizon=1000)
     env.reset(seed=0)
