@@ -2020,13 +2020,14 @@ def _mixture_of(store: Store, unit: Unit) -> str:
     whole = _mixture(store, unit.mixture)
     if unit.learned_from == unit.mixture:
         return whole
-    if unit.inferred:
+    made = unit.derived
+    if made.inferred:
         found = list_versions(store, unit.learned_from)
         return unit.learned_from if found else _infer(store, whole, unit.learned_from, obs=unit.obs)
     from catalog.portions import freeze_part
 
-    condition, until = unit.part or "true", unit.until or "m.t_end"
-    return str(freeze_part(store, whole, unit.variant, condition, until=until).ref)
+    part = freeze_part(store, whole, unit.variant, where=made.where, until=made.until, reward=made.reward)
+    return part.ref
 
 
 def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, command: list[str]) -> None:

@@ -292,8 +292,7 @@ def refresh(store: Store, name: str) -> FreezeReport:
     newest = manifest.read_manifest(store, bare)
     ids = newest.episodes.column("episode_id")
     overlaps = len(ids.unique()) < len(ids)
-    weights = newest.info.asked_weights or newest.info.weights  # an old version knows only the resolved ones
-    return freeze(store, bare, newest.info.sql, weights=weights, allow_overlap=overlaps)
+    return freeze(store, bare, newest.info.sql, weights=newest.info.shares, allow_overlap=overlaps)
 
 
 def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:

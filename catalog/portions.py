@@ -46,9 +46,9 @@ _EPISODES: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_sta
 from mixture_episodes m join episodes e using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
 
-_PART: Final = """select m.episode_id, m.source, m.reward, m.weight, m.t_start, {until} as t_end
+_PART: Final = """select m.episode_id, m.source, {reward} as reward, m.weight, m.t_start, {until} as t_end
 from mixture_episodes m join episodes e using (episode_id)
-where m.mixture = '{name}' and m.version = {version} and ({condition})"""
+where m.mixture = '{name}' and m.version = {version} and ({where})"""
 
 _STEPS: Final = """select m.episode_id, unnest(r.t) as t, unnest(r.reward) as reward, m.source, m.weight
 from mixture_episodes m join episodes e using (episode_id) join read_parquet('{rewards}') r using (episode_id)
@@ -117,27 +117,33 @@ def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
 
 
 def freeze_part(
-    store: Store, ref: str, suffix: str, condition: str, *, until: str = "m.t_end"
+    store: Store,
+    ref: str,
+    suffix: str,
+    *,
+    where: str = "true",
+    until: str = "m.t_end",
+    reward: str = "m.reward",
 ) -> MixtureInfo:
-    """Freeze the episodes of a mixture that fulfil a condition, with the mixture's shares of every batch.
+    """Freeze what SQL makes of a mixture's episodes, with the mixture's shares of every batch.
+
+    The SQL is over ``m``, the rows in ``mixture_episodes``, and ``e``, their rows in ``episodes``.
 
     Args:
         store: Where the mixture is.
         ref: ``name`` (newest version) or ``name@version``.
         suffix: Of the name of the new mixture.
-        condition: SQL over ``m``, its rows in ``mixture_episodes``, and ``e``, their rows in ``episodes``.
-        until: Before which step an episode ends, SQL over the same.
+        where: Which episodes.
+        until: Before which step an episode ends.
+        reward: Of each of its transitions; null: as collected.
 
     Raises:
-        CogError: No such mixture, it was frozen step by step, or nothing fulfils the condition.
+        CogError: No such mixture, it was frozen step by step, or no episode is left.
     """
     info = manifest.read_info(store, ref)
-    if info.shape == "step":
-        raise CogError(
-            f"mixture {info.ref} was frozen step by step: freeze a part of it with a query of yours"
-        )
-    sql = _PART.format(name=info.name, version=info.version, condition=condition, until=until)
-    return freeze(store, f"{info.name}_{suffix}", sql, weights=info.asked_weights or info.weights).info
+    info.require_episodes()
+    sql = _PART.format(name=info.name, version=info.version, where=where, until=until, reward=reward)
+    return freeze(store, f"{info.name}_{suffix}", sql, weights=info.shares).info
 
 
 def freeze_labelled(store: Store, ref: str, name: str, labels: str) -> MixtureInfo:
@@ -157,7 +163,7 @@ def freeze_labelled(store: Store, ref: str, name: str, labels: str) -> MixtureIn
     check_labellable(store, info)
     path = store.path(labels).replace("'", "''")
     sql = _LABELLED.format(name=info.name, version=info.version, labels=path)
-    return freeze(store, name, sql, weights=info.asked_weights or info.weights).info
+    return freeze(store, name, sql, weights=info.shares).info
 
 
 def check_labellable(store: Store, info: MixtureInfo) -> None:
@@ -166,8 +172,7 @@ def check_labellable(store: Store, info: MixtureInfo) -> None:
     Raises:
         CogError: It was frozen step by step, or lies in a remote store.
     """
-    if info.shape == "step":
-        raise CogError(f"mixture {info.ref} was frozen step by step: it says every reward already")
+    info.require_episodes()
     if not store.is_local:
         raise CogError(
             f"mixture {info.ref} is in a remote store, where SQL reads no files: do it in a local one"

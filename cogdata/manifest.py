@@ -103,6 +103,23 @@ class MixtureInfo:
         """``name@version``, as ``cog train --mixture`` takes it."""
         return f"{self.name}@{self.version}"
 
+    def require_episodes(self) -> None:
+        """Refuse a mixture that was frozen step by step.
+
+        Raises:
+            CogError: It was.
+        """
+        if self.shape == "step":
+            raise CogError(
+                f"mixture {self.ref} was frozen step by step and says every reward already: name one "
+                f"that was frozen by episodes"
+            )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares to freeze more of its kind with: as asked for, or of an old version the resolved ones."""
+        return self.asked_weights or self.weights
+
     def to_json(self) -> str:
         """Return indented JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True)

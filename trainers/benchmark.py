@@ -165,6 +165,26 @@ BUDGETS: Final[Mapping[tuple[str, bool], Mapping[str, tuple[str, ...]]]] = {
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """What is made of a mixture's rows before learning: SQL over ``m``, these rows, and ``e``, the episodes.
+
+    Attributes:
+        where: Which episodes.
+        until: Before which step each ends.
+        reward: Of its transitions; null: as collected.
+        inferred: Whether a classifier then says the rewards of the prior.
+    """
+
+    where: str = "true"
+    until: str = "m.t_end"
+    reward: str = "m.reward"
+    inferred: bool = False
+
+
+AS_FROZEN: Final = Derivation()
+
+
+@dataclass(frozen=True)
 class Unit:
     """One method on one study with one seed.
 
@@ -179,9 +199,7 @@ class Unit:
         envs: Conditions that it is judged in.
         settings: ``STAGE.key=value`` beside the preset's.
         variant: What is different from the table's unit of the same name; "": nothing.
-        part: Condition over the mixture's episodes (SQL) that it learns from; "": all.
-        until: Before which step these end (SQL); "": where they do in the mixture.
-        inferred: Whether the rewards of the prior are inferred by a classifier.
+        derived: What is made of the mixture first.
         online: Episodes that its policy then collects and learns from; 0: none.
     """
 
@@ -195,9 +213,7 @@ class Unit:
     envs: tuple[str, ...]
     settings: tuple[str, ...]
     variant: str = ""
-    part: str = ""
-    until: str = ""
-    inferred: bool = False
+    derived: Derivation = AS_FROZEN
     online: int = 0
 
     @property
@@ -209,8 +225,7 @@ class Unit:
     @property
     def learned_from(self) -> str:
         """The mixture that it learns from: the recipe's, or what the variant makes of it."""
-        changed = self.part or self.until or self.inferred
-        return f"{self.mixture}_{self.variant}" if changed else self.mixture
+        return self.mixture if self.derived == AS_FROZEN else f"{self.mixture}_{self.variant}"
 
     @property
     def curve_env(self) -> str | None:
@@ -229,9 +244,7 @@ class Variation:
         study: Of it, or another one.
         method: Key of ``METHODS``.
         settings: ``STAGE.key=value`` beside the table's.
-        part: Condition over the episodes of the study's mixture: ``m`` are its rows, ``e`` the episodes.
-        until: Before which step an episode ends, SQL over the same.
-        inferred: Whether the rewards of the prior are inferred by a classifier.
+        derived: What is made of the study's mixture.
     """
 
     summary: str
@@ -239,13 +252,12 @@ class Variation:
     study: Study
     method: str = "bfn"
     settings: tuple[str, ...] = ()
-    part: str = ""
-    until: str = ""
-    inferred: bool = False
+    derived: Derivation = AS_FROZEN
 
 
 _TRAY: Final = TASKS["place_in_tray"].studies[0]
 _CLOSED_DRAWER: Final = TASKS["drawer"].studies[0]
+_SOLVED_TRAY: Final = Study("place_in_tray_solved", _TRAY.envs)
 _BEFORE_HOME: Final = """case when m.source = 'prior' and {episodes} then coalesce(
     (select min(s.t) from steps s where s.episode_id = m.episode_id and s.phase = 'neutral'), m.t_end)
 else m.t_end end"""
@@ -253,11 +265,12 @@ _ALL_STARTS: Final = Study("drawer_all", tuple(row.env for row in TASKS["drawer"
 
 VARIATIONS: Final[Mapping[str, Variation]] = {
     "prior-10": Variation(
-        "a tenth of the prior", "place_in_tray", _TRAY, part="m.source <> 'prior' or e.episode_index % 10 = 0"
+        "a tenth of the prior", "place_in_tray", _TRAY,
+        derived=Derivation(where="m.source <> 'prior' or e.episode_index % 10 = 0"),
     ),
     "prior-30": Variation(
         "three tenths of the prior", "place_in_tray", _TRAY,
-        part="m.source <> 'prior' or e.episode_index % 10 < 3",
+        derived=Derivation(where="m.source <> 'prior' or e.episode_index % 10 < 3"),
     ),
     "flow-clone": Variation(
         "cloning by a flow instead of a Gaussian", "place_in_tray", _TRAY, "bc_all", ("bc.head=flow",)
@@ -274,24 +287,23 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
         Study("place_in_tray_wide", _TRAY.envs),
     ),
     "solved-zeros": Variation(
-        "a prior that solves the task now and then, all rewards 0", "place_in_tray",
-        Study("place_in_tray_solved", _TRAY.envs),
+        "a prior that solves the task now and then, all rewards 0", "place_in_tray", _SOLVED_TRAY,
     ),
     "solved-kept": Variation(
-        "the same, rewards as the simulator knows them", "place_in_tray",
-        Study("place_in_tray_kept", _TRAY.envs),
+        "the same, rewards as the simulator knows them", "place_in_tray", _SOLVED_TRAY,
+        derived=Derivation(reward="null"),
     ),
     "solved-inferred": Variation(
-        "the same, rewards as a classifier infers them", "place_in_tray",
-        Study("place_in_tray_solved", _TRAY.envs), inferred=True,
+        "the same, rewards as a classifier infers them", "place_in_tray", _SOLVED_TRAY,
+        derived=Derivation(inferred=True),
     ),
     "no-returns": Variation(
         "the prior's episodes end before the arm goes home", "drawer", _CLOSED_DRAWER,
-        until=_BEFORE_HOME.format(episodes="true"),
+        derived=Derivation(until=_BEFORE_HOME.format(episodes="true")),
     ),
     "half-returns": Variation(
         "every other episode of the prior does", "drawer", _CLOSED_DRAWER,
-        until=_BEFORE_HOME.format(episodes="e.episode_index % 2 = 1"),
+        derived=Derivation(until=_BEFORE_HOME.format(episodes="e.episode_index % 2 = 1")),
     ),
     "generalist": Variation("one policy for every start", "drawer", _ALL_STARTS),
 }  # fmt: skip
@@ -327,9 +339,7 @@ def plan_variations(names: Sequence[str], *, obs: str, preset: str, seeds: Seque
             )[:1]
             mixture = one.study.mixture(obs)
             changed = replace(like, study=one.study.recipe, mixture=mixture, envs=one.study.envs)
-            found.append(
-                replace(changed, variant=name, part=one.part, until=one.until, inferred=one.inferred)
-            )
+            found.append(replace(changed, variant=name, derived=one.derived))
     return found
 
 

@@ -239,3 +239,15 @@ def follow(target: nn.Module, source: nn.Module, rate: float) -> None:
     if followers:
         with torch.no_grad():
             torch._foreach_lerp_(followers, list(source.parameters()), rate)
+
+
+def average(target: nn.Module, source: nn.Module, rate: float, updates: int) -> None:
+    """Let a target be the exponential average of the source's parameters, of the first few their plain mean.
+
+    Args:
+        target: The average.
+        source: What is learned.
+        rate: Of the average.
+        updates: How many the source has seen, from 1.
+    """
+    follow(target, source, max(rate, 1 / updates))

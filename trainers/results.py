@@ -26,7 +26,7 @@ from cogdata.parts import list_parts, part_folder
 from cogdata.runs import RunInfo, ancestry, read_state
 from cogdata.schema import PREDICATES
 from cogdata.store import Store, write_failed
-from trainers.benchmark import Unit
+from trainers.benchmark import Derivation, Unit
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -301,6 +301,7 @@ def read_result(path: Path) -> Result:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         unit = {**data["unit"], **{name: tuple(data["unit"][name]) for name in ("envs", "settings")}}
+        unit["derived"] = Derivation(**unit["derived"])
         return Result(
             **{
                 **data,

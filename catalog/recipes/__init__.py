@@ -135,12 +135,6 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         (_ANY_WEAK_GRASPS, _WHOLE_WAYS, _PLACEMENTS),
         _HALVES,
     ),
-    "place_in_tray_kept": Recipe(
-        "the same, with the prior's rewards as collected",
-        "place_in_tray_kept",
-        (_ANY_WEAK_GRASPS, _WHOLE_WAYS, _PLACEMENTS),
-        _HALVES,
-    ),
     "place_in_tray_no_prior": Recipe("placements alone", "place_in_tray_no_prior", (_PLACEMENTS,), {}),
     "place_in_tray_oracle": Recipe(
         "successful placements alone", "place_in_tray_oracle", (_GOOD_PLACEMENTS,), {}

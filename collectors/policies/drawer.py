@@ -208,7 +208,7 @@ def _closing_top(threshold_m: float) -> list[Phase]:
     ]
 
 
-def _rise(aside_m: float = 0.0) -> Phase:
+def _rise(aside_m: float) -> Phase:
     """Go up until everything is below the fingers; to the side, so that they do not stick to the handle."""
 
     def rise(view: SceneView, start: SceneView) -> NDArray[np.float64]:

@@ -108,7 +108,7 @@ def test_the_query_of_a_portion_is_one_that_a_user_may_run(tray: Store, mine: Mi
 def test_a_part_of_a_mixture_by_a_condition(tray: Store, mine: MixtureInfo) -> None:
     """Half of the prior, all of the task; rows as in the whole, shares too; the same again is the same version."""
     condition = "m.source <> 'prior' or e.episode_index % 2 = 1"
-    part = freeze_part(tray, "mine", "half", condition)
+    part = freeze_part(tray, "mine", "half", where=condition)
     whole = read_manifest(tray, "mine").episodes.to_pylist()
     wanted = [
         row for row in whole if row["source"] == "task" or int(row["episode_id"].split("/")[1]) % 2 == 1
@@ -116,22 +116,33 @@ def test_a_part_of_a_mixture_by_a_condition(tray: Store, mine: MixtureInfo) -> N
     assert 9 < len(wanted) < len(whole)
     assert read_manifest(tray, part.ref).episodes.to_pylist() == wanted
     assert (part.ref, part.weights) == ("mine_half@1", mine.weights)
-    assert freeze_part(tray, "mine", "half", condition) == part
+    assert freeze_part(tray, "mine", "half", where=condition) == part
 
 
 def test_a_part_whose_episodes_end_earlier(tray: Store, mine: MixtureInfo) -> None:
     """The task's end before they hold, at step 3 of 4; the prior's, cut to end before it, stay as they are."""
     holds = "(select min(s.t) from steps s where s.episode_id = m.episode_id and s.phase = 'hold')"
     until = f"case when m.source = 'task' then coalesce({holds}, m.t_end) else m.t_end end"
-    part = freeze_part(tray, "mine", "short", "true", until=until)
+    part = freeze_part(tray, "mine", "short", until=until)
     assert {source: count.transitions for source, count in part.counts.items()} == {"prior": 16, "task": 27}
     ends = {(row["source"], row["t_end"]) for row in read_manifest(tray, part.ref).episodes.to_pylist()}
     assert ends == {("prior", 3), ("task", 3)}
 
 
+def test_a_part_with_other_rewards(tray: Store, mine: MixtureInfo) -> None:
+    """Null is what was collected, for unsolved grasps nothing, where the mixture says 0.5."""
+    was = mine.counts["prior"]
+    assert was.rewarded_after == was.transitions > 0 == was.rewarded_before
+    part = freeze_part(tray, "mine", "told", reward="null")
+    assert part.counts["prior"].rewarded_after == 0
+    assert part.counts["task"] == mine.counts["task"]
+    part = freeze_part(tray, "mine", "all", reward="1.0")
+    assert part.counts["task"].rewarded_after == part.counts["task"].transitions
+
+
 def test_a_part_of_single_steps_or_of_nothing_is_one_line(tray: Store, mine: MixtureInfo) -> None:
     freeze(tray, "steps", "select episode_id, t, 'prior' as source from steps where t = 1")
-    with pytest.raises(CogError, match="^mixture steps@1 was frozen step by step: freeze a part of it"):
-        freeze_part(tray, "steps", "half", "true")
+    with pytest.raises(CogError, match="^mixture steps@1 was frozen step by step and says"):
+        freeze_part(tray, "steps", "half")
     with pytest.raises(CogError, match="no "):
-        freeze_part(tray, "mine", "none", "false")
+        freeze_part(tray, "mine", "none", where="false")

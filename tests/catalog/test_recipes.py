@@ -134,7 +134,7 @@ def test_what_a_recipe_needs_is_what_its_sql_takes(wanted: Store, name: str) -> 
     }
     assert counts["task"].rewarded_after > 0
     for count in (count for source, count in counts.items() if source == "prior"):
-        assert count.rewarded_after == (count.rewarded_before if name == "place_in_tray_kept" else 0)
+        assert count.rewarded_after == 0
     rows = read_manifest(wanted, name).episodes.to_pylist()
     taken = {row["episode_id"].rpartition("/")[0] for row in rows}
     assert len(taken) == len({(need.policy, need.env) for need in needs}) == len(needs)

@@ -33,7 +33,7 @@ from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, 
 from trainers.augment import augment
 from trainers.encoders import Inputs
 from trainers.flow import Flow
-from trainers.networks import Critics, follow
+from trainers.networks import Critics, average, follow
 from trainers.precision import has_bfloat16
 from trainers.targets import TARGETS
 
@@ -210,7 +210,7 @@ class Bfn(Algorithm):
         self.updates_done += 1
         follow(self.target_inputs, self.model.inputs, self.config.target_rate)
         follow(self.target_critics, self.model.critics, self.config.target_rate)
-        follow(self.average, self.model, max(self.config.average_rate, 1 / self.updates_done))
+        average(self.average, self.model, self.config.average_rate, self.updates_done)
         return {"flow_loss": flow_loss.detach(), "critic_loss": critic_loss.detach(), **metrics}
 
     @torch.no_grad()

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from cogdata.errors import CogError
 from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.networks import LOG_HALF, follow, tanh_normal, tanh_normal_log_density
+from trainers.networks import LOG_HALF, average, tanh_normal, tanh_normal_log_density
 
 LARGEST_WEIGHT: Final = 1e6
 """Bound of a learned penalty weight (published code)."""
@@ -276,9 +276,9 @@ class Cql(SoftActorCritic):
         if config.lagrange:
             losses["penalty"] = self.penalty_weight_loss(penalty)
         self.step(losses)
-        rate = max(config.average_rate, 1 / self.updates_done)  # as in bfn: of few, the plain mean
         for name in self.averaged:
-            follow(self.get_submodule(f"average_{name}"), self.get_submodule(name), rate)
+            source = self.get_submodule(name)
+            average(self.get_submodule(f"average_{name}"), source, config.average_rate, self.updates_done)
         return self._metrics(losses, log_density, penalty, data, target)
 
     @torch.no_grad()
