@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.store import write_failed
-from trainers.benchmark import SEEDS, TASKS, TRIALS
+from trainers.benchmark import SEEDS, TASKS, TRIALS, VARIATIONS
 from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
 from trainers.results import Result
 from trainers.table import (
     Block,
+    Varied,
     Verdict,
     blocks,
     rate_text,
     updates_to_learn,
+    variations,
     verdicts,
 )
 
@@ -103,7 +105,7 @@ def render_page(results: Sequence[Result], *, figures: Sequence[str], link: str,
         "targets": [_target(verdict) for verdict in verdicts(tables)],
         "tuned": [_tuned(result, results, link) for result in results if result.online],
         "tuned_figure": next((path for path in figures if "finetuning" in path), None),
-        "variants": [_variant(one, link) for one in results if one.unit.variant and not one.online],
+        "variations": [_varied(one) for one in variations(results)],
         "machines": sorted({_machine(result) for result in results}),
         "units": [_unit(result, link) for result in results],
         "notes": notes,
@@ -237,12 +239,14 @@ def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _variant(result: Result, link: str) -> list[str]:
+def _varied(varied: Varied) -> list[str]:
     labels = {row.env: row.label for task in TASKS.values() for row in task.rows}
-    scores = ", ".join(f"{labels[one.env]} {one.successes}/{one.episodes}" for one in result.judged)
+    against = varied.against
     return [
-        result.unit.variant, LABELS[result.unit.method], str(result.unit.seed), scores,
-        f"[{result.unit.name}]({link}/{result.unit.name}.json)",
+        f"`{varied.variation}`: {VARIATIONS[varied.variation].summary}", LABELS[varied.method],
+        labels.get(varied.env, varied.env), f"{varied.cell}",
+        "–" if varied.unchanged is None else f"{varied.unchanged}", str(len(varied.cell.judged)),
+        "" if against is None else f"{against.only_this} : {against.only_other}, p = {against.p:.1g}",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cogdata.intervals import mcnemar, wilson
-from trainers.benchmark import TASKS, Row
+from trainers.benchmark import TASKS, VARIATIONS, Row
 from trainers.methods import METHODS
 from trainers.results import Judged, Result
 
@@ -163,6 +163,46 @@ def cells_of(results: Iterable[Result]) -> dict[tuple[str, str], Cell]:
         for one in result.judged:
             judged.setdefault((one.env, result.unit.method), {})[result.unit.seed] = one
     return {key: Cell(dict(sorted(seeds.items()))) for key, seeds in judged.items()}
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A variation in one condition, and the unchanged method beside it.
+
+    Attributes:
+        variation: Key of ``VARIATIONS``.
+        method: What was varied.
+        env: The condition.
+        cell: Its own.
+        unchanged: The table's; None: not run.
+    """
+
+    variation: str
+    method: str
+    env: str
+    cell: Cell
+    unchanged: Cell | None
+
+    @property
+    def against(self) -> Against | None:
+        """Its successes against those of the unchanged method; None: no scene and seed in common."""
+        return None if self.unchanged is None else compare(self.cell, self.unchanged)
+
+
+def variations(results: Sequence[Result]) -> list[Varied]:
+    """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies."""
+    found = []
+    for name in VARIATIONS:
+        varied = [one for one in results if one.unit.variant == name]
+        for obs, preset in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
+            own, table = (
+                [one for one in some if (one.unit.obs, one.unit.preset) == (obs, preset)]
+                for some in (varied, [one for one in results if not one.unit.variant])
+            )
+            unchanged = cells_of(table)
+            for (env, method), cell in cells_of(own).items():
+                found.append(Varied(name, method, env, cell, unchanged.get((env, method))))
+    return found
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,10 @@ def test_a_page_with_everything_on_it(tmp_path: Path) -> None:
         "| COG (best of N) | 4 | seed 0, place_in_tray: 1 3<br>seed 1, place_in_tray: 2 4 | 20 to 20 |"
         in text
     )
-    assert "| prior-10 | COG (best of N) | 0 | object in gripper 4/4, object on the table 1/4 |" in text
+    varied = (
+        "| `prior-10`: a tenth of the prior | COG (best of N) | object on the table | .25 | .88 (.18) | 1 |"
+    )
+    assert f"{varied} 0 : 2, p = 0.5 |" in text
     assert "| object on the table | COG (best of N) | 0 | 3/4 | 60 | 20/50 | 30/50 | 2/2 |" in text
     assert "Much." in text
     assert (

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.trainers.reported import GRIPPER, TABLE, result_of
-from trainers.table import Target, blocks, cells_of, compare, rate_text, updates_to_learn, verdicts
+from trainers.table import (
+    Target,
+    blocks,
+    cells_of,
+    compare,
+    rate_text,
+    updates_to_learn,
+    variations,
+    verdicts,
+)
 
 
 def test_a_cell_is_the_mean_over_seeds() -> None:
@@ -47,6 +56,24 @@ def test_variants_are_in_no_table_and_kinds_have_their_own() -> None:
         ("state", 1.0),
         ("image", 0.0),
     ]
+
+
+def test_a_variation_is_held_against_what_it_varies() -> None:
+    """Seed 0: the whole prior alone in scene 0, a tenth alone in scene 3; another kind of observation is not paired."""
+    found = [
+        result_of("bfn", 0, "1110"),
+        result_of("bfn", 0, "0111", variant="prior-10"),
+        result_of("bfn", 1, "0011", variant="prior-10"),
+        result_of("bfn", 0, "0000", variant="prior-10", obs="image"),
+        result_of("bfn", 0, "1111", variant="online", online=4),
+    ]
+    seen, told = (one for one in variations(found) if one.env == TABLE)
+    assert (told.variation, told.method, str(told.cell)) == ("prior-10", "bfn", ".62 (.18)")
+    assert told.unchanged is not None
+    assert told.unchanged.mean == 0.75
+    assert told.against is not None
+    assert (told.against.pairs, told.against.only_this, told.against.only_other) == (4, 1, 1)
+    assert (seen.unchanged, seen.against) == (None, None)
 
 
 def test_targets_are_held_against_the_better_method() -> None:
