@@ -261,6 +261,7 @@ _SOLVED_TRAY: Final = Study("place_in_tray_solved", _TRAY.envs)
 _BEFORE_HOME: Final = """case when m.source = 'prior' and {episodes} then coalesce(
     (select min(s.t) from steps s where s.episode_id = m.episode_id and s.phase = 'neutral'), m.t_end)
 else m.t_end end"""
+_RANDOMIZED: Final = tuple(env.replace("-v0", "Randomized-v0") for env in _CLOSED_DRAWER.envs)
 _ALL_STARTS: Final = Study("drawer_all", tuple(row.env for row in TASKS["drawer"].rows))
 
 VARIATIONS: Final[Mapping[str, Variation]] = {
@@ -304,6 +305,13 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     "half-returns": Variation(
         "every other episode of the prior does", "drawer", _CLOSED_DRAWER,
         derived=Derivation(until=_BEFORE_HOME.format(episodes="e.episode_index % 2 = 1")),
+    ),
+    "randomized": Variation(
+        "places, shapes and colours vary, in data and judgement", "drawer",
+        Study("closed_drawer_randomized", _RANDOMIZED),
+    ),
+    "randomized-unseen": Variation(
+        "they vary in the judgement alone", "drawer", Study("closed_drawer", _RANDOMIZED)
     ),
     "generalist": Variation("one policy for every start", "drawer", _ALL_STARTS),
 }  # fmt: skip

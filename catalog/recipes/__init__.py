@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Final
 
@@ -95,6 +95,11 @@ DRAWER_PRIORS: Final[Mapping[str, tuple[Need, ...]]] = {
 }
 """Recipe → its prior; half a million transitions each, 1.5 million in all, as in the paper."""
 
+_RANDOMIZED: Final = tuple(
+    replace(need, env=need.env.replace("-v0", "Randomized-v0"))
+    for need in (*DRAWER_PRIORS["closed_drawer"], _GRASPS)
+)
+
 _DRAWER_SUMMARIES: Final = {
     "closed_drawer": "opening, closing and moving the bottle at a closed drawer",
     "blocked_drawer_1": "closing the top drawer that is in the way and opening the bottom one",
@@ -138,6 +143,12 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "place_in_tray_no_prior": Recipe("placements alone", "place_in_tray_no_prior", (_PLACEMENTS,), {}),
     "place_in_tray_oracle": Recipe(
         "successful placements alone", "place_in_tray_oracle", (_GOOD_PLACEMENTS,), {}
+    ),
+    "closed_drawer_randomized": Recipe(
+        "as closed_drawer, where places, shapes and colours vary",
+        "closed_drawer_randomized",
+        _RANDOMIZED,
+        _HALVES,
     ),
     **{name: recipe for start in _DRAWER_SUMMARIES for name, recipe in _drawer(start).items()},
 }
