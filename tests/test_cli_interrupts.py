@@ -13,16 +13,19 @@ from pathlib import Path
 
 import pytest
 
-import cli
 from cogdata.parts import Commit, list_parts, part_range
 from cogdata.store import Store
+from collectors import engines
 from collectors.collect import CollectRequest, EpisodeDone, plan, request
 from collectors.engines import LocalEngine, Range
+from commands.shared import INTERRUPTED
 from tests.running import STOPPING, TINY, Run, members, wait_for
 
 REST = "; run the same command again to collect the rest"
 
-_TALKATIVE = "import cli; cli.Ticker.__init__.__defaults__ = (0.0,); cli.main()"
+_TALKATIVE = (
+    "import cli; from commands.shared import Ticker; Ticker.__init__.__defaults__ = (0.0,); cli.main()"
+)
 """The command line, with a line for every episode."""
 
 
@@ -49,10 +52,10 @@ class _LastMoment(LocalEngine):
 def test_nothing_comes_after_a_collection_that_was_complete_when_the_end_was_asked_for(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(cli, "_local_engine", _LastMoment)
+    monkeypatch.setattr(engines, "LocalEngine", _LastMoment)
     said = run(*command, "--workers", "1", "--root", str(tmp_path / "store"))
     (collection,) = (path.name for path in (tmp_path / "store" / "collections").iterdir())
-    assert said.code == cli.INTERRUPTED
+    assert said.code == INTERRUPTED
     assert collection.startswith("weak_grasp-")
     assert said.err.splitlines()[-1] == f"stopped: 1 of 1 episodes of {collection} are in the store"
     assert not (tmp_path / "store" / "mixtures").exists()
@@ -94,7 +97,7 @@ def test_while_workers_start_it_is_one_line_and_no_traceback(tmp_path: Path, del
     time.sleep(delay_s)
     _ctrl_c(process)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == INTERRUPTED
     (said,) = (
         line for line in err.splitlines() if line and line != STOPPING and "/1000 episodes" not in line
     )
@@ -108,7 +111,7 @@ def test_the_first_commits_what_is_done_as_shorter_parts(tmp_path: Path) -> None
     _read_until(process, "1/200 episodes")
     _ctrl_c(process)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == INTERRUPTED
     store, asked = Store(str(tmp_path)), request("random", image_size=16, horizon=40)
     spans = [part_range(name) for name in list_parts(store, asked.collection)]
     assert {start for start, _ in spans} <= {0, 100}
@@ -131,7 +134,7 @@ def test_the_second_ends_it_at_once(tmp_path: Path) -> None:
     _read_until(process, STOPPING)
     _ctrl_c(process)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == INTERRUPTED
     name = request("random", image_size=16, horizon=100_000).collection
     assert err.splitlines() == [f"stopped: 0 of 2 episodes of {name} are in the store{REST}"]
     assert list_parts(Store(str(tmp_path)), name) == []

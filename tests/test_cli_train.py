@@ -12,6 +12,7 @@ import filelock
 import pytest
 
 import cli
+from commands.shared import INTERRUPTED
 from tests.running import STOPPING, Run, wait_for
 
 PICK = "cog/PickTray-v0"
@@ -249,7 +250,7 @@ def test_ctrl_c_stops_all_seeds_with_checkpoints(root: Path, settings: Path) -> 
     wait_for(lambda: len(states()) == 2 and all(path.exists() for path in states()))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED, err
+    assert process.returncode == INTERRUPTED, err
     assert STOPPING in err
     assert "Traceback" not in err
     for path in states():

@@ -16,13 +16,15 @@ MAY_IMPORT = {
     "catalog": {"cogdata", "catalog"},
     "collectors": {"cogdata", "collectors"},
     "trainers": {"cogdata", "trainers"},
+    "commands": {"cogdata", "catalog", "collectors", "trainers", "commands"},
 }
-OURS = {*MAY_IMPORT, "cli", "tests"}
+OURS = {*MAY_IMPORT, "commands", "cli", "tests"}
 FORBIDDEN_OUTSIDE = {
     "cogdata": {"torch", "duckdb", "pybullet"},
     "catalog": {"torch", "pybullet"},
     "collectors": {"torch", "duckdb"},
     "trainers": {"duckdb", "pybullet"},
+    "commands": {"duckdb", "pybullet"},
 }
 
 

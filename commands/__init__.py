@@ -1,0 +1,1 @@
+"""The commands of `cog`, a module each; `cli.py` puts them together. They compose the packages and print."""

@@ -1,0 +1,182 @@
+"""`cog collect`: episodes of a policy, or all that a recipe needs."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cogdata.errors import CogError
+from commands.shared import (
+    INTERRUPTED,
+    Address,
+    EngineName,
+    Root,
+    Seed,
+    Ticker,
+    check_fraction,
+    ending_on_request,
+    note,
+    open_root,
+    say,
+    wants_ray,
+    worker_count,
+)
+
+if TYPE_CHECKING:
+    from cogdata.store import Store
+    from collectors.engines import Engine
+
+SYNC_PAUSE_S = 2.0
+"""Least time between two syncs while episodes arrive; a sync that takes long is made less often."""
+
+
+def collect_command(
+    policy: Annotated[str | None, typer.Option(help="Who acts: see `cog list policies`.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="How many the collection shall hold in all.")] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(help="Where: see `cog list envs`, or module:Class of yours; else the policy's own."),
+    ] = None,
+    seed: Seed = 0,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the action noise.")] = 0.2,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    image_size: Annotated[int, typer.Option(help="px, square.")] = 48,
+    horizon: Annotated[
+        int | None, typer.Option(help="Actions per episode; else the policy's, or yours if they are fewer.")
+    ] = None,
+    localize: Annotated[
+        str, typer.Option(help="Who says where movable things are: simulator or camera.")
+    ] = "simulator",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--for", help="Collect all that a recipe needs: see `cog list recipes`.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Fraction of the paper's episodes; with --for.", show_default="1")
+    ] = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    root: Root = None,
+) -> None:
+    """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
+    from collectors.checks import check_env
+    from collectors.collect import plan, request
+    from collectors.drivers import is_driver
+
+    wanted = _wanted(policy, env, episodes, recipe, scale)
+    asked = [
+        (
+            request(
+                who,
+                env=where,
+                noise=noise,
+                root_seed=seed,
+                image_size=image_size,
+                horizon=horizon,
+                localize=localize,
+            ),
+            many,
+        )
+        for who, where, many in wanted
+    ]
+    on_ray = wants_ray(engine, address, *(one.env for one, _ in asked))
+    store = open_root(root)
+    missing = 0
+    for one, many in asked:
+        count = worker_count(workers, one_robot=is_driver(one.env))
+        planned = plan(store, one, many)
+        missing += planned.missing
+        if planned.missing and not (dry_run and is_driver(one.env)):  # a dry run moves no robot
+            check_env(one.env, image_size=one.image_size, policy=one.policy, localize=one.localize)
+        say(
+            f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
+            f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts "
+            + ("on Ray" if on_ray else f"with {count} workers")
+        )
+        if not dry_run:
+            run_collection(store, planned, _ray_engine(address, workers) if on_ray else local_engine(count))
+    if recipe is not None:
+        say(f"{missing:,} episodes to collect" if dry_run else f"next: cog train --mixture {recipe}")
+
+
+def _wanted(
+    policy: str | None, env: str | None, episodes: int | None, recipe: str | None, scale: float | None
+) -> list[tuple[str, str | None, int]]:
+    """Policy, environment (None: the policy's own) and number of episodes of every collection asked for."""
+    if recipe is None:
+        if scale is not None:
+            raise CogError("--scale is a fraction of what a recipe needs: add --for RECIPE")
+        if policy is None or episodes is None:
+            raise CogError(
+                "say who acts and how many episodes, for example `cog collect --policy weak_grasp --episodes "
+                "2000`, or what for: `cog collect --for place_in_tray`"
+            )
+        return [(policy, env, episodes)]
+    if any(value is not None for value in (policy, env, episodes)):
+        raise CogError("--for collects what the recipe needs: leave --policy, --env and --episodes out")
+    from catalog.recipes import find_recipe
+
+    if scale is not None:
+        check_fraction(scale)
+    needs = find_recipe(recipe).needs
+    return [(need.policy, need.env, need.scaled(1.0 if scale is None else scale)) for need in needs]
+
+
+def _ray_engine(address: str | None, workers: str) -> Engine:
+    from collectors.engines import RayEngine
+
+    return RayEngine(address, None if workers == "auto" else worker_count(workers))
+
+
+def local_engine(workers: int) -> Engine:
+    """Make the engine of this machine."""
+    from collectors.engines import LocalEngine
+
+    return LocalEngine(workers)
+
+
+def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN401 - a Plan, imported lazily
+    """Collect what is planned and bring the catalog up to date; Ctrl-C commits what is done."""
+    from catalog.sync import try_sync
+    from cogdata.parts import Commit
+    from collectors.collect import prepare
+    from collectors.provenance import changed_since
+    from collectors.tally import Tally
+
+    info = prepare(store, planned.asked, shlex.join(["cog", *sys.argv[1:]]))
+    if planned.missing and (changed := changed_since(info)):
+        note(f"warning: {changed}")
+    tally, ticker, warned, sync_at = Tally(planned), Ticker(), False, time.monotonic() + SYNC_PAUSE_S
+    try:
+        with ending_on_request(engine.stop) as ending:
+            for event in engine(store, planned.asked, planned.ranges):
+                tally.add(event)
+                ticker.show(tally.line)
+                if not warned and (warning := tally.warning(info)):
+                    ticker.clear()
+                    note(f"warning: {warning}")
+                    warned = True
+                if isinstance(event, Commit) and (began := time.monotonic()) > sync_at and not ending():
+                    with contextlib.suppress(
+                        CogError
+                    ):  # the episodes are safe; the last sync says what is wrong
+                        try_sync(store)
+                    sync_at = time.monotonic() + max(SYNC_PAUSE_S, 20 * (time.monotonic() - began))
+        stopped = ending()
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        ticker.clear()
+    try_sync(store)
+    if stopped:
+        have = planned.have + tally.committed
+        rest = "; run the same command again to collect the rest" if have < planned.episodes else ""
+        note(f"stopped: {have} of {planned.episodes} episodes of {info.name} are in the store{rest}")
+        raise typer.Exit(INTERRUPTED)
+    if planned.missing:
+        say(f"{tally.line()} · {tally.seconds:.1f} s")

@@ -1,0 +1,162 @@
+"""`cog eval` and `cog export-policy`: a run judged in an environment, or as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cogdata.errors import CogError
+from commands.shared import (
+    Address,
+    EngineName,
+    Root,
+    Ticker,
+    open_root,
+    say,
+    seed_range,
+    update_catalog,
+    wants_ray,
+    worker_count,
+)
+
+if TYPE_CHECKING:
+    from cogdata.cluster import Cluster
+    from cogdata.store import Store
+    from trainers.evaluate import World
+
+
+def eval_command(
+    run: Annotated[str, typer.Argument(help="Run id, as `cog runs ls` prints it.")],
+    env: Annotated[
+        list[str],
+        typer.Option(
+            help="Where: see `cog list envs`, or module:Class of yours; may be given several times."
+        ),
+    ],
+    episodes: Annotated[int | None, typer.Option(help="How many; else as many as --seeds, or 250.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="START:STOP, given to the world's reset.")] = None,
+    update: Annotated[
+        str | None, typer.Option(help="Which checkpoint, a number or best; else the newest.")
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    record: Annotated[int, typer.Option(help="Write an animated WebP of so many first episodes.")] = 0,
+    engine: EngineName = "local",
+    address: Address = None,
+    root: Root = None,
+) -> None:
+    """Judge a run in simulation; every episode becomes a row of `evaluations`."""
+    from collectors.drivers import check_name, is_driver
+    from trainers.judge import parse_update
+
+    for name in env:
+        check_name(name)
+    chosen, on_ray = seed_range(seeds, episodes), wants_ray(engine, address, *env)
+    if record < 0:
+        raise CogError(f"--record is {record}, must be 0 or more")
+    store = open_root(root)
+    chosen_update = parse_update(store, run, update)
+    for name in env:
+        count = cluster_of(address, workers) if on_ray else worker_count(workers, one_robot=is_driver(name))
+        judge_run(store, run, name, chosen, update=chosen_update, workers=count, record=record)
+    update_catalog(store)
+
+
+def cluster_of(address: str | None, workers: str) -> Cluster:
+    """Make the Ray cluster that judges."""
+    from cogdata.cluster import Cluster
+
+    return Cluster(address, None if workers == "auto" else worker_count(workers))
+
+
+def world_of(env: str, image_size: int, parts: Iterable[str]) -> World:
+    """Where policies are judged that look at these parts of an observation."""
+    import functools
+
+    from collectors.drivers import open_env
+    from trainers.evaluate import World
+
+    shown = tuple(sorted(parts))
+    return World(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
+
+
+def judge_run(
+    store: Store,
+    run: str,
+    env: str,
+    seeds: list[int],
+    *,
+    update: int | None,
+    workers: int | Cluster,
+    record: int,
+) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
+    """Judge a run in environments, one after the other, and keep the rows."""
+    from dataclasses import replace
+
+    from cogdata.intervals import wilson
+    from cogdata.pictures import animated_webp, enlarge
+    from collectors.checks import check_env
+    from collectors.drivers import is_driver
+    from trainers.evaluate import evaluate, open_policy, write_evaluation
+
+    policy = open_policy(store, run, update)
+    parts = {*policy.learner.spec.parts, *(("image",) if record else ())}
+    size = policy.learner.spec.image_size[0]
+    check_env(env, image_size=size)
+    world = world_of(env, size, parts)
+    if is_driver(env) and isinstance(workers, int):
+        world = replace(world, together=workers)
+    ticker = Ticker()
+    found = evaluate(
+        policy,
+        world,
+        seeds,
+        workers=workers,
+        record=record,
+        on_progress=lambda done, total, won: ticker.show(lambda: f"{env}: {done}/{total} · {won} succeeded"),
+    )
+    ticker.clear()
+    write_evaluation(store, found)
+    low, high = wilson(found.successes, len(seeds))
+    say(
+        f"{run} @ {policy.update:,} · {env}: {found.successes}/{len(seeds)} = "
+        f"{found.successes / len(seeds):.3f} [{low:.3f}, {high:.3f}]"
+    )
+    for seed, frames in found.frames.items():
+        path = f"runs/{run}/evaluations/{found.name}-seed{seed}.webp"
+        store.write_bytes(path, animated_webp(enlarge(frames, 4)))
+        say(f"  {store.path(path)}")
+    return found
+
+
+def export_policy_command(
+    run: Annotated[str, typer.Argument(help="Run id, as `cog runs ls` prints it.")],
+    format: Annotated[str, typer.Option(help="onnx (for ONNX Runtime) or torch (torch.export).")] = "onnx",
+    update: Annotated[
+        str | None, typer.Option(help="Which checkpoint, a number or best; else the newest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="RUN-UPDATE.onnx or .pt2")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Write a policy into one file that runs without this project: observations in, action out."""
+    from trainers.evaluate import open_policy
+    from trainers.export import SUFFIXES, export_policy
+    from trainers.judge import parse_update
+
+    store = open_root(root)
+    policy = open_policy(store, run, parse_update(store, run, update))
+    exported = export_policy(policy, format)
+    path = out or Path(f"{run}-{policy.update:08d}{SUFFIXES[format]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(exported.data)
+    except OSError as error:
+        raise CogError(f"cannot write {path} ({error.strerror or error}): name another with --out") from None
+    say(f"{path}: {len(exported.data) / 1e6:.1f} MB, update {policy.update:,} of {run}")
+    for entry in (*exported.about["inputs"], *exported.about["outputs"]):
+        say(f"  {entry['name']}: {entry['dtype']} ({', '.join(map(str, entry['shape']))})")
+    say(f"  tried on random observations: actions differ from the learner's by at most {exported.error:.1g}")

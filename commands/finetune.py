@@ -1,0 +1,255 @@
+"""`cog finetune`: going on online."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cogdata.errors import CogError
+from commands.requests import _bytes, device_of
+from commands.shared import (
+    INTERRUPTED,
+    Root,
+    Ticker,
+    ending_on_request,
+    first_said,
+    natural,
+    note,
+    open_root,
+    say,
+    update_catalog,
+    worker_count,
+)
+
+if TYPE_CHECKING:
+    from cogdata.manifest import Manifest
+    from cogdata.runs import RunInfo
+    from cogdata.store import Store
+    from cogdata.stream import Stream, StreamOptions
+    from trainers.finetune import FinetuneProgress, Surroundings
+    from trainers.online import Arena
+    from trainers.request import TrainRequest
+
+
+def finetune_command(
+    run: Annotated[str, typer.Argument(help="RUN, RUN@UPDATE or RUN@best to go on from.")],
+    env: Annotated[str, typer.Option(help="Where: see `cog list envs`, or module:Class of yours.")],
+    episodes: Annotated[int, typer.Option(help="How many the run shall collect in all.")],
+    algo: Annotated[
+        str | None,
+        typer.Option(help="Another algorithm, started from the run's weights.", show_default="its own"),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="online, or symmetric: half of every batch from the run's mixture.")
+    ] = "symmetric",
+    updates_per_step: Annotated[float, typer.Option(help="Gradient updates per action.")] = 1.0,
+    round_: Annotated[
+        int, typer.Option("--round", help="Episodes between two stretches of updates, up to 16.")
+    ] = 10,
+    preset: Annotated[
+        str | None, typer.Option(help="fast or paper, with --algo.", show_default="fast")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Root of every random stream.", show_default="the run's")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="torch threads; else one per core.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Budget of the frame pool of the mixture; else half the machine's.")
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    root: Root = None,
+) -> None:
+    """Go on learning from episodes that the policy itself collects. The same command again resumes it."""
+    from cogdata.machine import usable_cores
+    from cogdata.manifest import read_manifest
+    from cogdata.runs import read_run
+    from cogdata.stream import default_memory
+    from collectors.drivers import is_driver
+    from trainers.online import Online
+    from trainers.ranks import ranks_here
+    from trainers.request import TrainRequest
+    from trainers.start import from_run, parse_run
+
+    if ranks_here() > 1:
+        raise CogError("fine-tuning takes one process: type `cog finetune …` without torchrun")
+    store = open_root(root)
+    theirs = read_run(store, parse_run(run)[0])
+    manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
+    count = worker_count(workers, one_robot=is_driver(env))
+    arena, horizon = arena_of(env, manifest.info.image_size[0], count)
+    chosen, preset, config = finetuned_config(theirs, algo, preset, set_ or [])
+    online = Online(env, episodes, horizon, data, updates_per_step, round_, continues=chosen == theirs.algo)
+    request = TrainRequest(
+        chosen,
+        config,
+        preset,
+        theirs.obs,
+        natural("--seed", theirs.seed if seed is None else seed),
+        device_of(device),
+        usable_cores() if threads is None else threads,
+        default_memory() if memory is None else _bytes(memory),
+        online=online,
+    )
+    begin_finetune(store, manifest, from_run(store, request, run), arena, horizon, count)
+
+
+def begin_finetune(
+    store: Store, manifest: Manifest, request: TrainRequest, arena: Arena, horizon: int, workers: int
+) -> str:
+    """Fine-tune, or go on with it; returns the run."""
+    from collectors.provenance import describe_learned
+    from trainers.finetune import Surroundings
+    from trainers.request import run_id
+
+    run = run_id(manifest, request)
+    head = describe_learned(
+        run,
+        arena.env,
+        root_seed=request.seed,
+        image_size=arena.image_size,
+        horizon=horizon,
+        command=shlex.join(["cog", *sys.argv[1:]]),
+    )
+    around = Surroundings(arena, head, _opening(store, manifest, _online_memory(store, request)), workers)
+    _finetune(store, manifest, request, around)
+    return run
+
+
+def finetuned_config(
+    theirs: RunInfo, algo: str | None, preset: str | None, overrides: list[str]
+) -> tuple[str, str, Any]:
+    """Algorithm, preset and configuration: the run's own, or another's with the same policy network."""
+    from trainers.algos import config_from_dict, configure
+    from trainers.start import same_policy
+
+    if any(pair.partition("=")[0].strip() == "updates" for pair in overrides):
+        raise CogError("--set updates is not for `cog finetune`: --episodes and --updates-per-step decide it")
+    if algo is None or algo == theirs.algo:
+        if preset is not None:
+            raise CogError(
+                "--preset is of another algorithm: add --algo, or change single settings with --set"
+            )
+        return theirs.algo, theirs.preset, config_from_dict(theirs.algo, theirs.config).override(overrides)
+    preset = first_said(preset, "fast")
+    shared = same_policy(theirs.algo, theirs.config, algo)
+    return algo, preset, configure(algo, preset, [*shared, *overrides])
+
+
+def arena_of(env: str, image_size: int, workers: int) -> tuple[Arena, int]:
+    """Where a learner collects, and the horizon there."""
+    import functools
+
+    from collectors.checks import check_env
+    from collectors.drivers import is_driver, open_env
+    from trainers.online import Arena
+    from trainers.worlds import WORLDS
+
+    check_env(env, image_size=image_size)
+    make = functools.partial(open_env, env, image_size=image_size)
+    world = open_env(env, image_size=image_size, observations=("robot",))
+    world.close()
+    arena = Arena(
+        env,
+        make,
+        world.task_predicate,
+        world.scene_fields,
+        image_size,
+        together=workers if is_driver(env) else WORLDS,
+    )
+    return arena, world.horizon
+
+
+def _online_memory(store: Store, request: TrainRequest) -> int:
+    """Bytes that a run's own episodes will take; says so if they are many, refuses if too many."""
+    from cogdata.machine import free_memory
+    from trainers.algorithm import ObsSpec
+    from trainers.checkpoint import read_info
+    from trainers.finetune import online_of
+    from trainers.replay import Replay
+    from trainers.start import parent_of
+
+    spec = ObsSpec.from_dict(read_info(store, parent_of(request), request.parent_update).obs)
+    online, free = online_of(request), free_memory()
+    needed = Replay.needs_bytes(spec, online.frames)
+    said = (
+        f"{online.episodes:,} episodes of {online.horizon} steps take up to {needed / 1e9:.1f} GB of memory"
+    )
+    if free is not None and needed > free:
+        raise CogError(
+            f"{said}, {free / 1e9:.1f} GB are free: ask for fewer --episodes, or stop something else"
+        )
+    if needed > 10**8:
+        note(said)
+    return needed
+
+
+def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamOptions], Stream]:
+    """Open a mixture's batches if they fit into memory beside what else is there."""
+    from cogdata.footprint import footprint
+    from cogdata.machine import free_memory
+    from cogdata.stream import open_stream
+
+    def opened(options: StreamOptions) -> Stream:
+        needed, free = sum(footprint(manifest, options)) + beside, free_memory()
+        if free is not None and needed > free:
+            raise CogError(
+                f"the mixture's pool and the run's own episodes take {needed / 1e9:.1f} GB, "
+                f"{free / 1e9:.1f} GB are free: give --memory, fewer --episodes or --data online"
+            )
+        return open_stream(store, manifest, options)
+
+    return opened
+
+
+def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: Surroundings) -> None:
+    from dataclasses import replace
+
+    from cogdata.parts import list_parts, part_range, read_collection
+    from collectors.provenance import changed_since
+    from trainers.finetune import finetune, online_of
+
+    run, online, ticker = around.head.name, online_of(request), Ticker()
+    note(
+        f"run {run} from {request.parent} @ {request.parent_update:,}: {online.episodes:,} episodes in "
+        f"{online.env}"
+    )
+    began = store.exists(f"collections/{run}/collection.json")
+    changed = changed_since(read_collection(store, run)) if began else None
+
+    def show(at: FinetuneProgress) -> None:
+        nonlocal changed
+        if changed and at.steps_per_s is not None:  # episodes were added
+            ticker.clear()
+            note(f"warning: {changed}")
+            changed = None
+        ticker.show(lambda: _online_line(at))
+
+    try:
+        with ending_on_request(lambda: None) as asked:
+            around = replace(around, stop_asked=asked, on_progress=show)
+            _, state = finetune(store, manifest, request, around)
+    finally:
+        ticker.clear()
+        update_catalog(store)
+    if state.status == "stopped":
+        note(f"stopped after {state.updates_done:,} updates; go on with: the same command")
+        raise typer.Exit(INTERRUPTED)
+    held = max(part_range(part)[1] for part in list_parts(store, run))
+    say(f"{run}: {held:,} episodes, {state.updates_done:,} updates in {state.seconds:.0f} s")
+
+
+def _online_line(at: FinetuneProgress) -> str:
+    parts = [f"{at.episodes:,}/{at.of:,} episodes", f"{at.update:,} updates"]
+    if at.recent is not None:
+        parts.insert(1, f"the newest succeed {at.recent:.0%}")
+    if at.steps_per_s is not None:
+        parts.append(f"{at.steps_per_s:.0f} steps/s")
+    if at.updates_per_s is not None:
+        parts.append(f"{at.updates_per_s:.1f} updates/s")
+    return " · ".join(parts)

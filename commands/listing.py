@@ -1,0 +1,72 @@
+"""`cog list`: what there is by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cogdata.errors import unknown
+from commands.shared import say
+
+
+def list_command(
+    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods, recipes or variations.")],
+) -> None:
+    """List what there is by name, with a line of help each."""
+    tables = {
+        "policies": _policies,
+        "envs": _envs,
+        "algorithms": _algorithms,
+        "methods": _methods,
+        "recipes": _recipes,
+        "variations": _variations,
+    }
+    if what not in tables:
+        raise unknown("list", what, tables)
+    rows = tables[what]()
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        say(f"{name:<{width}}  {text}")
+
+
+def _policies() -> list[tuple[str, str]]:
+    from collectors.policies import POLICIES
+
+    return [
+        (
+            name,
+            f"{spec.help} [{spec.default_env}, {spec.success_range[0]:.0%} to {spec.success_range[1]:.0%}]",
+        )
+        for name, spec in POLICIES.items()
+    ]
+
+
+def _envs() -> list[tuple[str, str]]:
+    from collectors.envs import ENVS
+
+    return [(name, f"{spec.help} [horizon {spec.horizon}]") for name, spec in ENVS.items()]
+
+
+def _algorithms() -> list[tuple[str, str]]:
+    from trainers.algos import ALGORITHMS
+
+    return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in ALGORITHMS.items()]
+
+
+def _methods() -> list[tuple[str, str]]:
+    from trainers.methods import METHODS
+
+    return [(name, method.summary) for name, method in METHODS.items()]
+
+
+def _recipes() -> list[tuple[str, str]]:
+    from catalog.recipes import RECIPES
+
+    return [(name, recipe.summary) for name, recipe in RECIPES.items()]
+
+
+def _variations() -> list[tuple[str, str]]:
+    from trainers.benchmark import VARIATIONS
+
+    return [(name, f"{one.summary} [{one.task}]") for name, one in VARIATIONS.items()]

@@ -1,0 +1,128 @@
+"""`cog query` and `cog show`: SQL over the catalog, mixtures frozen from it, episodes as pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cogdata.errors import CogError
+from commands.shared import Format, Root, check_scale, note, open_root, say_frozen, write_picture
+
+if TYPE_CHECKING:
+    from cogdata.store import Store
+
+
+def query_command(
+    sql: Annotated[str | None, typer.Argument(help="One reading statement of DuckDB's SQL.")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the SQL from a file.")] = None,
+    format: Format = "table",
+    limit: Annotated[int | None, typer.Option(help="Most rows to print.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", help="Freeze the result as a mixture of this name.")
+    ] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="SOURCE=SHARE of every batch; with --as.")] = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="An episode may be in two sources.")
+    ] = False,
+    root: Root = None,
+) -> None:
+    """Ask the catalog in SQL (views: episodes, steps, collections, parts, mixtures, mixture_episodes, runs,
+    evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
+    text = _sql(sql, file)
+    store = open_root(root)
+    if name is None:
+        if weight or allow_overlap:
+            raise CogError("--weight and --allow-overlap say how to freeze a mixture: add --as NAME")
+        _print_query(store, text, format, limit)
+        return
+    if limit is not None or format != "table":
+        raise CogError("--as freezes the whole result: leave --limit and --format out")
+    from catalog.mixture import freeze
+
+    say_frozen(freeze(store, name, text, weights=_weights(weight or []), allow_overlap=allow_overlap))
+
+
+def _sql(sql: str | None, file: Path | None) -> str:
+    if (sql is None) == (file is None):
+        raise CogError(
+            'give the SQL as an argument, or a file with -f: cog query "select count(*) from episodes"'
+        )
+    if file is None:
+        return sql or ""
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CogError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _weights(texts: list[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for text in texts:
+        source, _, share = text.partition("=")
+        if source in weights:
+            raise CogError(f"--weight names source {source!r} twice: say it once")
+        try:
+            weights[source] = float(share)
+        except ValueError:
+            raise CogError(
+                f"--weight {text!r} must be SOURCE=SHARE, for example --weight prior=0.5"
+            ) from None
+    return weights
+
+
+def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None:
+    from catalog.output import check_format, write_result
+    from catalog.query import run_query
+
+    check_format(format)
+    result = run_query(store, sql, limit=limit)
+    write_result(result.table, format, sys.stdout.buffer)
+    if result.more:
+        note(f"the first {limit} rows; there are more")
+
+
+def show_command(
+    episode: Annotated[str, typer.Argument(help="An episode_id, or a query that yields episode_id.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder, or one file: .png for the sheet, .webp for the animation.")
+    ] = Path(),
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement; else about 144 px a frame.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Most episodes of a query to draw.")] = 5,
+    root: Root = None,
+) -> None:
+    """Draw an episode, a sheet (PNG) and an animation (WebP), with predicates, phases and rewards."""
+    from catalog.episodes import find_episodes
+    from cogdata.samples import read_episode
+
+    single = out.suffix.lower() in (".png", ".webp")
+    if out.suffix and not single and not out.is_dir():
+        raise CogError(f"--out {out} must be a folder, or end with .png or .webp")
+    check_scale(scale)
+    store = open_root(root)
+    rows, more = find_episodes(store, episode, limit)
+    if single and len(rows) > 1:
+        raise CogError(f"--out {out} is one file, the query yields {len(rows)} episodes: name a folder")
+    for row in rows:
+        stem = out / row["episode_id"].replace("/", "-")
+        files = [out] if single else [stem.with_name(f"{stem.name}{kind}") for kind in (".png", ".webp")]
+        _draw(read_episode(store, row), files, scale)
+    if more:
+        note(f"drawn: the first {limit}; there are more episodes, see --limit")
+
+
+def _draw(episode: Any, files: list[Path], scale: int | None) -> None:  # noqa: ANN401 - an Episode, lazily
+    from cogdata.captions import default_factor, episode_animation, episode_sheet
+    from cogdata.pictures import animated_webp, png
+
+    size = episode.image.shape[2]
+    for file in files:
+        if file.suffix.lower() == ".png":
+            write_picture(file, png(episode_sheet(episode, scale or default_factor(size, 144))))
+        else:
+            pictures = episode_animation(episode, scale or default_factor(size, 288))
+            write_picture(file, animated_webp(pictures))

@@ -1,0 +1,59 @@
+"""`cog report`: the table and its figures as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cogdata.errors import CogError
+from commands.shared import RESULTS, Results, Root, open_root, say
+
+if TYPE_CHECKING:
+    from cogdata.store import Store
+
+
+def report_command(
+    results: Results = RESULTS,
+    out: Annotated[Path, typer.Option(help="Page to write; its figures go into a folder beside it.")] = Path(
+        "docs/results.md"
+    ),
+    catalog: Annotated[
+        bool, typer.Option("--catalog", help="First write the results of all judged units in the store.")
+    ] = False,
+    root: Root = None,
+) -> None:
+    """Table 1 and its figures as a page, from the files of `cog reproduce` alone, or from the catalog."""
+    from trainers.page import write_page
+    from trainers.results import read_results
+    from trainers.table import verdicts
+
+    if root is not None and not catalog:
+        raise CogError(f"--root is read with --catalog alone: the page is made from the files in {results}")
+    if catalog:
+        _results_of_catalog(open_root(root), results)
+    page = write_page(read_results(results), results, out)
+    for block in page.tables:
+        say(f"{block.task}, {block.obs}, preset {block.preset}: {', '.join(block.methods)}")
+    found = [verdict for verdict in verdicts(page.tables) if verdict.met is not None]
+    met = sum(bool(one.met) for one in found)
+    say(f"{met} of {len(found)} targets met · {page.file} with {len(page.figures)} figures")
+
+
+def _results_of_catalog(store: Store, results: Path) -> None:
+    """Write the result of every unit that SQL finds judged; what a file says beyond that is kept."""
+    from catalog.query import run_query
+    from cogdata.runs import read_run
+    from trainers.reproduce import result_of_run, unit_of_run
+    from trainers.results import write_result
+
+    sql = (
+        "select run from runs where method is not null and run in (select run from evaluations) order by run"
+    )
+    for run in run_query(store, sql).table.column("run").to_pylist():
+        unit = unit_of_run(read_run(store, run))
+        if unit is None or (results / f"{unit.name}.json").exists():
+            continue
+        if (result := result_of_run(store, unit, run)) is not None:
+            say(str(write_result(results, result)))

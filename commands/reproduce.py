@@ -1,0 +1,373 @@
+"""`cog reproduce`: the table, unit by unit."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cogdata.errors import CogError, unknown
+from commands.collect import local_engine, run_collection
+from commands.evaluate import world_of
+from commands.finetune import arena_of, begin_finetune, finetuned_config
+from commands.mix import infer_mixture
+from commands.requests import device_of, frozen_portion, stages_of
+from commands.shared import (
+    CLI,
+    INTERRUPTED,
+    MOST_EPISODES,
+    RESULTS,
+    Results,
+    Root,
+    Ticker,
+    check_fraction,
+    countable,
+    ending_on_request,
+    frozen_mixture,
+    note,
+    open_root,
+    say,
+    seed_range,
+    update_catalog,
+    worker_count,
+)
+from commands.train import train_stages
+
+if TYPE_CHECKING:
+    from cogdata.store import Store
+    from trainers.benchmark import Unit
+    from trainers.reproduce import Trials
+    from trainers.results import Result
+
+
+def reproduce_command(
+    task: Annotated[str, typer.Argument(help="place_in_tray, drawer, or all.")] = "all",
+    preset: Annotated[str, typer.Option(help="fast: made for two cores; paper: the paper's.")] = "fast",
+    obs: Annotated[str, typer.Option(help="state, image or image+robot.")] = "state",
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated: see `cog list methods`.", show_default="all")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="START:STOP, a run each.")] = "0:3",
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Fraction of the paper's episodes.", show_default="of paper 1, of fast less"),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Scenes per initial condition and seed.")] = 250,
+    curve: Annotated[int, typer.Option(help="Scenes per checkpoint of the curves; 0: no curves.")] = 30,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="STAGE.KEY=VALUE of the configuration.")
+    ] = None,
+    finetune: Annotated[
+        int | None,
+        typer.Option(help="Instead of the table: go on with its policies for so many episodes online."),
+    ] = None,
+    variations: Annotated[
+        str | None,
+        typer.Option(help="Instead of the table: comma-separated, see `cog list variations`."),
+    ] = None,
+    jobs: Annotated[str, typer.Option(help="Units at once: a number, or auto for one per core.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    results: Results = RESULTS,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where it was stopped; --no-resume wants nothing to be there yet.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
+    unit: Annotated[str | None, typer.Option(help="This unit alone, in this process.")] = None,
+    root: Root = None,
+) -> None:
+    """Table 1 from nothing: collect, freeze, train every method and seed, judge, write results down."""
+    from trainers.benchmark import CURVE_POINTS, find_tasks
+    from trainers.reproduce import Trials
+
+    countable("--trials", trials)
+    if not 0 <= curve <= MOST_EPISODES:
+        raise CogError(f"--curve is {curve}, must be from 0 to {MOST_EPISODES:,}")
+    if scale is not None:
+        check_fraction(scale)
+    common = {"obs": obs, "preset": preset, "seeds": seed_range(seeds, None)}
+    units = _planned(find_tasks(task), methods, variations, finetune, set_ or [], common)
+    amount, store = Trials(trials, curve, CURVE_POINTS), open_root(root)
+    if unit is not None:
+        chosen = [one for one in units if one.name == unit]
+        if not chosen:
+            raise unknown("unit", unit, [one.name for one in units])
+        _reproduce_unit(store, chosen[0], amount, results, device_of(device))
+        return
+    command = [
+        sys.executable, CLI, "reproduce", task, "--preset", preset, "--obs", obs, "--seeds", seeds,
+        "--trials", str(trials), "--curve", str(curve), "--device", device, "--results", str(results),
+        "--root", store.url, *([] if methods is None else ["--methods", methods]),
+        *(word for pair in set_ or () for word in ("--set", pair)),
+        *([] if finetune is None else ["--finetune", str(finetune)]),
+        *([] if variations is None else ["--variations", variations]),
+    ]  # fmt: skip
+    count = worker_count(jobs, option="--jobs")
+    if not dry_run:
+        for mixture, fraction in _fractions(units, scale).items():
+            _collect_for(store, mixture, fraction, count)
+    _reproduce(store, units, amount, results, command, at_once=count, resume=resume, dry_run=dry_run)
+
+
+def _planned(
+    tasks: list[str],
+    methods: str | None,
+    variations: str | None,
+    finetune: int | None,
+    settings: list[str],
+    common: dict[str, Any],
+) -> list[Unit]:
+    """The units that the options ask for: the table's, those that go on from them online, or variations."""
+    from trainers.benchmark import plan_finetuning, plan_units, plan_variations
+
+    if variations is not None:
+        if methods is not None or finetune is not None or settings:
+            raise CogError("--variations say what learns and how: leave --methods, --finetune and --set out")
+        return plan_variations(_names(variations), **common)
+    names = None if methods is None else _names(methods)
+    units = plan_units(tasks, methods=names, settings=settings, **common)
+    return units if finetune is None else plan_finetuning(units, countable("--finetune", finetune))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _reproduce(
+    store: Store,
+    units: list[Unit],
+    trials: Trials,
+    results: Path,
+    command: list[str],
+    *,
+    at_once: int,
+    resume: bool,
+    dry_run: bool,
+) -> None:
+    """Do what is missing of a plan, each unit in a process of its own."""
+    from trainers.reproduce import expected_seconds, schedule_seconds
+
+    began = time.monotonic()
+    left, known = _units_left(store, units, trials, results)
+    if not dry_run:
+        for one in left:  # once, here: two units that freeze the same at once would make two versions of it
+            _freeze_portions(store, one)
+        left, known = _units_left(store, units, trials, results)  # on what was not frozen before, too
+    if not resume and len(left) < len(units):
+        raise CogError(
+            f"{len(units) - len(left)} of {len(units)} units are there already: leave --no-resume out to go "
+            f"on, or name another --results and --root"
+        )
+    expected = {one.name: expected_seconds(one, trials, known) for one in left}
+    forecast = schedule_seconds(list(expected.values()), at_once) / 60
+    say(
+        f"{len(units)} units, {len(units) - len(left)} there, {len(left)} to do, {at_once} at a time: about "
+        f"{forecast:.0f} minutes"
+    )
+    if dry_run:
+        for one in left:
+            where, minutes = ", ".join(one.envs), expected[one.name] / 60
+            say(f"  {one.name}: {one.mixture}, judged in {where}, about {minutes:.1f} minutes")
+        return
+    _run_units(left, expected, at_once, command)
+    minutes = (time.monotonic() - began) / 60
+    say(f"{len(units)} units are in {results} · {minutes:.1f} minutes · next: cog report")
+
+
+def _fractions(units: list[Unit], scale: float | None) -> dict[str, float]:
+    """Mixture → fraction of the paper's episodes."""
+    from trainers.benchmark import TASKS
+
+    if scale is not None:
+        return {unit.mixture: scale for unit in units}
+    return {unit.mixture: 1.0 if unit.preset == "paper" else TASKS[unit.task].scale for unit in units}
+
+
+def _collect_for(store: Store, recipe: str, scale: float, workers: int) -> None:
+    """Collect what a recipe lacks, unless a mixture of its name is frozen already."""
+    from catalog.recipes import find_recipe
+    from cogdata.manifest import list_versions
+    from collectors.collect import plan, request
+
+    if list_versions(store, recipe):
+        return
+    for need in find_recipe(recipe).needs:
+        planned = plan(store, request(need.policy, env=need.env), need.scaled(scale))
+        if planned.missing:
+            say(f"collecting {planned.missing:,} episodes of {need.policy} in {planned.asked.env}")
+            run_collection(store, planned, local_engine(workers))
+
+
+def _units_left(
+    store: Store, units: list[Unit], trials: Trials, results: Path
+) -> tuple[list[Unit], list[Result]]:
+    """Units without a result on the present mixture, and all results that can be read."""
+    from cogdata.manifest import list_versions, read_info
+    from trainers.reproduce import is_done
+    from trainers.results import read_result
+
+    found = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
+    digests = {
+        name: read_info(store, name).digest if list_versions(store, name) else ""
+        for name in {unit.learned_from for unit in units}
+    }
+    left = [
+        unit
+        for unit in units
+        if unit.name not in found or not is_done(found[unit.name], unit, digests[unit.learned_from], trials)
+    ]
+    return left, list(found.values())
+
+
+def _freeze_portions(store: Store, unit: Unit) -> None:
+    from trainers.methods import find_method
+
+    whole = _mixture_of(store, unit)
+    for stage in find_method(unit.method).stages:
+        frozen_portion(store, whole, stage.portion)
+
+
+def _mixture_of(store: Store, unit: Unit) -> str:
+    """The mixture that a unit learns from; what is not frozen yet is frozen."""
+    from cogdata.manifest import list_versions
+
+    whole = frozen_mixture(store, unit.mixture)
+    if unit.learned_from == unit.mixture:
+        return whole
+    made = unit.derived
+    if made.inferred:
+        found = list_versions(store, unit.learned_from)
+        return unit.learned_from if found else infer_mixture(store, whole, unit.learned_from, obs=unit.obs)
+    from catalog.portions import freeze_part
+
+    part = freeze_part(store, whole, unit.variant, where=made.where, until=made.until, reward=made.reward)
+    return part.ref
+
+
+def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, command: list[str]) -> None:
+    """Run units as processes; what they say last is shown, what they end with is kept."""
+    from cogdata.commands import Commands
+    from trainers.reproduce import schedule_seconds
+
+    latest: dict[str, str] = {}
+    done: list[str] = []
+    failed: list[str] = []
+    ticker = Ticker(60)
+
+    def minutes_left() -> float:
+        rest = [seconds for name, seconds in expected.items() if name not in done]
+        return schedule_seconds(rest or [0.0], at_once) / 60
+
+    def ended(name: str, code: int) -> None:
+        text = latest.pop(name, "")
+        ticker.clear()
+        if code == INTERRUPTED:
+            return
+        done.append(name)
+        if code:
+            failed.append(name)
+            note(f"{name} failed: {text}")
+        else:
+            say(f"[{len(done)}/{len(left)}] {text} · about {minutes_left():.0f} minutes left")
+
+    with (
+        Commands({one.name: [*command, "--unit", one.name] for one in left}, at_once, ended) as commands,
+        ending_on_request(commands.stop) as ending,
+    ):
+        for line in commands.lines():
+            latest[line.name] = line.text
+            ticker.show(lambda: " | ".join(f"{name}: {text}" for name, text in latest.items()))
+        codes = commands.codes()
+    ticker.clear()
+    if ending() or INTERRUPTED in codes.values():
+        note(f"stopped: {len(done)} of {len(left)} units are done; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+    if failed:
+        raise CogError(
+            f"{len(failed)} of {len(left)} units failed as said above; the same command tries them again"
+        )
+
+
+def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, device: str) -> None:
+    """Train a unit, judge it, write its result."""
+    from cogdata.manifest import read_info
+    from collectors.drivers import check_name
+    from collectors.provenance import revision
+    from trainers.algorithm import OBS_KINDS
+    from trainers.reproduce import commands_of, judge_unit
+    from trainers.results import (
+        Result,
+        describe_data,
+        describe_machine,
+        describe_runs,
+        online_outcomes,
+        write_result,
+    )
+    from trainers.settings import TrainSettings
+
+    for env in unit.envs:
+        check_name(env)
+    mixture = _mixture_of(store, unit)
+    settings = TrainSettings(
+        mixture=mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,
+        threads=1, device=device, alarm="off", set=unit.settings,
+    )  # fmt: skip
+    run = train_stages(store, settings, stages_of(store, settings), mixture)
+    if unit.online:
+        run = _finetune_unit(store, unit, run, device)
+    size, parts = read_info(store, mixture).image_size[0], OBS_KINDS[unit.obs]
+    began = time.monotonic()
+    ticker = Ticker()
+    judged, curve = judge_unit(
+        store,
+        unit,
+        run,
+        trials,
+        lambda env: world_of(env, size, parts),
+        lambda text: ticker.show(lambda: text),
+    )
+    ticker.clear()
+    result = Result(
+        unit,
+        describe_data(store, mixture),
+        describe_runs(store, run),
+        tuple(judged),
+        tuple(curve),
+        describe_machine(),
+        revision(),
+        commands_of(unit, trials),
+        round(time.monotonic() - began, 1),
+        online_outcomes(store, run) if unit.online else "",
+    )
+    write_result(results, result)
+    update_catalog(store)
+    rates = ", ".join(f"{one.env} {one.successes}/{one.episodes}" for one in judged)
+    say(f"{unit.name}: {rates} · {(result.training_seconds + time.monotonic() - began) / 60:.1f} minutes")
+
+
+def _finetune_unit(store: Store, unit: Unit, run: str, device: str) -> str:
+    """Go on online from the policy of a unit's run; returns the new run."""
+    from cogdata.manifest import read_manifest
+    from cogdata.runs import read_run
+    from cogdata.stream import default_memory
+    from trainers.benchmark import FINETUNED, UPDATES_PER_STEP
+    from trainers.online import Online
+    from trainers.reproduce import last_update
+    from trainers.request import TrainRequest
+    from trainers.start import from_run
+
+    theirs, algo = read_run(store, run), FINETUNED[unit.method]
+    manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
+    arena, horizon = arena_of(unit.envs[0], manifest.info.image_size[0], 1)
+    chosen, preset, config = finetuned_config(theirs, algo, None, [])
+    online = Online(
+        unit.envs[0], unit.online, horizon, "symmetric" if algo is None else "online", UPDATES_PER_STEP,
+        continues=algo is None,
+    )  # fmt: skip
+    request = TrainRequest(
+        chosen, config, preset, theirs.obs, unit.seed, device, 1, default_memory() // 2, online=online
+    )
+    request = from_run(store, request, f"{run}@{last_update(unit)}")
+    return begin_finetune(store, manifest, request, arena, horizon, 1)

@@ -1,0 +1,269 @@
+"""From the settings of `cog train` to the runs that they ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cogdata.errors import CogError
+from commands.evaluate import world_of
+from commands.shared import countable, first_said, natural, seed_range
+
+if TYPE_CHECKING:
+    from cogdata.manifest import Manifest
+    from cogdata.store import Store
+    from trainers.judge import Judging
+    from trainers.request import TrainRequest
+    from trainers.settings import TrainSettings
+
+
+def all_seeds(settings: TrainSettings) -> list[int]:
+    """The seeds of runs that are trained at once."""
+    from cogdata.machine import usable_cores
+    from trainers.ranks import ranks_here
+
+    if settings.seed is not None:
+        raise CogError("--seeds are several, --seed is one: leave one of them out")
+    if ranks_here() > 1:
+        raise CogError("--seeds trains several runs, torchrun several processes of one run: use one of them")
+    seeds, most = seed_range(settings.seeds, None), 4 * usable_cores()
+    if len(seeds) > most:
+        raise CogError(
+            f"--seeds {settings.seeds} are {len(seeds)} runs at once, too many for {usable_cores()} cores: "
+            f"give at most {most} at a time"
+        )
+    return seeds
+
+
+def resumed_stage(
+    store: Store, settings: TrainSettings, typed: TrainSettings, run: str
+) -> tuple[list[tuple[TrainRequest, str]], str]:
+    """The request that goes on with a run, as the only stage, and its mixture."""
+    from dataclasses import replace
+
+    from cogdata.manifest import read_manifest
+    from cogdata.runs import read_run
+    from trainers.methods import WHOLE
+    from trainers.ranks import device_to_resume_on
+    from trainers.request import resume_request, run_id
+    from trainers.settings import RUN_OPTIONS
+
+    if typed.set or settings.tables or any(getattr(settings, name) is not None for name in RUN_OPTIONS):
+        raise CogError(
+            "--resume goes on with a run as it was begun: give only --steps or --root with it, or how it is "
+            "judged and logged"
+        )
+    info = read_run(store, run)
+    request = resume_request(store, run, updates=settings.steps)
+    request = replace(request, device=device_to_resume_on(request.device), **_watched(settings))
+    ref = f"{info.mixture}@{info.mixture_version}"
+    if run_id(read_manifest(store, ref), request) != run:
+        raise CogError(
+            f"run {run!r} cannot be gone on with: its mixture {ref} or its settings are "
+            f"not what they were; train anew with --mixture"
+        )
+    return [(request, WHOLE)], ref
+
+
+def stages_of(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, str]]:
+    """Every run that the settings ask for, in order, with the portion of the mixture that it learns from."""
+    from cogdata.machine import usable_cores
+    from cogdata.stream import default_memory
+    from trainers.methods import WHOLE
+    from trainers.ranks import device_of_rank, ranks_here
+    from trainers.request import TrainRequest
+    from trainers.start import check_start, from_run
+
+    among = ranks_here() if settings.seeds is None else len(all_seeds(settings))
+    common = {
+        "seed": natural("--seed", settings.seed or 0),
+        "device": device_of_rank(device_of(first_said(settings.device, "auto"))),
+        "threads": max(1, usable_cores() // among) if settings.threads is None else settings.threads,
+        "memory_bytes": default_memory() // among if settings.memory is None else _bytes(settings.memory),
+        **_watched(settings),
+    }
+    if settings.method is None:
+        algo, preset, obs, config = _settings(store, settings)
+        request = TrainRequest(algo, config, preset, obs, **common)
+        if settings.from_ is not None:
+            request = from_run(store, request, settings.from_)
+            check_start(store, request)
+        return [(request, WHOLE)]
+    if settings.algo is not None or settings.from_ is not None:
+        raise CogError(
+            f"--method {settings.method} says what learns and from where: leave --algo and --from out"
+        )
+    return _stages_of_method(settings.method, settings, common)
+
+
+def _stages_of_method(
+    method: str, settings: TrainSettings, common: dict[str, Any]
+) -> list[tuple[TrainRequest, str]]:
+    from trainers.algos import config_class
+    from trainers.methods import configure_stages, find_method
+    from trainers.request import TrainRequest
+
+    configs = {stage.algo: config_class(stage.algo) for stage in find_method(method).stages}
+    preset = first_said(settings.preset, "fast")
+    return [
+        (
+            TrainRequest(
+                stage.algo,
+                config,
+                preset,
+                first_said(settings.obs, "image+robot"),
+                **common,
+                method=method,
+                stage=stage.algo,
+            ),
+            stage.portion,
+        )
+        for stage, config in configure_stages(method, preset, settings.overrides(configs))
+    ]
+
+
+def _watched(settings: TrainSettings) -> dict[str, Any]:
+    """What a request says of how a run is watched, which may be another each time it goes on."""
+    from trainers.alarm import Alarm, parse_alarm
+
+    alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
+    return {"alarm": alarm, "trackers": settings.log or (), "pool": first_said(settings.pool, "host")}
+
+
+def check_steps(steps: int | None) -> None:
+    """Refuse a number of updates that cannot be meant."""
+    if steps is not None and not 1 <= steps <= 10**9:
+        raise CogError(f"--steps is {steps}, must be from 1 to {10**9:,}")
+
+
+def check_judging(settings: TrainSettings) -> None:
+    """Refuse what cannot be judged on the way, before anything is begun."""
+    if settings.eval_env is None:
+        if settings.eval_every is not None or settings.eval_episodes is not None:
+            raise CogError("--eval-every and --eval-episodes say how to judge while training: add --eval-env")
+        return
+    from collectors.drivers import check_name, is_driver
+
+    check_name(settings.eval_env)
+    if is_driver(settings.eval_env):
+        raise CogError(f"{settings.eval_env} is a robot: judge a checkpoint there with `cog eval`")
+    if settings.eval_every is not None and settings.eval_every < 1:
+        raise CogError(f"--eval-every is {settings.eval_every}, must be at least 1")
+    if settings.eval_episodes is not None:
+        countable("--eval-episodes", settings.eval_episodes)
+
+
+def judging_of(settings: TrainSettings, request: TrainRequest, manifest: Manifest) -> Judging | None:
+    """How a run is judged while it trains, if it is."""
+    if settings.eval_env is None:
+        return None
+    from trainers.algorithm import OBS_KINDS
+    from trainers.judge import FIRST_SEED, Judging
+
+    size = manifest.info.image_size[0]
+    if "scene" in OBS_KINDS[request.obs]:
+        _check_scene(settings.eval_env, manifest)
+    episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
+    return Judging(
+        world_of(settings.eval_env, size, OBS_KINDS[request.obs]),
+        1000 if settings.eval_every is None else settings.eval_every,
+        tuple(range(FIRST_SEED, FIRST_SEED + episodes)),
+    )
+
+
+def _check_scene(env: str, manifest: Manifest) -> None:
+    """Refuse to judge who looks at the scene of a mixture in another scene."""
+    from collectors.drivers import open_env
+
+    world = open_env(env, image_size=manifest.info.image_size[0], observations=("robot",))
+    world.close()
+    if world.scene_fields != manifest.info.scene_fields:
+        raise CogError(
+            f"--eval-env {env} has the scene {', '.join(world.scene_fields)}, mixture {manifest.info.ref} "
+            f"{', '.join(manifest.info.scene_fields)}: judge in the scene of the data"
+        )
+
+
+def as_toml(
+    store: Store, settings: TrainSettings, stages: list[tuple[TrainRequest, str]], mixture: str
+) -> str:
+    """All settings of runs as a file that asks for the same again."""
+    from cogdata.manifest import list_versions, parse_ref, read_info
+    from trainers.settings import to_toml
+
+    request, _ = stages[0]
+    frozen = list_versions(store, parse_ref(mixture)[0])
+    method = settings.method is not None
+    start = request.parent and f"{request.parent}@{request.parent_update}"
+    options = {
+        "mixture": read_info(store, mixture).ref if frozen else mixture,
+        **({"method": settings.method} if method else {"algo": request.algo}),
+        "preset": request.preset,
+        "obs": request.obs,
+        "seed": request.seed if settings.seeds is None else None,
+        "seeds": settings.seeds,
+        "device": request.device,
+        "threads": request.threads,
+        "memory": str(request.memory_bytes),
+        "from_": start,
+        "eval_env": settings.eval_env,
+        "eval_every": settings.eval_every,
+        "eval_episodes": settings.eval_episodes,
+        "alarm": str(request.alarm),
+        "log": request.trackers,
+        "pool": request.pool,
+    }
+    titles = {f"set.{one.algo}" if method else "set": one.config.to_dict() for one, _ in stages}
+    return to_toml(options, titles)
+
+
+def frozen_portion(store: Store, ref: str, portion: str) -> str:
+    """Resolve a portion of a mixture; it is frozen if it has not been."""
+    from trainers.methods import WHOLE
+
+    if portion == WHOLE:
+        return ref
+    try:
+        from catalog.portions import freeze_portion
+    except ModuleNotFoundError:
+        raise CogError(
+            f"the {portion} portion of {ref} is frozen by the catalog, which needs duckdb: install it here"
+        ) from None
+    return str(freeze_portion(store, ref, portion).ref)
+
+
+def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any]:
+    """Algorithm, preset, observation and configuration; those not given are the parent's, if there is one."""
+    from cogdata.runs import read_run
+    from trainers.algos import config_class, config_from_dict, configure
+    from trainers.start import parse_run, same_policy
+
+    algo, preset, obs, parent = settings.algo, settings.preset, settings.obs, settings.from_
+    theirs = None if parent is None else read_run(store, parse_run(parent)[0])
+    if theirs is None:
+        algo, obs = first_said(algo, "bfn"), first_said(obs, "image+robot")
+    else:
+        algo, obs = first_said(algo, theirs.algo), first_said(obs, theirs.obs)
+    overrides = settings.overrides({algo: config_class(algo)})
+    if theirs is None or algo != theirs.algo or preset is not None:
+        shared = [] if theirs is None else same_policy(theirs.algo, theirs.config, algo)
+        preset = first_said(preset, "fast")
+        return algo, preset, obs, configure(algo, preset, [*shared, *overrides])
+    return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
+
+
+def _bytes(text: str) -> int:
+    from cogdata.units import parse_bytes
+
+    try:
+        return parse_bytes(text)
+    except CogError:
+        raise CogError(f"--memory {text!r} must be a size above 0, for example 500MB or 2GiB") from None
+
+
+def device_of(name: str) -> str:
+    """Resolve "auto"."""
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,69 @@
+"""`cog runs`: training runs and their evaluations."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from commands.shared import Format, Root, open_root, print_listing, print_table, say
+
+
+def runs_ls(format: Format = "table", root: Root = None) -> None:
+    """List runs with their success rates."""
+    from catalog.output import check_format
+    from catalog.summaries import runs_table
+
+    check_format(format)
+    empty = "no runs yet: start one with `cog train --mixture place_in_tray`"
+    print_listing(runs_table(open_root(root)), format, empty)
+
+
+def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = None) -> None:
+    """Show what a run is, how far it came and how it was judged."""
+    from dataclasses import asdict
+
+    from catalog.summaries import judged_table
+    from cogdata.runs import ancestry, read_best, read_state
+
+    store = open_root(root)
+    chain, state = ancestry(store, run), read_state(store, run)
+    say(json.dumps({"run": asdict(chain[0]), "state": asdict(state) if state else None}, indent=2))
+    for child in chain:
+        if child.parent is not None:
+            parent = next((info for info in chain if info.run == child.parent), None)
+            what = (
+                f"{parent.algo} on {parent.mixture}@{parent.mixture_version}" if parent else "removed since"
+            )
+            say(f"{child.run} starts from {child.parent} @ {child.parent_update:,} ({what})")
+    if (best := read_best(store, run)) is not None:
+        say(f"best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
+    print_table(judged_table(store, run))
+
+
+def runs_compare(
+    a: Annotated[str, typer.Argument(help="Run id.")],
+    b: Annotated[str, typer.Argument(help="Run id.")],
+    root: Root = None,
+) -> None:
+    """Compare two runs on the seeds that both were judged on, newest checkpoint of each."""
+    from catalog.summaries import compare_runs
+
+    for one in compare_runs(open_root(root), a, b):
+        say(
+            f"{one.env}: {one.a}/{one.episodes} against {one.b}/{one.episodes} on the same seeds; "
+            f"only the first {one.only_a}, only the second {one.only_b}, p = {one.p_value:.2g} (McNemar)"
+        )
+
+
+def runs_rm(
+    run: Annotated[list[str], typer.Argument(help="Run ids.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if they were judged.")] = False,
+    root: Root = None,
+) -> None:
+    """Remove runs with their checkpoints and evaluations; mixtures and episodes stay."""
+    from catalog.runs import remove_runs
+
+    for name, judged in remove_runs(open_root(root), run, force=force):
+        say(f"{name} removed" + (f", with {judged:,} judged episodes" if judged else ""))

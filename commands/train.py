@@ -1,0 +1,312 @@
+"""`cog train`: learning from a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cogdata.errors import CogError
+from commands.requests import (
+    all_seeds,
+    as_toml,
+    check_judging,
+    check_steps,
+    frozen_portion,
+    judging_of,
+    resumed_stage,
+    stages_of,
+)
+from commands.shared import (
+    CLI,
+    INTERRUPTED,
+    Root,
+    Ticker,
+    ending_on_request,
+    frozen_mixture,
+    note,
+    open_root,
+    say,
+    update_catalog,
+)
+
+if TYPE_CHECKING:
+    from cogdata.manifest import Manifest
+    from cogdata.store import Store
+    from cogdata.stream import Stream, StreamOptions
+    from trainers.judge import Judging
+    from trainers.ranks import Ranks
+    from trainers.request import TrainRequest
+    from trainers.settings import TrainSettings
+
+
+def train_command(
+    mixture: Annotated[
+        str | None, typer.Option(help="NAME or NAME@VERSION, or a recipe: `cog list recipes`.")
+    ] = None,
+    algo: Annotated[str | None, typer.Option(help="See `cog list algorithms`.", show_default="bfn")] = None,
+    obs: Annotated[
+        str | None, typer.Option(help="image, image+robot or state.", show_default="image+robot")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="fast or paper.", show_default="fast")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient updates in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root of every random stream.", show_default="0")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="START:STOP: a run for each seed, all at once, sharing the cores.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda …", show_default="auto")] = None,
+    threads: Annotated[int | None, typer.Option(help="torch threads; else one per core.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Budget of the frame pool; else half the machine's.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run, as it was begun; only --steps may differ.")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Start from the weights of RUN, RUN@UPDATE or RUN@best; else fresh."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Instead of --algo: all stages of one of `cog list methods`, run by run."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with these options and a table [set]; what is typed wins. Another --algo or "
+            "--method than the file's leaves its [set] out."
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as such a file, do nothing.")
+    ] = False,
+    eval_env: Annotated[
+        str | None, typer.Option(help="Judge checkpoints there while training: see `cog eval --update best`.")
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Updates from one judgement to the next.", show_default="1000")
+    ] = None,
+    eval_episodes: Annotated[
+        int | None, typer.Option(help="Episodes of each judgement.", show_default="20")
+    ] = None,
+    alarm: Annotated[
+        str | None,
+        typer.Option(
+            help="LINES[:MARGIN] of metrics with impossible values that stop a run, or off.",
+            show_default="20:0.1",
+        ),
+    ] = None,
+    log: Annotated[
+        list[str] | None, typer.Option(help="wandb or trackio, beside TensorBoard; may be given twice.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="host, or device: all frames on the accelerator.", show_default="host")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Learn from a mixture. The same command again goes on where it was stopped."""
+    from trainers.settings import TrainSettings, read_settings
+
+    typed = TrainSettings(
+        mixture=mixture,
+        method=method,
+        algo=algo,
+        preset=preset,
+        obs=obs,
+        seed=seed,
+        seeds=seeds,
+        steps=steps,
+        device=device,
+        threads=threads,
+        memory=memory,
+        from_=from_,
+        eval_env=eval_env,
+        eval_every=eval_every,
+        eval_episodes=eval_episodes,
+        alarm=alarm,
+        log=tuple(log) if log else None,
+        pool=pool,
+        set=tuple(set_ or ()),
+    )
+    settings = typed if config is None else read_settings(config).under(typed)
+    store = open_root(root)
+    if resume is None and settings.mixture is None:
+        raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
+    check_steps(settings.steps)
+    check_judging(settings)
+    if resume is not None:
+        stages, ref = resumed_stage(store, settings, typed, resume)
+    else:
+        stages, ref = stages_of(store, settings), settings.mixture or ""
+    if print_config:
+        if resume is not None and (part := stages[0][0].method) is not None:
+            raise CogError(f"run {resume!r} is a stage of a method: print the settings of --method {part}")
+        say(as_toml(store, settings, stages, ref).rstrip())
+    elif settings.seeds is not None:
+        _train_seeds(store, settings, stages, ref)
+    else:
+        train_stages(store, settings, stages, ref)
+
+
+def _train_seeds(
+    store: Store, settings: TrainSettings, stages: list[tuple[TrainRequest, str]], mixture: str
+) -> None:
+    """Train a run for each seed, all at once: processes that share the store and nothing else."""
+    import tempfile
+    from dataclasses import replace
+
+    from cogdata.commands import Commands
+    from cogdata.footprint import check_memory
+    from cogdata.manifest import read_manifest
+    from cogdata.stream import StreamOptions
+    from trainers.algorithm import OBS_KINDS
+
+    seeds = all_seeds(settings)
+    whole = frozen_mixture(store, mixture)
+    for request, portion in stages:
+        manifest = read_manifest(store, frozen_portion(store, whole, portion))
+        columns = OBS_KINDS[request.obs]
+        options = StreamOptions(request.config.batch_size, columns=columns, memory_bytes=request.memory_bytes)
+        check_memory(manifest, options, copies=len(seeds))
+        judging_of(settings, request, manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "settings.toml"
+        file.write_text(as_toml(store, replace(settings, seeds=None), stages, whole))
+        same = [sys.executable, CLI, "train", "--config", str(file), "--root", store.url]
+        with (
+            Commands({f"seed {seed}": [*same, "--seed", str(seed)] for seed in seeds}) as commands,
+            ending_on_request(commands.stop) as ending,
+        ):
+            for line in commands.lines():
+                (say if line.result else note)(f"{line.name}: {line.text}")
+            codes = commands.codes()
+    failed = [name for name, code in codes.items() if code not in (0, INTERRUPTED)]
+    if failed and not ending():
+        raise CogError(f"{', '.join(failed)} failed as said above, the others did not: see `cog runs ls`")
+    if ending() or INTERRUPTED in codes.values():
+        raise typer.Exit(INTERRUPTED)
+
+
+def train_stages(
+    store: Store,
+    settings: TrainSettings,
+    stages: list[tuple[TrainRequest, str]],
+    mixture: str,
+) -> str:
+    """Train runs one after another, each from where the one before it ended; returns the last one."""
+    from cogdata.manifest import read_manifest
+    from trainers.ranks import ranks_of_torchrun
+    from trainers.start import from_run
+
+    again = None if settings.method is None else "the same command"
+    ended: str | None = None
+    with ranks_of_torchrun(stages[0][0].device) as ranks, _speaking(ranks.first):
+        if not ranks.first:
+            ranks.wait()  # until the first one has frozen what is not frozen yet
+        whole = frozen_mixture(store, mixture)
+        manifests = [read_manifest(store, frozen_portion(store, whole, portion)) for _, portion in stages]
+        if ranks.first:
+            ranks.wait()
+        for (request, _), manifest in zip(stages, manifests, strict=True):
+            begun = request if ended is None else from_run(store, request, ended)
+            judging = judging_of(settings, begun, manifest)
+            run, done = train_run(store, manifest, begun, judging=judging, ranks=ranks, again=again)
+            ranks.wait()  # until its last checkpoint has been written
+            ended = f"{run}@{done}"
+    return run
+
+
+@contextlib.contextmanager
+def _speaking(aloud: bool) -> Iterator[None]:
+    """Print in this block, or let another process say the same."""
+    if aloud:
+        yield
+        return
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def train_run(
+    store: Store,
+    manifest: Manifest,
+    request: TrainRequest,
+    *,
+    judging: Judging | None = None,
+    ranks: Ranks | None = None,
+    again: str | None = None,
+) -> tuple[str, int]:
+    """Train a run, or go on with it; ``again`` goes on with it after Ctrl-C, else ``--resume``.
+
+    Returns:
+        The run, and the updates that it has: more than were asked for if it was longer already.
+    """
+    from cogdata.footprint import check_memory
+    from cogdata.runs import read_best
+    from cogdata.stream import open_stream
+    from trainers.ranks import Ranks
+    from trainers.request import run_id
+    from trainers.resident import ResidentStream
+    from trainers.train import Progress, train
+
+    run = run_id(manifest, request)
+    note(
+        f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
+    )
+    ticker = Ticker()
+
+    def opened(options: StreamOptions) -> Stream:
+        check_memory(manifest, options)
+        return open_stream(store, manifest, options)
+
+    def opened_there(options: StreamOptions) -> ResidentStream:
+        return ResidentStream(opened(options), request.device)
+
+    def show(progress: Progress) -> None:
+        if progress.warning:
+            ticker.clear()
+            note(f"warning: {progress.warning}")
+        if progress.judged:
+            ticker.clear()
+            found = progress.judged
+            note(
+                f"judged at {found.update:,} updates: {found.env} {found.successes}/{len(found.seeds)} = "
+                f"{found.rate:.2f}"
+            )
+        ticker.show(lambda: _progress_line(progress))
+
+    try:
+        _, state = train(
+            store,
+            manifest,
+            request,
+            open_stream=opened_there if request.pool == "device" else opened,
+            on_progress=show,
+            judging=judging,
+            ranks=ranks or Ranks(),
+        )
+    finally:
+        ticker.clear()
+        if ranks is None or ranks.first:
+            update_catalog(store)
+    if state.status == "stopped":
+        command = again or f"cog train --resume {run} --root {store.url}"
+        note(f"stopped after {state.updates_done:,} updates; go on with: {command}")
+        raise typer.Exit(INTERRUPTED)
+    say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
+    if judging is not None and (best := read_best(store, run)) is not None:
+        say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
+    return run, state.updates_done
+
+
+def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported lazily
+    metrics = " · ".join(f"{name} {value:.4g}" for name, value in list(progress.metrics.items())[:5])
+    return (
+        f"{progress.update:,}/{progress.updates:,} updates · {progress.updates_per_s:.1f}/s · "
+        f"{progress.seconds_left:.0f} s left · waiting {progress.loader_wait:.0%} · {metrics}"
+    )
