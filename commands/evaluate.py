@@ -92,7 +92,7 @@ def judge_run(
     workers: int | Cluster,
     record: int,
 ) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
-    """Judge a run in environments, one after the other, and keep the rows."""
+    """Judge a run in an environment, keep the rows, and say what came out."""
     from dataclasses import replace
 
     from cogdata.intervals import wilson
