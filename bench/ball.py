@@ -28,7 +28,7 @@ ROLLING_M: Final = (0.002, drawer.ROLLING_M)
 STEPS: Final = 30
 FIRST_SEED: Final = 20_000
 BIN_M: Final = 0.005
-ANYWHERE: Final = Variation(target_x_m=(-0.035, drawer.TARGET_X_M[1]))
+ANYWHERE: Final = Variation(target_x_m=(drawer.RANDOMIZED.target_x_m[0], drawer.TARGET_X_M[1]))
 
 
 def play(env: CogEnv, policy: str, seed: int) -> tuple[dict[str, float], dict[str, float], dict[str, bool]]:

@@ -191,17 +191,18 @@ class Varied:
 
 def variations(results: Sequence[Result]) -> list[Varied]:
     """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies."""
+    unchanged = {
+        (block.obs, block.preset, *key): cell
+        for block in blocks(results)
+        for key, cell in block.cells.items()
+    }
     found = []
     for name in VARIATIONS:
         varied = [one for one in results if one.unit.variant == name]
-        for obs, preset in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
-            own, table = (
-                [one for one in some if (one.unit.obs, one.unit.preset) == (obs, preset)]
-                for some in (varied, [one for one in results if not one.unit.variant])
-            )
-            unchanged = cells_of(table)
-            for (env, method), cell in cells_of(own).items():
-                found.append(Varied(name, method, env, cell, unchanged.get((env, method))))
+        for kind in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
+            cells = cells_of(one for one in varied if (one.unit.obs, one.unit.preset) == kind)
+            for (env, method), cell in cells.items():
+                found.append(Varied(name, method, env, cell, unchanged.get((*kind, env, method))))
     return found
 
 
