@@ -154,7 +154,7 @@ BUDGETS: Final[Mapping[tuple[str, bool], Mapping[str, tuple[str, ...]]]] = {
     ("fast", False): {"bfn": ("updates=16000",), "cql": ("updates=6000",)},
     ("fast", True): {
         "bc": ("updates=12000", "batch_size=128"),
-        "bfn": ("updates=24000", "batch_size=128"),
+        "bfn": ("updates=40000", "batch_size=128", "decay=0.3", "acting_samples=8"),
         "cql": ("updates=12000", "batch_size=128"),
         "sac": ("updates=6000", "batch_size=128"),
     },
