@@ -12,7 +12,7 @@ from typing import Any, Final
 from cogdata.store import write_failed
 from trainers.benchmark import SEEDS, TASKS, TRIALS, VARIATIONS
 from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
-from trainers.results import Result
+from trainers.results import Result, Trained
 from trainers.table import (
     Block,
     Varied,
@@ -254,10 +254,14 @@ def _machine(result: Result) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(result.machine.items()))
 
 
+def _trained_on(run: Trained) -> str:
+    return run.accelerator or (f"{run.threads} × CPU" if run.device == "cpu" else run.device)
+
+
 def _unit(result: Result, link: str) -> list[str]:
     last = result.runs[-1]
     scores = ", ".join(f"{one.successes}/{one.episodes}" for one in result.judged)
     return [
         f"[{result.unit.name}]({link}/{result.unit.name}.json)", f"`{last.run}`", result.data.digest[:12],
-        scores, f"{result.training_seconds / 60:.1f}", result.code,
+        scores, f"{result.training_seconds / 60:.1f}", _trained_on(last), result.code,
     ]  # fmt: skip

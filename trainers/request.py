@@ -119,6 +119,10 @@ def _usable(device: str) -> bool:
     return True
 
 
+def _accelerator(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
+
+
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
     """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length is not part of it."""
     identity: dict[str, Any] = {
@@ -186,11 +190,18 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
         cogdata_version=version("cogdata"),
         **{name: getattr(request, name) for name in _ORIGIN},
         online=None if request.online is None else asdict(request.online),
+        accelerator=_accelerator(request.device),
     )
     if store.exists(f"runs/{run}/run.json"):
         there = read_run(store, run)
         if not list_checkpoints(store, run):
-            there = replace(there, threads=info.threads, memory_bytes=info.memory_bytes, device=info.device)
+            there = replace(
+                there,
+                threads=info.threads,
+                memory_bytes=info.memory_bytes,
+                device=info.device,
+                accelerator=info.accelerator,
+            )
             write_run(store, there)
         if there.updates >= info.updates:
             return there

@@ -92,6 +92,7 @@ class Trained:
         device: torch device.
         config: Resolved configuration.
         parent: Run that it started from.
+        accelerator: What the device calls itself; "": a CPU, or not known.
     """
 
     run: str
@@ -104,6 +105,7 @@ class Trained:
     device: str
     config: Mapping[str, Any]
     parent: str | None = None
+    accelerator: str = ""
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,7 @@ def _trained(store: Store, info: RunInfo) -> Trained:
         info.device,
         info.config,
         info.parent,
+        info.accelerator,
     )
 
 

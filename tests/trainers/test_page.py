@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     for one, two in zip(pages[0].figures, pages[1].figures, strict=True):
         assert one.read_bytes() == two.read_bytes()
     assert pages[0].file.read_text() == pages[1].file.read_text()
+
+
+def test_a_unit_says_what_it_was_trained_on(tmp_path: Path) -> None:
+    here, there = (result_of("bfn", seed, "1101") for seed in range(2))
+    run = replace(there.runs[0], device="cuda", accelerator="Some Card")
+    page = write_page([here, replace(there, runs=(run,))], tmp_path, tmp_path / "results.md")
+    text = page.file.read_text()
+    assert "| 4/4, 3/4 | 1.0 | 1 × CPU | abc |" in text
+    assert "| 4/4, 3/4 | 1.0 | Some Card | abc |" in text
 
 
 def test_every_method_has_a_label() -> None:

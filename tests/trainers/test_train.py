@@ -25,7 +25,7 @@ from trainers.algos import ALGORITHMS
 from trainers.algos.bc import Bc
 from trainers.algos.bfn import Bfn
 from trainers.checkpoint import list_checkpoints
-from trainers.request import TrainRequest, resume_request, run_id
+from trainers.request import TrainRequest, register, resume_request, run_id
 from trainers.runlog import read_metrics
 from trainers.train import Progress, train
 
@@ -65,6 +65,16 @@ def test_a_run_leaves_everything_that_says_what_it_was(store: Store) -> None:
     assert (last.run, last.update, last.updates, last.seconds_left) == (info.run, 6, 6, 0)
     assert 0 <= last.loader_wait < 1
     assert last.metrics["q_mean"] == metrics[-1]["q_mean"]
+
+
+def test_a_run_names_the_accelerator_it_began_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, manifest = make_request(), make_manifest()
+    run = run_id(manifest, request)
+    assert register(store, run, manifest, request).accelerator == ""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the card of {device}")
+    object.__setattr__(request, "device", "cuda:0")
+    assert register(store, run, manifest, request).accelerator == "the card of cuda:0"
+    assert read_run(store, run).accelerator == "the card of cuda:0"
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
