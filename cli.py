@@ -15,11 +15,11 @@ from commands.demo import demo_command
 from commands.evaluate import eval_command, export_policy_command
 from commands.finetune import finetune_command
 from commands.listing import list_command
-from commands.mix import mix_diff, mix_infer, mix_ls, mix_refresh, mix_rm, mix_show
+from commands.mix import mix_copy, mix_diff, mix_infer, mix_ls, mix_refresh, mix_rm, mix_show
 from commands.query import query_command, show_command
 from commands.report import report_command
 from commands.reproduce import reproduce_command
-from commands.runs import runs_compare, runs_ls, runs_rm, runs_show
+from commands.runs import runs_compare, runs_copy, runs_ls, runs_rm, runs_show
 from commands.shared import INTERRUPTED, note, say
 from commands.train import train_command
 
@@ -52,13 +52,14 @@ data_app.command("sheet")(data_sheet)
 app.add_typer(data_app, name="data")
 
 mix_app = typer.Typer(
-    help="Frozen mixtures: list, show, compare, freeze again, remove.", no_args_is_help=True
+    help="Frozen mixtures: list, show, compare, freeze again, copy, remove.", no_args_is_help=True
 )
 mix_app.command("ls")(mix_ls)
 mix_app.command("show")(mix_show)
 mix_app.command("diff")(mix_diff)
 mix_app.command("refresh")(mix_refresh)
 mix_app.command("infer")(mix_infer)
+mix_app.command("copy")(mix_copy)
 mix_app.command("rm")(mix_rm)
 app.add_typer(mix_app, name="mix")
 
@@ -66,6 +67,7 @@ runs_app = typer.Typer(help="Training runs and their evaluations.", no_args_is_h
 runs_app.command("ls")(runs_ls)
 runs_app.command("show")(runs_show)
 runs_app.command("compare")(runs_compare)
+runs_app.command("copy")(runs_copy)
 runs_app.command("rm")(runs_rm)
 app.add_typer(runs_app, name="runs")
 

@@ -13,7 +13,7 @@ import duckdb
 
 import cogdata
 
-CATALOG_VERSION: Final = 5
+CATALOG_VERSION: Final = 6
 """Layout of ``schema.sql``; raised with every change there."""
 
 SCHEMA_SQL: Final = files("catalog").joinpath("schema.sql").read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ CREATE TABLE base.runs (
     preset VARCHAR, obs VARCHAR, seed BIGINT, updates BIGINT, batch_size INTEGER, config VARCHAR, device VARCHAR,
     threads INTEGER, memory_bytes BIGINT,
     created_at TIMESTAMP, cogdata_version VARCHAR, parent VARCHAR, parent_update BIGINT, parent_digest VARCHAR,
-    method VARCHAR, stage VARCHAR, online VARCHAR
+    method VARCHAR, stage VARCHAR, online VARCHAR, accelerator VARCHAR
 );
 CREATE TABLE base.run_states (
     file VARCHAR, run VARCHAR, status VARCHAR, updates_done BIGINT, seconds DOUBLE, updated_at TIMESTAMP
@@ -204,6 +204,7 @@ COMMENT ON COLUMN runs.parent_digest IS 'sha256 of the weights of that checkpoin
 COMMENT ON COLUMN runs.method IS 'named method that it is a stage of: cog list methods';
 COMMENT ON COLUMN runs.stage IS 'which stage of the method';
 COMMENT ON COLUMN runs.online IS 'settings of learning from its own episodes, JSON; null: offline';
+COMMENT ON COLUMN runs.accelerator IS 'what the device calls itself; null: a CPU, or not kept';
 COMMENT ON COLUMN runs.status IS 'running, stopped, finished or diverged; null: no checkpoint yet';
 COMMENT ON COLUMN runs.updates_done IS 'gradient steps behind the last checkpoint';
 COMMENT ON COLUMN runs.seconds IS 'wall time spent in updates, s';

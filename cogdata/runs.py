@@ -68,8 +68,8 @@ class RunInfo:
         parent_digest: sha256 (hex) of the weights of that checkpoint.
         method: Named composition that it is a stage of.
         stage: Which stage.
-        accelerator: What the device calls itself; "": a CPU, or a run from before this was kept.
         online: Settings of learning from its own episodes (``env``, ``collection`` and more); None: offline.
+        accelerator: What the device calls itself; None: a CPU, or a run from before this was kept.
     """
 
     run: str
@@ -94,7 +94,7 @@ class RunInfo:
     method: str | None = None
     stage: str | None = None
     online: dict[str, Any] | None = None
-    accelerator: str = ""
+    accelerator: str | None = None
 
 
 @dataclass(frozen=True)

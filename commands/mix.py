@@ -15,6 +15,7 @@ from commands.shared import (
     open_root,
     print_listing,
     say,
+    say_copied,
     say_frozen,
 )
 
@@ -118,6 +119,27 @@ def infer_mixture(
         f"collected: {against} · {info.ref}, {info.digest[:12]}"
     )
     return info.ref
+
+
+def mix_copy(
+    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    to: Annotated[str, typer.Option(help="Store to copy it to: a folder or URL.")],
+    root: Root = None,
+) -> None:
+    """Copy a mixture and the episodes that it reads to another store, for example to train there."""
+    from cogdata.transfer import copy_mixture
+
+    source, target, ticker = open_root(root), open_root(to), Ticker()
+
+    def show(done: int, total: int) -> None:
+        ticker.show(lambda: f"{done:,}/{total:,} parts")
+
+    try:
+        copied = copy_mixture(source, target, mixture, show)
+    finally:
+        ticker.clear()
+    say_copied(copied, target)
+    say(f"next: cog train --mixture {mixture} --root {target.url}")
 
 
 def mix_rm(

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from commands.shared import Format, Root, open_root, print_listing, print_table, say
+from commands.shared import (
+    Format,
+    Root,
+    open_root,
+    print_listing,
+    print_table,
+    say,
+    say_copied,
+    update_catalog,
+)
 
 
 def runs_ls(format: Format = "table", root: Root = None) -> None:
@@ -55,6 +64,20 @@ def runs_compare(
             f"{one.env}: {one.a}/{one.episodes} against {one.b}/{one.episodes} on the same seeds; "
             f"only the first {one.only_a}, only the second {one.only_b}, p = {one.p_value:.2g} (McNemar)"
         )
+
+
+def runs_copy(
+    run: Annotated[str, typer.Argument(help="Run id.")],
+    to: Annotated[str, typer.Option(help="Store to copy it to: a folder or URL.")],
+    root: Root = None,
+) -> None:
+    """Copy a run, its judgements and the runs it starts from to another store, for example to judge there."""
+    from cogdata.transfer import copy_run
+
+    source, target = open_root(root), open_root(to)
+    copied = copy_run(source, target, run)
+    update_catalog(target)
+    say_copied(copied, target)
 
 
 def runs_rm(

@@ -17,6 +17,7 @@ from cogdata.errors import CogError, unknown
 
 if TYPE_CHECKING:
     from cogdata.store import Store
+    from cogdata.transfer import Copied
 
 CLI: Final = str(Path(__file__).parent.parent / "cli.py")
 """What a command runs to run another one as a process of its own."""
@@ -230,6 +231,12 @@ def update_catalog(store: Store) -> None:
         from catalog.sync import try_sync
 
         try_sync(store)
+
+
+def say_copied(copied: Copied, target: Store) -> None:
+    """Say what a copy wrote."""
+    there = f", {copied.there:,} were there" if copied.there else ""
+    say(f"{copied.files:,} files, {copied.size / 1e6:,.1f} MB copied to {target.url}{there}")
 
 
 def seed_range(text: str | None, episodes: int | None) -> list[int]:

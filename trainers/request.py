@@ -119,8 +119,8 @@ def _usable(device: str) -> bool:
     return True
 
 
-def _accelerator(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
+def _accelerator(device: str) -> str | None:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else None
 
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:

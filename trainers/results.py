@@ -92,7 +92,7 @@ class Trained:
         device: torch device.
         config: Resolved configuration.
         parent: Run that it started from.
-        accelerator: What the device calls itself; "": a CPU, or not known.
+        accelerator: What the device calls itself; None: a CPU, or not known.
     """
 
     run: str
@@ -105,7 +105,7 @@ class Trained:
     device: str
     config: Mapping[str, Any]
     parent: str | None = None
-    accelerator: str = ""
+    accelerator: str | None = None
 
 
 @dataclass(frozen=True)

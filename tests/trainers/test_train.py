@@ -70,7 +70,7 @@ def test_a_run_leaves_everything_that_says_what_it_was(store: Store) -> None:
 def test_a_run_names_the_accelerator_it_began_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     request, manifest = make_request(), make_manifest()
     run = run_id(manifest, request)
-    assert register(store, run, manifest, request).accelerator == ""
+    assert register(store, run, manifest, request).accelerator is None
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the card of {device}")
     object.__setattr__(request, "device", "cuda:0")
     assert register(store, run, manifest, request).accelerator == "the card of cuda:0"
