@@ -26,6 +26,7 @@ SCHEMA_DIGESTS = {
     3: "4b881762e54dd35f",
     4: "0da674045a629500",
     5: "089bf6bd5ba18a73",
+    6: "82712d01813e2232",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
 
