@@ -183,12 +183,16 @@ def _cost(block: Block, method: str) -> list[str]:
     stages = " + ".join(f"{run.algo} {run.updates:,} × {run.batch_size}" for run in own[0].runs)
     minutes = statistics.fmean(result.training_seconds for result in own) / 60
     sizes = sorted({sum(result.data.transitions.values()) for result in own})
-    return [LABELS[method], stages, f"{minutes:.1f}", ", ".join(f"{size:,}" for size in sizes), str(len(own))]
+    places = sorted({_trained_on(result.runs[-1]) for result in own})
+    return [
+        LABELS[method], stages, f"{minutes:.1f}", ", ".join(places), ", ".join(f"{size:,}" for size in sizes),
+        str(len(own)),
+    ]  # fmt: skip
 
 
 def _curve(block: Block, method: str) -> list[str] | None:
     """The last checkpoints of every seed, and when most was learned."""
-    own = [one for one in block.results if one.unit.method == method and one.curve]
+    own = [one for one in block.results if one.unit.method == method and len(one.curve) > 1]
     if not own:
         return None
     rows = [

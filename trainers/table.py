@@ -305,8 +305,8 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
 
 
 def updates_to_learn(result: Result) -> int | None:
-    """Updates after which a curve has :data:`STEADY` of its end; None if that is below :data:`HALF`."""
-    if not result.curve or result.curve[-1].rate < HALF:
+    """Updates until :data:`STEADY` of a curve's end; None if that is below :data:`HALF`, or all there is."""
+    if len(result.curve) < 2 or result.curve[-1].rate < HALF:
         return None
     goal = STEADY * result.curve[-1].rate
     return next(point.update for point in result.curve if point.rate >= goal)
