@@ -8,6 +8,8 @@ rewritten at each checkpoint), ``best.json`` (:class:`Best`), ``metrics.jsonl``,
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ import pyarrow as pa
 
 from cogdata.errors import CogError, unknown
 from cogdata.schema import PREDICATES
-from cogdata.store import Store
+from cogdata.store import Store, write_failed
 
 EVALUATIONS: Final = pa.schema(
     [
@@ -208,6 +210,27 @@ def is_training(store: Store, run: str) -> bool:
         return False
     lock.release()
     return False
+
+
+@contextmanager
+def only_one(store: Store, run: str) -> Iterator[None]:
+    """Keep a second process out of a run (stores on one machine; object stores have no locks)."""
+    if not store.is_local:
+        yield
+        return
+    path = Path(store.path(lock_file(run)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise CogError(f"run {run!r} is being trained by another process: wait for it, or stop it") from None
+    except OSError as error:
+        raise write_failed(str(path), error) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def lock_file(run: str) -> str:

@@ -1,24 +1,35 @@
 """From one store to another: mixtures go to where there is an accelerator, runs to where there are worlds.
 
-What is copied is whole: parts with all their files, so that the other store can be verified, queried and
-trained from like any other. What is there already is left as it is; a copy that was cut off goes on.
+What is copied is whole and held against its digests, and the file that says so is written last. What is there
+already is compared and left; what is there and is something else is refused. A copy that was cut off goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cogdata.errors import CogError
-from cogdata.manifest import mixture_folder, read_manifest
-from cogdata.parts import COMMIT, read_commit
-from cogdata.runs import ancestry, is_training, read_run, read_state
+from cogdata.manifest import mixture_folder, read_info, read_manifest
+from cogdata.parts import COMMIT, list_parts, part_folder, read_collection, read_commit
+from cogdata.runs import RunInfo, ancestry, only_one, read_state
 from cogdata.store import Store
 
 OnProgress = Callable[[int, int], None]
 """Told (parts there, parts in all)."""
+
+_DECIDES: Final = (
+    "policy", "env", "noise", "root_seed", "image_size", "horizon", "part_size", "schema_version", "localize",
+)  # fmt: skip
+"""What of a collection's head decides the bytes of its episodes."""
+
+_SEALS: Final = ("mixture.json", "checkpoint.json")
+"""Files that say that their folder is whole."""
 
 
 @dataclass
@@ -28,7 +39,7 @@ class Copied:
     Attributes:
         files: Written.
         size: Bytes of them.
-        there: Files that the other store had.
+        there: Parts, checkpoints and other files that the other store had.
     """
 
     files: int = 0
@@ -38,8 +49,21 @@ class Copied:
     def put(self, target: Store, path: str, data: bytes) -> None:
         """Write a file and count it."""
         target.write_bytes(path, data)
+        self._count(data)
+
+    def seal(self, target: Store, path: str, data: bytes) -> bool:
+        """Write the file that says that all is there, unless somebody just did; return whether it is ours."""
+        ours = target.create_text(path, data.decode())
+        if ours:
+            self._count(data)
+        return ours
+
+    def _count(self, data: bytes) -> None:
         self.files += 1
         self.size += len(data)
+
+
+# --- mixtures ------------------------------------------------------------------------------------------
 
 
 def copy_mixture(
@@ -49,7 +73,7 @@ def copy_mixture(
 
     Args:
         source: Where from.
-        target: Where to.
+        target: Where to; nobody else should freeze mixtures there meanwhile.
         ref: ``name`` (newest version) or ``name@version``.
         on_progress: Called after every part.
 
@@ -58,26 +82,60 @@ def copy_mixture(
     """
     _check_two(source, target)
     manifest, copied = read_manifest(source, ref), Copied()
-    folder = mixture_folder(manifest.info.name, manifest.info.version)
-    _check_same(source, target, f"{folder}/mixture.json", f"mixture {manifest.info.ref}")
+    info = manifest.info
+    folder = mixture_folder(info.name, info.version)
+    there = target.exists(f"{folder}/mixture.json")
+    if there and read_info(target, info.ref).digest != info.digest:
+        raise _other(f"mixture {info.ref}", target)
     parts = sorted({shard.rpartition("/")[0] for shard in manifest.episodes["shard"].to_pylist()})
-    for collection in sorted({part.rpartition("/")[0] for part in parts}):
-        head = f"{collection}/collection.json"
-        _check_same(source, target, head, f"collection {collection.rpartition('/')[2]!r}")
-        _copy_missing(source, target, head, copied)
+    for collection in sorted({part.split("/")[1] for part in parts}):
+        _copy_head(source, target, collection, copied)
     for done, part in enumerate(parts, start=1):
         _copy_part(source, target, part, copied)
         on_progress(done, len(parts))
-    names = source.list_files(folder)
-    for name in sorted(names, key=lambda name: name == "mixture.json"):  # which says that all is there: last
-        _copy_missing(source, target, f"{folder}/{name}", copied)
+    if there:
+        copied.there += 1
+    else:
+        target.remove(folder)  # of a copy or a freeze that was cut off
+        _copy_folder(source, target, folder, copied)
     return copied
 
 
-def copy_run(source: Store, target: Store, run: str) -> Copied:
-    """Copy a run with its checkpoints and judgements, and the runs it descends from.
+def _copy_head(source: Store, target: Store, collection: str, copied: Copied) -> None:
+    path = f"collections/{collection}/collection.json"
+    if not target.exists(path):
+        copied.put(target, path, source.read_bytes(path))
+        return
+    ours, theirs = read_collection(source, collection), read_collection(target, collection)
+    if any(getattr(ours, name) != getattr(theirs, name) for name in _DECIDES):
+        raise _other(f"collection {collection!r}", target)
+    copied.there += 1
 
-    A run that both stores have keeps what is further: nothing is lost that either of them did.
+
+def _copy_part(source: Store, target: Store, part: str, copied: Copied) -> None:
+    """Copy a part's files, each with the sha256 that its commit names, the commit last."""
+    _, collection, name = part.split("/")
+    path = f"{part}/{COMMIT}"
+    files: dict[str, dict[str, Any]] = read_commit(source, collection, name).files
+    if not target.exists(path):
+        for file, said in files.items():
+            data = source.read_bytes(f"{part}/{file}")
+            _check_digest(source, f"{part}/{file}", data, said["sha256"])
+            copied.put(target, f"{part}/{file}", data)
+        if copied.seal(target, path, source.read_bytes(path)):
+            return
+    if read_commit(target, collection, name).files != files:
+        raise _other(f"part {collection}/{name}", target)
+    copied.there += 1
+
+
+# --- runs ----------------------------------------------------------------------------------------------
+
+
+def copy_run(source: Store, target: Store, run: str) -> Copied:
+    """Copy a run with its checkpoints, judgements and own episodes, and the runs it descends from.
+
+    A run that both stores have keeps what is further, and the checkpoints and judgements of both.
 
     Args:
         source: Where from.
@@ -85,36 +143,92 @@ def copy_run(source: Store, target: Store, run: str) -> Copied:
         run: Run id.
 
     Raises:
-        CogError: No such run, or it is being trained.
+        CogError: No such run, it is being trained in one of the stores, a file is damaged, or the other store
+            trained it too and came to other weights.
     """
     _check_two(source, target)
-    copied = Copied()
-    for info in reversed(ancestry(source, run)):
-        for store in (source, target):
-            if is_training(store, info.run):
-                raise CogError(f"run {info.run!r} is being trained in {store.url}: wait for it, or stop it")
-        base = f"runs/{info.run}"
-        for kind in ("checkpoints", "tensorboard", "evaluations"):
-            _copy_below(source, target, f"{base}/{kind}", copied)
-        further = _updates(source, info.run) > _updates(target, info.run)
-        for name in (
-            "metrics.jsonl",
-            "best.json",
-            "state.json",
-            "run.json",
-        ):  # without the last there is no run
-            if source.exists(f"{base}/{name}"):
-                _copy_missing(source, target, f"{base}/{name}", copied, anew=further)
+    chain, copied = list(reversed(ancestry(source, run))), Copied()
+    with ExitStack() as held:
+        for info in chain:
+            for store in (source, target):
+                if store is target or os.access(source.path(f"runs/{info.run}"), os.W_OK):
+                    held.enter_context(only_one(store, info.run))
+        for info in chain:
+            _check_checkpoints(source, target, info.run)
+        for info in chain:
+            _copy_run(source, target, info, copied)
     return copied
 
 
-def _updates(store: Store, run: str) -> int:
-    """Gradient steps of a run in a store; -1: it is not there."""
-    if not store.exists(f"runs/{run}/run.json"):
-        return -1
-    read_run(store, run)
-    state = read_state(store, run)
-    return 0 if state is None else state.updates_done
+def _copy_run(source: Store, target: Store, info: RunInfo, copied: Copied) -> None:
+    base = f"runs/{info.run}"
+    if info.online is not None and source.exists(f"collections/{info.run}/collection.json"):
+        _copy_head(source, target, info.run, copied)
+        for part in list_parts(source, info.run):
+            _copy_part(source, target, part_folder(info.run, part), copied)
+    for update in source.list_folders(f"{base}/checkpoints"):
+        folder = f"{base}/checkpoints/{update}"
+        if target.exists(f"{folder}/checkpoint.json"):
+            copied.there += 1
+        elif source.exists(f"{folder}/checkpoint.json"):
+            _copy_folder(source, target, folder, copied)
+    for kind in ("evaluations", "tensorboard"):
+        for name in _finished(source.list_files(f"{base}/{kind}")):
+            path = f"{base}/{kind}/{name}"
+            if target.exists(path):
+                copied.there += 1
+            else:
+                copied.put(target, path, source.read_bytes(path))
+    if _progress(source, info.run) > _progress(target, info.run):
+        for name in ("metrics.jsonl", "best.json", "run.json", "state.json"):
+            if source.exists(f"{base}/{name}"):
+                copied.put(target, f"{base}/{name}", source.read_bytes(f"{base}/{name}"))
+
+
+def _progress(store: Store, run: str) -> tuple[int, str]:
+    """How far a run is in a store: updates done, and when that was; of none or one just begun (-1, "")."""
+    state = read_state(store, run) if store.exists(f"runs/{run}/run.json") else None
+    return (-1, "") if state is None else (state.updates_done, state.updated_at)
+
+
+def _check_checkpoints(source: Store, target: Store, run: str) -> None:
+    """Refuse a run that both stores trained, on processors that round differently."""
+    for update in target.list_folders(f"runs/{run}/checkpoints"):
+        path = f"runs/{run}/checkpoints/{update}/checkpoint.json"
+        if not (source.exists(path) and target.exists(path)):
+            continue
+        ours, theirs = (json.loads(store.read_bytes(path))["weights_digest"] for store in (source, target))
+        if ours != theirs:
+            raise CogError(
+                f"run {run!r} was trained in both stores, its checkpoint {int(update)} is another one in "
+                f"{target.url}: remove one of them with `cog runs rm {run} --root STORE`"
+            )
+
+
+# --- both ----------------------------------------------------------------------------------------------
+
+
+def _copy_folder(source: Store, target: Store, folder: str, copied: Copied) -> None:
+    """Copy a folder's files, the one that says that they are all there last."""
+    for name in _finished(source.list_files(folder)):
+        data = source.read_bytes(f"{folder}/{name}")
+        if name == "checkpoint.json":
+            for kind in ("weights", "training"):
+                path, digest = f"{folder}/{kind}.safetensors", json.loads(data)[f"{kind}_digest"]
+                if target.exists(path):
+                    _check_digest(source, path, target.read_bytes(path), digest)
+        copied.put(target, f"{folder}/{name}", data)
+
+
+def _finished(names: Sequence[str]) -> list[str]:
+    """Names of files in the order of copying: no half ones, no claims, and what seals a folder at the end."""
+    whole = [name for name in names if not name.endswith(".tmp") and name != "CLAIMED"]
+    return sorted(whole, key=lambda name: (name in _SEALS, name))
+
+
+def _check_digest(source: Store, path: str, data: bytes, sha256: str) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CogError(f"{source.path(path)} is damaged: run `cog data verify`")
 
 
 def _check_two(source: Store, target: Store) -> None:
@@ -122,39 +236,5 @@ def _check_two(source: Store, target: Store) -> None:
         raise CogError(f"{target.url} is the store itself: name another one with --to")
 
 
-def _check_same(source: Store, target: Store, path: str, what: str) -> None:
-    """Refuse a name that stands for something else there."""
-    if target.exists(path) and target.read_bytes(path) != source.read_bytes(path):
-        raise CogError(f"{what} is another one in {target.url}: copy to a store that has none of this name")
-
-
-def _copy_missing(source: Store, target: Store, path: str, copied: Copied, *, anew: bool = False) -> None:
-    if not anew and target.exists(path):
-        copied.there += 1
-    else:
-        copied.put(target, path, source.read_bytes(path))
-
-
-def _copy_part(source: Store, target: Store, part: str, copied: Copied) -> None:
-    """Copy a part's files, each with the sha256 that its commit names, the commit last."""
-    path = f"{part}/{COMMIT}"
-    if target.exists(path):
-        copied.there += 1
-        return
-    _, collection, name = part.split("/")
-    files: dict[str, dict[str, Any]] = read_commit(source, collection, name).files
-    for file, said in files.items():
-        data = source.read_bytes(f"{part}/{file}")
-        if hashlib.sha256(data).hexdigest() != said["sha256"]:
-            raise CogError(f"{source.path(f'{part}/{file}')} is damaged: run `cog data verify`")
-        copied.put(target, f"{part}/{file}", data)
-    copied.put(target, path, source.read_bytes(path))
-
-
-def _copy_below(source: Store, target: Store, folder: str, copied: Copied) -> None:
-    """Copy a folder's files and what is below; ``checkpoint.json``, which says that one is whole, last."""
-    for name in source.list_folders(folder):
-        _copy_below(source, target, f"{folder}/{name}", copied)
-    for name in sorted(source.list_files(folder), key=lambda name: name == "checkpoint.json"):
-        if not name.endswith(".tmp"):
-            _copy_missing(source, target, f"{folder}/{name}", copied)
+def _other(what: str, target: Store) -> CogError:
+    return CogError(f"{what} is another one in {target.url}: copy to a store that has none of this name")

@@ -17,6 +17,7 @@ from commands.shared import (
     say,
     say_copied,
     say_frozen,
+    update_catalog,
 )
 
 if TYPE_CHECKING:
@@ -122,24 +123,29 @@ def infer_mixture(
 
 
 def mix_copy(
-    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION, or a recipe: `cog list recipes`.")],
     to: Annotated[str, typer.Option(help="Store to copy it to: a folder or URL.")],
     root: Root = None,
 ) -> None:
     """Copy a mixture and the episodes that it reads to another store, for example to train there."""
+    from catalog.db import lock
+    from cogdata.manifest import read_info
     from cogdata.transfer import copy_mixture
 
     source, target, ticker = open_root(root), open_root(to), Ticker()
+    ref = read_info(source, frozen_mixture(source, mixture)).ref
 
     def show(done: int, total: int) -> None:
         ticker.show(lambda: f"{done:,}/{total:,} parts")
 
     try:
-        copied = copy_mixture(source, target, mixture, show)
+        with lock(target, "mixtures"):
+            copied = copy_mixture(source, target, ref, show)
     finally:
         ticker.clear()
     say_copied(copied, target)
-    say(f"next: cog train --mixture {mixture} --root {target.url}")
+    update_catalog(target)
+    say(f"next: cog train --mixture {ref} --root {target.url}")
 
 
 def mix_rm(

@@ -108,7 +108,10 @@ def reproduce_command(
     if not dry_run:
         for mixture, fraction in _fractions(units, scale).items():
             _collect_for(store, mixture, fraction, count)
-    _reproduce(store, units, amount, results, command, at_once=count, resume=resume, dry_run=dry_run)
+    _reproduce(
+        store, units, amount, results, command,
+        at_once=count, device=device_of(device), resume=resume, dry_run=dry_run,
+    )  # fmt: skip
 
 
 def _planned(
@@ -143,6 +146,7 @@ def _reproduce(
     command: list[str],
     *,
     at_once: int,
+    device: str,
     resume: bool,
     dry_run: bool,
 ) -> None:
@@ -160,7 +164,7 @@ def _reproduce(
             f"{len(units) - len(left)} of {len(units)} units are there already: leave --no-resume out to go "
             f"on, or name another --results and --root"
         )
-    expected = {one.name: expected_seconds(one, trials, known) for one in left}
+    expected = {one.name: expected_seconds(one, trials, known, device) for one in left}
     forecast = schedule_seconds(list(expected.values()), at_once) / 60
     say(
         f"{len(units)} units, {len(units) - len(left)} there, {len(left)} to do, {at_once} at a time: about "

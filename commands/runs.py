@@ -75,9 +75,9 @@ def runs_copy(
     from cogdata.transfer import copy_run
 
     source, target = open_root(root), open_root(to)
-    copied = copy_run(source, target, run)
+    say_copied(copy_run(source, target, run), target)
     update_catalog(target)
-    say_copied(copied, target)
+    say(f"next: cog runs show {run} --root {target.url}")
 
 
 def runs_rm(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
 from pathlib import Path
 
 import filelock
@@ -14,11 +15,12 @@ from catalog.mixture import freeze
 from cogdata.errors import CogError
 from cogdata.manifest import MixtureInfo, read_info, read_manifest
 from cogdata.parts import list_collections, list_parts
-from cogdata.runs import RunState, list_runs, read_run, read_state, write_run, write_state
+from cogdata.runs import RunState, list_runs, read_run, read_state, write_state
 from cogdata.store import Store
 from cogdata.stream import Stream, StreamOptions
 from cogdata.transfer import copy_mixture, copy_run
 from tests.catalog.support import collect_into, write_run_of
+from tests.running import Run
 
 QUERY = """select episode_id, 'prior' as source, 0.0 as reward from episodes
            where collection = 'wanted' and episode_index < 120"""
@@ -81,6 +83,24 @@ def test_a_damaged_part_is_not_copied(source: Store, target: Store) -> None:
     assert list_parts(target, "wanted") == ["part-00000"]
 
 
+def test_what_was_cut_off_there_does_not_last(source: Store, target: Store) -> None:
+    """A freeze or a copy left files of a version that never was."""
+    target.write_text("mixtures/mix/v1/episodes.parquet", "half")
+    target.write_text("mixtures/mix/v1/rewards.parquet", "of something else")
+    copy_mixture(source, target, "mix")
+    assert read_manifest(target, "mix").info.digest == read_info(source, "mix").digest
+    assert verify(target) == []
+
+
+def test_the_same_collected_and_frozen_there_is_the_same(source: Store, target: Store) -> None:
+    collect_into(target, "wanted", 0, 250)
+    head = target.read_text("collections/wanted/collection.json")
+    target.write_text("collections/wanted/collection.json", head.replace('"test"', '"another host"'))
+    freeze(target, "mix", QUERY)
+    copied = copy_mixture(source, target, "mix")
+    assert (copied.files, copied.there) == (0, 1 + 2 + 1)
+
+
 def test_another_of_the_same_name_is_refused(source: Store, target: Store) -> None:
     collect_into(target, "wanted", 0, 10, noise=0.4)
     with pytest.raises(
@@ -91,12 +111,39 @@ def test_another_of_the_same_name_is_refused(source: Store, target: Store) -> No
         copy_mixture(source, source, "mix")
 
 
+def test_other_episodes_under_the_same_head_are_refused(source: Store, target: Store) -> None:
+    collect_into(target, "wanted", 0, 250, steps=5)
+    head = source.read_text("collections/wanted/collection.json")
+    target.write_text("collections/wanted/collection.json", head)
+    with pytest.raises(CogError, match="part wanted/part-00000 is another one in"):
+        copy_mixture(source, target, "mix")
+    with pytest.raises(CogError, match="unknown mixture"):
+        read_info(target, "mix")
+
+
+def test_another_mixture_of_the_name_is_refused(source: Store, target: Store) -> None:
+    collect_into(target, "wanted", 0, 250)
+    freeze(target, "mix", QUERY.replace("120", "110"))
+    with pytest.raises(CogError, match="mixture mix@1 is another one in"):
+        copy_mixture(source, target, "mix")
+
+
 def begin(store: Store, run: str, mixture: MixtureInfo, updates: int, **origin: object) -> None:
-    write_run_of(store, run, mixture, **origin)
-    write_state(store, run, RunState("finished", updates, 1.0, "2026-11-21T10:00:00+00:00"))
-    for name in ("weights.safetensors", "checkpoint.json"):
-        store.write_text(f"runs/{run}/checkpoints/{updates:08d}/{name}", f"{name} of {updates}")
+    """A run with checkpoints every hundred updates."""
+    if not store.exists(f"runs/{run}/run.json"):
+        write_run_of(store, run, mixture, **origin)
+    for update in range(100, updates + 1, 100):
+        save(store, run, update)
     store.write_text(f"runs/{run}/metrics.jsonl", f'{{"update": {updates}}}\n')
+    write_state(store, run, RunState("finished", updates, 1.0, "2026-11-21T10:00:00+00:00"))
+
+
+def save(store: Store, run: str, update: int, weights: str = "weights") -> None:
+    folder = f"runs/{run}/checkpoints/{update:08d}"
+    store.write_text(f"{folder}/weights.safetensors", f"{weights} at {update}")
+    digest = hashlib.sha256(f"{weights} at {update}".encode()).hexdigest()
+    head = {"update": update, "weights_digest": digest, "training_digest": ""}
+    store.write_text(f"{folder}/checkpoint.json", json.dumps(head))
 
 
 def test_a_run_comes_with_its_ancestors_and_keeps_what_is_further(source: Store, target: Store) -> None:
@@ -107,26 +154,86 @@ def test_a_run_comes_with_its_ancestors_and_keeps_what_is_further(source: Store,
     target.write_text("runs/second/evaluations/there.parquet", "judged there")
     copy_run(source, target, "second")
     assert list_runs(target) == ["first", "second"]
-    assert target.list_folders("runs/second/checkpoints") == ["00000200", "00000300"]
+    assert target.list_folders("runs/second/checkpoints") == ["00000100", "00000200", "00000300"]
     state = read_state(target, "second")
     assert state is not None
     assert state.updates_done == 300
     assert read_run(target, "second") == read_run(source, "second")
     assert target.read_text("runs/second/evaluations/there.parquet") == "judged there"
+    assert copy_run(source, target, "second").files == 0
     begin(source, "third", mixture, 100)
     begin(target, "third", mixture, 500)
-    write_run(target, replace(read_run(target, "third"), updates=500))
     copy_run(source, target, "third")
-    assert read_run(target, "third").updates == 500  # theirs went on
-    assert target.read_text("runs/third/metrics.jsonl") == '{"update": 500}\n'
-    assert target.list_folders("runs/third/checkpoints") == ["00000100", "00000500"]
+    assert target.read_text("runs/third/metrics.jsonl") == '{"update": 500}\n'  # theirs went on
 
 
-def test_a_run_in_training_is_left_alone(source: Store, target: Store) -> None:
+def test_a_run_that_was_stopped_and_finished_since_is_finished_there_too(
+    source: Store, target: Store
+) -> None:
+    mixture = read_info(source, "mix")
+    begin(source, "first", mixture, 100)
+    write_state(source, "first", RunState("stopped", 100, 1.0, "2026-11-21T09:00:00+00:00"))
+    copy_run(source, target, "first")
+    begin(source, "first", mixture, 100)
+    copy_run(source, target, "first")
+    state = read_state(target, "first")
+    assert state is not None
+    assert state.status == "finished"
+
+
+def test_a_checkpoint_is_copied_whole_or_not_at_all(source: Store, target: Store) -> None:
+    begin(source, "first", read_info(source, "mix"), 200)
+    target.write_text("runs/first/checkpoints/00000200/weights.safetensors", "half of a copy")
+    copy_run(source, target, "first")
+    assert target.read_text("runs/first/checkpoints/00000200/weights.safetensors") == "weights at 200"
+    begin(source, "second", read_info(source, "mix"), 100)
+    source.write_text("runs/second/checkpoints/00000100/weights.safetensors", "damaged")
+    with pytest.raises(CogError, match="00000100/weights.safetensors is damaged"):
+        copy_run(source, target, "second")
+    assert list_runs(target) == ["first"]
+    assert not target.exists("runs/second/checkpoints/00000100/checkpoint.json")
+
+
+def test_one_run_trained_in_both_stores_is_not_mixed(source: Store, target: Store) -> None:
+    mixture = read_info(source, "mix")
+    begin(source, "first", mixture, 300)
+    begin(target, "first", mixture, 100)
+    save(target, "first", 100, "weights of another processor")
+    with pytest.raises(CogError, match="was trained in both stores, its checkpoint 100 is another one"):
+        copy_run(source, target, "first")
+    assert target.list_folders("runs/first/checkpoints") == ["00000100"]
+
+
+def test_a_fine_tuned_run_comes_with_its_episodes(source: Store, target: Store) -> None:
+    begin(source, "first", read_info(source, "mix"), 100, online={"env": "cog/PickTray-v0"})
+    collect_into(source, "first", 0, 120)
+    copy_run(source, target, "first")
+    assert list_parts(target, "first") == list_parts(source, "first")
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+def test_a_run_in_training_is_left_alone(source: Store, target: Store, where: str) -> None:
     begin(source, "first", read_info(source, "mix"), 100)
+    held = {"source": source, "target": target}[where]
+    Path(held.path("runs/first")).mkdir(parents=True, exist_ok=True)
     with (
-        filelock.FileLock(source.path("runs/first/.lock")),
-        pytest.raises(CogError, match="run 'first' is being trained in"),
+        filelock.FileLock(held.path("runs/first/.lock")),
+        pytest.raises(CogError, match="run 'first' is being trained by another process"),
     ):
         copy_run(source, target, "first")
     assert list_runs(target) == []
+
+
+def test_the_commands(source: Store, target: Store, run: Run) -> None:
+    begin(source, "first", read_info(source, "mix"), 100)
+    said = run("mix", "copy", "mix", "--to", target.url, "--root", source.url)
+    assert said.code == 0
+    assert f"copied to {target.url}\nnext: cog train --mixture mix@1 --root {target.url}\n" in said.out
+    said = run("runs", "copy", "first", "--to", target.url, "--root", source.url)
+    assert said.out.startswith("5 files, ")
+    assert "first" in run("runs", "ls", "--root", target.url, "--format", "json").out
+    assert run("data", "verify", "--root", target.url).code == 0
+    for words in (("mix", "copy", "mixx"), ("runs", "copy", "firrst")):
+        said = run(*words, "--to", target.url, "--root", source.url)
+        assert (said.code, said.err.count("\n")) == (1, 1)
+        assert "unknown" in said.err

@@ -29,7 +29,7 @@ from cogdata.parts import (
     write_collection,
 )
 from cogdata.rng import derive_seed
-from cogdata.runs import RunInfo, RunState, read_run, read_state, write_state
+from cogdata.runs import RunInfo, RunState, only_one, read_run, read_state, write_state
 from cogdata.samples import read_episode
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
@@ -40,7 +40,7 @@ from trainers.checkpoint import KEEP_FULL, folder, largest_weight, list_checkpoi
 from trainers.explore import explore
 from trainers.online import KEEP_ROUNDS, Arena, Online
 from trainers.replay import Replay, joined
-from trainers.request import TrainRequest, now, only_one, register, run_id
+from trainers.request import TrainRequest, now, register, run_id
 from trainers.runlog import RunLog
 from trainers.start import open_learner
 from trainers.train import OpenStream

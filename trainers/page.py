@@ -12,7 +12,7 @@ from typing import Any, Final
 from cogdata.store import write_failed
 from trainers.benchmark import SEEDS, TASKS, TRIALS, VARIATIONS
 from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
-from trainers.results import Result, Trained
+from trainers.results import Result
 from trainers.table import (
     Block,
     Varied,
@@ -134,7 +134,7 @@ def _table(block: Block, figures: Sequence[str]) -> dict[str, Any]:
             if (row.env, method) in block.cells
         ],
         "skills": _skills(block),
-        "costs": [_cost(block, method) for method in block.methods],
+        "costs": [line for method in block.methods for line in _costs(block, method)],
         "curves": [line for method in block.methods if (line := _curve(block, method))],
         "figures": [path for path in figures if Path(path).name.startswith(own)],
     }
@@ -178,16 +178,17 @@ def _skills(block: Block) -> dict[str, Any] | None:
     return {"names": [_SKILLS[name] for name in names], "rows": rows}
 
 
-def _cost(block: Block, method: str) -> list[str]:
+def _costs(block: Block, method: str) -> list[list[str]]:
+    """What a method was given and took, a line for every kind of place it was trained on."""
     own = [result for result in block.results if result.unit.method == method]
-    stages = " + ".join(f"{run.algo} {run.updates:,} × {run.batch_size}" for run in own[0].runs)
-    minutes = statistics.fmean(result.training_seconds for result in own) / 60
-    sizes = sorted({sum(result.data.transitions.values()) for result in own})
-    places = sorted({_trained_on(result.runs[-1]) for result in own})
-    return [
-        LABELS[method], stages, f"{minutes:.1f}", ", ".join(places), ", ".join(f"{size:,}" for size in sizes),
-        str(len(own)),
-    ]  # fmt: skip
+    lines = []
+    for place in sorted({_trained_on(result) for result in own}):
+        here = [result for result in own if _trained_on(result) == place]
+        stages = " + ".join(f"{run.algo} {run.updates:,} × {run.batch_size}" for run in here[0].runs)
+        minutes = statistics.fmean(result.training_seconds for result in here) / 60
+        sizes = ", ".join(f"{size:,}" for size in sorted({sum(r.data.transitions.values()) for r in here}))
+        lines.append([LABELS[method], stages, f"{minutes:.1f}", place, sizes, str(len(here))])
+    return lines
 
 
 def _curve(block: Block, method: str) -> list[str] | None:
@@ -258,8 +259,13 @@ def _machine(result: Result) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(result.machine.items()))
 
 
-def _trained_on(run: Trained) -> str:
-    return run.accelerator or (f"{run.threads} × CPU" if run.device == "cpu" else run.device)
+def _trained_on(result: Result) -> str:
+    """What its stages ran on, each kind once."""
+    places = [
+        run.accelerator or (f"{run.threads} × CPU" if run.device == "cpu" else run.device)
+        for run in result.runs
+    ]
+    return ", ".join(dict.fromkeys(places))
 
 
 def _unit(result: Result, link: str) -> list[str]:
@@ -267,5 +273,5 @@ def _unit(result: Result, link: str) -> list[str]:
     scores = ", ".join(f"{one.successes}/{one.episodes}" for one in result.judged)
     return [
         f"[{result.unit.name}]({link}/{result.unit.name}.json)", f"`{last.run}`", result.data.digest[:12],
-        scores, f"{result.training_seconds / 60:.1f}", _trained_on(last), result.code,
+        scores, f"{result.training_seconds / 60:.1f}", _trained_on(result), result.code,
     ]  # fmt: skip

@@ -210,18 +210,21 @@ def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:
     return Result(unit, data, runs, judged, tuple(curve), {}, "", commands_of(unit, trials))
 
 
-def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result]) -> float:
+def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result], device: str = "cpu") -> float:
     """How long a unit will take on one thread: as long as its like did, else a guess from tables.
 
     Args:
         unit: What is to be done.
         trials: How much it is judged.
         known: Results that say how long they took.
+        device: Torch device that it will learn on; another kind's times say nothing.
     """
     like = [
         result.training_seconds + result.judging_seconds
         for result in known
-        if result.judging_seconds is not None and replace(result.unit, seed=unit.seed) == unit
+        if result.judging_seconds is not None
+        and replace(result.unit, seed=unit.seed) == unit
+        and all(run.device.partition(":")[0] == device.partition(":")[0] for run in result.runs)
     ]
     if like:
         return sum(like) / len(like)

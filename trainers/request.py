@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
-import filelock
 import torch
 
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import Manifest
-from cogdata.runs import RunInfo, lock_file, read_run, write_run
-from cogdata.store import Store, write_failed
+from cogdata.runs import RunInfo, read_run, write_run
+from cogdata.store import Store
 from cogdata.stream import default_memory
 from trainers.alarm import Alarm
 from trainers.algorithm import OBS_KINDS, Config
@@ -105,8 +101,11 @@ class TrainRequest:
             if getattr(self, name) > most:
                 raise CogError(f"{name} is {getattr(self, name)}, must be at most {most}")
         if not _usable(self.device):
-            here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-            raise CogError(f"device {self.device!r} cannot be used: this machine has {', '.join(here)}")
+            raise CogError(f"device {self.device!r} cannot be used: this machine has {_devices_here()}")
+
+
+def _devices_here() -> str:
+    return ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
 
 
 def _usable(device: str) -> bool:
@@ -120,7 +119,9 @@ def _usable(device: str) -> bool:
 
 
 def _accelerator(device: str) -> str | None:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    if device == "cpu":
+        return None
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
@@ -149,11 +150,16 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
         updates: Gradient steps of the whole run; None: as asked for at first.
 
     Raises:
-        CogError: No such run, or it learns online.
+        CogError: No such run, it learns online, or its device is not here.
     """
     info = read_run(store, run)
     if info.online is not None:
         raise CogError(f"run {run!r} learns online: give the `cog finetune` command again that began it")
+    if not _usable(info.device):
+        raise CogError(
+            f"run {run!r} was begun on {info.device!r}, this machine has {_devices_here()}: give the "
+            f"`cog train` command again that began it, with --device cpu"
+        )
     config = config_from_dict(info.algo, info.config)
     config = replace(config, updates=info.updates if updates is None else updates)
     return TrainRequest(
@@ -208,27 +214,6 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
         info = replace(there, updates=info.updates, config=info.config, online=info.online)
     write_run(store, info)
     return info
-
-
-@contextmanager
-def only_one(store: Store, run: str) -> Iterator[None]:
-    """Keep a second process out of a run (stores on one machine; object stores have no locks)."""
-    if not store.is_local:
-        yield
-        return
-    path = Path(store.path(lock_file(run)))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise CogError(f"run {run!r} is being trained by another process: wait for it, or stop it") from None
-    except OSError as error:
-        raise write_failed(str(path), error) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def now() -> str:

@@ -23,7 +23,16 @@ from torch import Tensor
 from cogdata.errors import CogError
 from cogdata.manifest import Manifest
 from cogdata.rng import derive_seed
-from cogdata.runs import Best, RunInfo, RunState, read_best, read_run, read_state, write_state
+from cogdata.runs import (
+    Best,
+    RunInfo,
+    RunState,
+    only_one,
+    read_best,
+    read_run,
+    read_state,
+    write_state,
+)
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
 from cogdata.transitions import Batch
@@ -34,7 +43,7 @@ from trainers.checkpoint import largest_weight, list_checkpoints, read_info, sav
 from trainers.evaluate import Policy
 from trainers.judge import Judging, judge, judged_before
 from trainers.ranks import Ranks
-from trainers.request import TrainRequest, now, only_one, register, run_id
+from trainers.request import TrainRequest, now, register, run_id
 from trainers.runlog import RunLog
 from trainers.start import open_learner
 

@@ -40,7 +40,9 @@ def test_a_unit_takes_as_long_as_its_like_did() -> None:
     like = [result_of("bc_all", seed, "1111") for seed in (0, 1)]
     assert expected_seconds(unit, TRIALS, like) == 90.0
     unlike = [replace(like[0], judging_seconds=None), result_of("bfn", 0, "1111")]
+    unlike += [replace(one, runs=(replace(one.runs[0], device="cuda:0"),)) for one in like]
     assert expected_seconds(unit, replace(TRIALS, episodes=250), unlike) == pytest.approx(30 + 60)
+    assert expected_seconds(unit, TRIALS, unlike, "cuda") == 90.0
 
 
 def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cogdata.errors import CogError
-from cogdata.runs import list_runs, read_run, read_state
+from cogdata.runs import list_runs, read_run, read_state, write_run
 from cogdata.store import Store
 from cogdata.stream import Stream, StreamOptions
 from cogdata.transitions import Batch
@@ -75,6 +75,23 @@ def test_a_run_names_the_accelerator_it_began_on(store: Store, monkeypatch: pyte
     object.__setattr__(request, "device", "cuda:0")
     assert register(store, run, manifest, request).accelerator == "the card of cuda:0"
     assert read_run(store, run).accelerator == "the card of cuda:0"
+
+
+def test_a_run_of_another_machine_goes_on_here_when_its_command_is_given_again(store: Store) -> None:
+    request = make_request(checkpoint_every=3)
+    info, _ = train(
+        store,
+        make_manifest(),
+        replace(request, config=replace(request.config, updates=3)),
+        open_stream=ToyStream,
+    )
+    write_run(store, replace(read_run(store, info.run), device="cuda:99", accelerator="a card"))
+    with pytest.raises(
+        CogError, match=r"was begun on 'cuda:99', this machine has cpu.*again that began it, with --device"
+    ):
+        resume_request(store, info.run)
+    again, state = train(store, make_manifest(), request, open_stream=ToyStream)
+    assert (again.run, state.updates_done, again.accelerator) == (info.run, 6, "a card")
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
