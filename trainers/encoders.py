@@ -12,14 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import unknown
-from cogdata.schema import ROBOT_NAMES
 from trainers.algorithm import ObsSpec, TensorObs
-from trainers.vectors import COARSE_M, FINE_M, NORMALISED_LIMIT, Vectors, position_starts
-
-END_EFFECTOR: Final = slice(position_starts(ROBOT_NAMES)[0], position_starts(ROBOT_NAMES)[0] + 3)
-"""Its place within the robot's numbers."""
-WORKSPACE_MIDDLE_M: Final = (0.6, 0.2, -0.3)
-"""Where learned points begin: where the arm works."""
+from trainers.vectors import Vectors
 
 
 def _channels_last(module: nn.Module) -> None:
@@ -82,50 +76,16 @@ class FastEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
-        return self.read(self.convolutions(image - 0.5).permute(0, 2, 3, 1).flatten(1, 2))
-
-    def read(self, places: Tensor) -> Tensor:
-        """Map what the convolutions made of each place (B, H·W, C) to features (B, D)."""
+        places = self.convolutions(image - 0.5).permute(0, 2, 3, 1).flatten(1, 2)  # (B, H·W, C)
         points = torch.softmax(self.maps(places), dim=1).transpose(1, 2) @ self.grid  # (B, K, 2)
         rest = torch.tanh(self.norm(self.head(places.flatten(1))))
         way = (points[:, self.pairs[0]] - points[:, self.pairs[1]]).flatten(1)
         return torch.cat([points.flatten(1), rest, way / self.coarse, torch.tanh(way / self.fine)], dim=1)
 
 
-class ReachEncoder(FastEncoder):
-    """The fast encoder, and points in the arm's own frame that it learns to see.
-
-    A keypoint is a place in the picture, and of a thing that the picture's edge cuts off it is the middle of
-    what is left: up to half the thing's width away from its own. A linear reading of all places has no such
-    error. It gives points in metres, and with the arm's own numbers the ways there from the hand (Inputs),
-    which is what a grasp depends on.
-    """
-
-    points: Final = 8
-    spread_m: Final = 0.1
-    middle: Tensor
-
-    def __init__(self, image_size: tuple[int, int]) -> None:
-        super().__init__(image_size)
-        self.places = nn.Linear(self.head.in_features, 3 * self.points)
-        self.register_buffer("middle", torch.tensor(WORKSPACE_MIDDLE_M), persistent=False)
-        self.dim += 3 * self.points
-
-    def read(self, places: Tensor) -> Tensor:
-        """Add the points, in units of their spread, to the features."""
-        return torch.cat([super().read(places), self.places(places.flatten(1))], dim=1)
-
-    def ways(self, features: Tensor, end_effector: Tensor) -> Tensor:
-        """Ways (B, 3 K) in m from the end effector (B, 3), in m, to the points among the features (B, D)."""
-        points = features[:, -3 * self.points :].view(-1, self.points, 3)
-        way: Tensor = self.middle + self.spread_m * points - end_effector.unsqueeze(1)
-        return way.flatten(1)
-
-
 ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
     "paper": PaperEncoder,
     "fast": FastEncoder,
-    "reach": ReachEncoder,
 }
 """Names that ``encoder`` of a configuration may have."""
 
@@ -156,9 +116,6 @@ class Inputs(nn.Module):
         self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
         self.vectors = Vectors(spec) if spec.vector_dim else None
         self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
-        self.reaches = isinstance(self.encoder, ReachEncoder) and "robot" in spec.parts
-        if isinstance(self.encoder, ReachEncoder) and self.reaches:
-            self.dim += 6 * self.encoder.points
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Read the parts that the specification names and ignore others."""
@@ -168,12 +125,6 @@ class Inputs(nn.Module):
             features.append(self._encode(scaled(obs.image)))
         if self.vectors is not None:
             features.append(self.vectors(obs))
-        if self.reaches:
-            assert isinstance(self.encoder, ReachEncoder)
-            assert obs.robot is not None
-            way = self.encoder.ways(features[0], obs.robot[:, END_EFFECTOR])
-            coarse = (way / COARSE_M).clamp(-NORMALISED_LIMIT, NORMALISED_LIMIT)
-            features += [coarse, torch.tanh(way / FINE_M)]
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
     def _encode(self, image: Tensor) -> Tensor:
