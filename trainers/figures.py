@@ -92,7 +92,7 @@ def draw_curves(block: Block, folder: Path) -> list[Path]:
 
 def _curves(results: Sequence[Result], env: str, method: str) -> list[Sequence[Judged]]:
     """The curve of every seed of a method that was judged there on the way, not only at the end."""
-    own = [one.curve for one in results if one.unit.method == method and len(one.curve) > 1]
+    own = [one.curve for one in results if one.unit.method == method and one.has_curve]
     return [curve for curve in own if curve[0].env == env]
 
 

@@ -193,7 +193,7 @@ def _costs(block: Block, method: str) -> list[list[str]]:
 
 def _curve(block: Block, method: str) -> list[str] | None:
     """The last checkpoints of every seed, and when most was learned."""
-    own = [one for one in block.results if one.unit.method == method and len(one.curve) > 1]
+    own = [one for one in block.results if one.unit.method == method and one.has_curve]
     if not own:
         return None
     rows = [

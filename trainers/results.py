@@ -162,6 +162,11 @@ class Result:
         return next((one for one in self.judged if one.env == env), None)
 
     @property
+    def has_curve(self) -> bool:
+        """Whether checkpoints on the way were judged, not only the last one."""
+        return len(self.curve) > 1
+
+    @property
     def training_seconds(self) -> float:
         """Wall time of all stages."""
         return sum(run.seconds for run in self.runs)

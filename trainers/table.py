@@ -306,7 +306,7 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
 
 def updates_to_learn(result: Result) -> int | None:
     """Updates until :data:`STEADY` of a curve's end; None if that is below :data:`HALF`, or all there is."""
-    if len(result.curve) < 2 or result.curve[-1].rate < HALF:
+    if not result.has_curve or result.curve[-1].rate < HALF:
         return None
     goal = STEADY * result.curve[-1].rate
     return next(point.update for point in result.curve if point.rate >= goal)
