@@ -29,16 +29,11 @@ class Line:
     result: bool
 
 
-def answer_ctrl_c() -> None:
-    """Let Ctrl-C through that was held back when this process was started."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
-
-
 class Commands:
     """Processes that share nothing but what they were told to.
 
-    They begin with Ctrl-C held back, which :func:`answer_ctrl_c` lets through: one that is asked to end while
-    it starts ends without a traceback.
+    They begin with Ctrl-C held back, which :func:`cogdata.interrupts.answer_ctrl_c` lets through: one that is
+    asked to end while it starts ends without a traceback.
 
     Args:
         commands: Name → program and arguments.

@@ -112,6 +112,11 @@ class CollectionInfo:
     schema_version: int = SCHEMA_VERSION
     localize: str = "simulator"
 
+    def settings(self) -> dict[str, Any]:
+        """Return what the name was derived from: the request, by the names that it has there."""
+        names = ("policy", "env", "noise", "root_seed", "image_size", "horizon", "localize")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class Commit:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from cogdata.errors import CogError
@@ -22,11 +23,6 @@ from cogdata.store import Store
 
 OnProgress = Callable[[int, int], None]
 """Told (parts there, parts in all)."""
-
-_DECIDES: Final = (
-    "policy", "env", "noise", "root_seed", "image_size", "horizon", "part_size", "schema_version", "localize",
-)  # fmt: skip
-"""What of a collection's head decides the bytes of its episodes."""
 
 _SEALS: Final = ("mixture.json", "checkpoint.json")
 """Files that say that their folder is whole."""
@@ -103,13 +99,14 @@ def copy_mixture(
 
 def _copy_head(source: Store, target: Store, collection: str, copied: Copied) -> None:
     path = f"collections/{collection}/collection.json"
-    if not target.exists(path):
-        copied.put(target, path, source.read_bytes(path))
+    if _copy_missing(source, target, path, copied):
         return
-    ours, theirs = read_collection(source, collection), read_collection(target, collection)
-    if any(getattr(ours, name) != getattr(theirs, name) for name in _DECIDES):
+    ours, theirs = (
+        {**info.settings(), "part_size": info.part_size, "schema_version": info.schema_version}
+        for info in (read_collection(store, collection) for store in (source, target))
+    )
+    if ours != theirs:
         raise _other(f"collection {collection!r}", target)
-    copied.there += 1
 
 
 def _copy_part(source: Store, target: Store, part: str, copied: Copied) -> None:
@@ -171,14 +168,12 @@ def _copy_run(source: Store, target: Store, info: RunInfo, copied: Copied) -> No
         if target.exists(f"{folder}/checkpoint.json"):
             copied.there += 1
         elif source.exists(f"{folder}/checkpoint.json"):
-            _copy_folder(source, target, folder, copied)
+            said = json.loads(source.read_bytes(f"{folder}/checkpoint.json"))
+            digests = {f"{kind}.safetensors": said[f"{kind}_digest"] for kind in ("weights", "training")}
+            _copy_folder(source, target, folder, copied, digests)
     for kind in ("evaluations", "tensorboard"):
         for name in _finished(source.list_files(f"{base}/{kind}")):
-            path = f"{base}/{kind}/{name}"
-            if target.exists(path):
-                copied.there += 1
-            else:
-                copied.put(target, path, source.read_bytes(path))
+            _copy_missing(source, target, f"{base}/{kind}/{name}", copied)
     if _progress(source, info.run) > _progress(target, info.run):
         for name in ("metrics.jsonl", "best.json", "run.json", "state.json"):
             if source.exists(f"{base}/{name}"):
@@ -208,16 +203,37 @@ def _check_checkpoints(source: Store, target: Store, run: str) -> None:
 # --- both ----------------------------------------------------------------------------------------------
 
 
-def _copy_folder(source: Store, target: Store, folder: str, copied: Copied) -> None:
-    """Copy a folder's files, the one that says that they are all there last."""
+def _copy_missing(source: Store, target: Store, path: str, copied: Copied) -> bool:
+    """Copy a file unless the other store has one; return whether it had none."""
+    if target.exists(path):
+        copied.there += 1
+        return False
+    copied.put(target, path, source.read_bytes(path))
+    return True
+
+
+def _copy_folder(
+    source: Store,
+    target: Store,
+    folder: str,
+    copied: Copied,
+    digests: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Copy a folder's files, the one that says that they are all there last.
+
+    Args:
+        source: Where from.
+        target: Where to.
+        folder: Which one.
+        copied: Counts.
+        digests: File name → its sha256, where it is known.
+    """
     for name in _finished(source.list_files(folder)):
-        data = source.read_bytes(f"{folder}/{name}")
-        if name == "checkpoint.json":
-            for kind in ("weights", "training"):
-                path, digest = f"{folder}/{kind}.safetensors", json.loads(data)[f"{kind}_digest"]
-                if target.exists(path):
-                    _check_digest(source, path, target.read_bytes(path), digest)
-        copied.put(target, f"{folder}/{name}", data)
+        path = f"{folder}/{name}"
+        data = source.read_bytes(path)
+        if name in digests:
+            _check_digest(source, path, data, digests[name])
+        copied.put(target, path, data)
 
 
 def _finished(names: Sequence[str]) -> list[str]:

@@ -76,21 +76,13 @@ def _misnamed(store: Store) -> list[Problem]:
     """Collections whose settings are not those that their name was made from."""
     from catalog.doctor import Problem
     from cogdata.parts import list_collections, read_collection
-    from collectors.collect import request
+    from collectors.collect import CollectRequest
 
     problems = []
     for name in list_collections(store):
         with contextlib.suppress(CogError):  # damaged, which has been said; or a policy of another version
             info = read_collection(store, name)
-            meant = request(
-                info.policy,
-                env=info.env,
-                noise=info.noise,
-                root_seed=info.root_seed,
-                image_size=info.image_size,
-                horizon=info.horizon,
-                localize=info.localize,
-            ).collection
+            meant = CollectRequest(**info.settings()).collection
             if meant != name:
                 what = f"says settings that are named {meant}: remove it and run the same `cog collect` again"
                 problems.append(Problem(f"collections/{name}/collection.json", what))
