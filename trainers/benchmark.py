@@ -71,6 +71,7 @@ class Task:
         studies: The first is the one that methods without a prior are trained on.
         scale: Fraction of the paper's episodes that the preset "fast" learns from.
         settings: Algorithm → settings of the preset "fast" beside :data:`BUDGETS`.
+        seen: The same, for observations with images alone.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Task:
     studies: tuple[Study, ...]
     scale: float
     settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def hard(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ TASKS: Final[Mapping[str, Task]] = {
             ),
         ),
         scale=0.4,
+        seen={"bfn": ("encoder=hand_eye",)},
     ),
     "drawer": Task(
         "grasp from drawer",
@@ -443,7 +446,10 @@ def _units_of(
     if not learns_from_prior(method):
         envs = tuple(row.env for row in TASKS[task].rows)
         studies = (Study(studies[0].recipe, envs, studies[0].seen),)
-    budgets = [BUDGETS[preset, "image" in OBS_KINDS[obs]], TASKS[task].settings if preset == "fast" else {}]
+    images = "image" in OBS_KINDS[obs]
+    budgets = [BUDGETS[preset, images]]
+    if preset == "fast":
+        budgets += [TASKS[task].settings, TASKS[task].seen if images else {}]
     algos = [stage.algo for stage in find_method(method).stages]
     given = tuple(f"{algo}.{pair}" for algo in algos for budget in budgets for pair in budget.get(algo, ()))
     return [

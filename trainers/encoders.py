@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cogdata.errors import unknown
 from trainers.algorithm import ObsSpec, TensorObs
-from trainers.vectors import Vectors
+from trainers.vectors import END_EFFECTOR, Vectors, split_way
 
 
 def _channels_last(module: nn.Module) -> None:
@@ -83,9 +83,42 @@ class FastEncoder(nn.Module):
         return torch.cat([points.flatten(1), rest, way / self.coarse, torch.tanh(way / self.fine)], dim=1)
 
 
+class HandEyeEncoder(FastEncoder):
+    """The fast encoder for an arm that says where its hand is: where things are, seen from there.
+
+    The linear part knows where a thing is as well as keypoints do, and at the edge of the picture, where they
+    end, better; but it says so as a number of decimetres, and what a grasp is worth turns on a centimetre
+    between two of those. So points are read off it, in metres, and given as ways from the hand, coarse and
+    fine, as :mod:`trainers.vectors` does for states. Nobody says what the points are of.
+    """
+
+    points: Final = 32
+    spread_m: Final = 0.1  # a reading of 1 is so far from the middle of where the hand goes
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        super().__init__(image_size)
+        self.places = nn.Linear(self.linear, 3 * self.points)
+
+    def ways(self, features: Tensor, hand: Tensor) -> Tensor:
+        """Ways in m from the hand to the points.
+
+        Args:
+            features: (B, D), what the encoder made of frames.
+            hand: (B, 3), the end effector in m, from the middle of where it goes.
+
+        Returns:
+            (B, 3 K).
+        """
+        rest = features[:, 2 * self.keypoints : 2 * self.keypoints + self.linear]
+        points = self.spread_m * self.places(rest).view(-1, self.points, 3)
+        way: Tensor = points - hand.unsqueeze(1)
+        return way.flatten(1)
+
+
 ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
     "paper": PaperEncoder,
     "fast": FastEncoder,
+    "hand_eye": HandEyeEncoder,
 }
 """Names that ``encoder`` of a configuration may have."""
 
@@ -107,7 +140,9 @@ def scaled(image: Tensor) -> Tensor:
 
 
 class Inputs(nn.Module):
-    """Turn observations into features (B, D): encoded frames, then the vector part."""
+    """Turn observations into features (B, D): encoded frames, the vector part, ways from the hand."""
+
+    middle: Tensor
 
     def __init__(self, spec: ObsSpec, encoder: str) -> None:
         super().__init__()
@@ -116,6 +151,10 @@ class Inputs(nn.Module):
         self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
         self.vectors = Vectors(spec) if spec.vector_dim else None
         self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
+        self.knows_hand = "robot" in spec.parts
+        if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
+            self.dim += 6 * self.encoder.points
+            self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Read the parts that the specification names and ignore others."""
@@ -125,6 +164,10 @@ class Inputs(nn.Module):
             features.append(self._encode(scaled(obs.image)))
         if self.vectors is not None:
             features.append(self.vectors(obs))
+        if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
+            assert obs.robot is not None
+            hand = obs.robot[:, END_EFFECTOR] - self.middle
+            features += split_way(self.encoder.ways(features[0], hand))
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
     def _encode(self, image: Tensor) -> Tensor:

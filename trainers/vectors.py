@@ -55,6 +55,15 @@ def position_starts(names: Sequence[str]) -> list[int]:
     ]
 
 
+END_EFFECTOR: Final = slice(position_starts(ROBOT_NAMES)[0], position_starts(ROBOT_NAMES)[0] + 3)
+"""Where in the robot's numbers its hand is, in m."""
+
+
+def split_way(way: Tensor) -> list[Tensor]:
+    """Return ways in m, (B, 3 K), in units of their spread and in units of a finger's clearance."""
+    return [(way / COARSE_M).clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), torch.tanh(way / FINE_M)]
+
+
 class Vectors(nn.Module):
     """Turn the vector part of observations into features.
 
@@ -107,6 +116,5 @@ class Vectors(nn.Module):
         features = [scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), columns.flatten(1)]
         if len(self.things):
             way = vector[:, self.things] - vector[:, self.end_effector].unsqueeze(1)  # (B, things, 3)
-            features += [(way / COARSE_M).clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT).flatten(1)]
-            features += [torch.tanh(way / FINE_M).flatten(1)]
+            features += split_way(way.flatten(1))
         return torch.cat(features, dim=1)

@@ -68,6 +68,7 @@ def _prior(policy: str, env: str, episodes: int) -> Need:
 
 _WEAK_GRASPS: Final = _prior("weak_grasp", "cog/PickTray-v0", 10_000)
 _EMPTY_HANDS: Final = _prior("blind_grasp", "cog/PickTray-v0", 4_000)
+_NEAR_GRASPS: Final = _prior("near_grasp", "cog/PickTray-v0", 4_000)
 _WHOLE_WAYS: Final = Need("pick_place", "cog/PickTray-v0", 2_000, "prior")
 _ANY_WEAK_GRASPS: Final = Need("weak_grasp", "cog/PickTray-v0", 10_000, "prior")
 _PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task")
@@ -129,9 +130,9 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         _HALVES,
     ),
     "place_in_tray_wide": Recipe(
-        "weak and empty-handed grasps without reward, and placements; for learning from pixels",
+        "weak, near and empty-handed grasps without reward, and placements; for learning from pixels",
         "place_in_tray_wide",
-        (_WEAK_GRASPS, _EMPTY_HANDS, _PLACEMENTS),
+        (_WEAK_GRASPS, _NEAR_GRASPS, _EMPTY_HANDS, _PLACEMENTS),
         _HALVES,
     ),
     "place_in_tray_solved": Recipe(

@@ -72,6 +72,10 @@ POLICIES: Final[dict[str, PolicySpec]] = {
         "grasp", "grasp the object and hold it up",
         "cog/PickTray-v0", ("grasped",), (0.60, 0.85), tray.grasp_policy,
     ),
+    "near_grasp": PolicySpec(
+        "near_grasp", "close the hand at a random point within 6 cm of the object",
+        "cog/PickTray-v0", ("grasped",), (0.08, 0.28), tray.near_grasp_policy,
+    ),
     "blind_grasp": PolicySpec(
         "blind_grasp", "close the hand at a random point in and around the tray, wherever the object is",
         "cog/PickTray-v0", ("grasped",), (0.0, 0.15), tray.blind_grasp_policy,

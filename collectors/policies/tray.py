@@ -38,6 +38,8 @@ BLIND_HIGH_M: Final = (0.62, 0.32)
 """Where a hand that looks for nothing grasps: around the tray, and a third of it over the tray itself."""
 GRASP_HEIGHT_M: Final = -0.334
 """End-effector height for grasping at a random point of the table."""
+NEAR_M: Final = 0.06
+"""How far, along x and along y, a hand that grasps near the object may be away from it."""
 TRAY_XY_M: Final = (0.5, 0.25)
 
 
@@ -67,6 +69,14 @@ def blind_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPol
     x, y = rng.uniform(BLIND_LOW_M, BLIND_HIGH_M).tolist()
     drawn = {"grasp_threshold_m": threshold, "grasp_x_m": x, "grasp_y_m": y}
     return ScriptedPolicy(grasping(fixed(x, y, GRASP_HEIGHT_M), threshold), drawn, noise=noise, rng=rng)
+
+
+def near_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
+    """Grasp at a random point near where the object lies: on it, on its edge or beside it."""
+    threshold = draw_threshold(rng)
+    away_x, away_y = rng.uniform(-NEAR_M, NEAR_M, 2).tolist()
+    drawn = {"grasp_threshold_m": threshold, "away_x_m": away_x, "away_y_m": away_y}
+    return ScriptedPolicy(grasping(_beside(away_x, away_y), threshold), drawn, noise=noise, rng=rng)
 
 
 def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
@@ -105,6 +115,19 @@ def _above_object_or_away(view: SceneView) -> Point:
         return above("object")(view)
     x, y, _ = view.ee_m.tolist()
     return np.array([x, y, RETREAT_HEIGHT_M])
+
+
+def _beside(away_x: float, away_y: float) -> Goal:
+    """Make the goal so far from where the object lies at first, clear of the tray."""
+    found: list[Point] = []
+    away = np.array([away_x, away_y, 0.0])
+
+    def goal(view: SceneView) -> Point:
+        if not found:
+            found.append(clear_of_tray(above("object")(view) + away, view.tray_m))
+        return found[0]
+
+    return goal
 
 
 def anywhere(across: float, along: float) -> Goal:
