@@ -76,7 +76,7 @@ def near_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
     threshold = draw_threshold(rng)
     away_x, away_y = rng.uniform(-NEAR_M, NEAR_M, 2).tolist()
     drawn = {"grasp_threshold_m": threshold, "away_x_m": away_x, "away_y_m": away_y}
-    return ScriptedPolicy(grasping(_beside(away_x, away_y), threshold), drawn, noise=noise, rng=rng)
+    return ScriptedPolicy(grasping(beside(away_x, away_y), threshold), drawn, noise=noise, rng=rng)
 
 
 def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
@@ -117,7 +117,7 @@ def _above_object_or_away(view: SceneView) -> Point:
     return np.array([x, y, RETREAT_HEIGHT_M])
 
 
-def _beside(away_x: float, away_y: float) -> Goal:
+def beside(away_x: float, away_y: float) -> Goal:
     """Make the goal so far from where the object lies at first, clear of the tray."""
     found: list[Point] = []
     away = np.array([away_x, away_y, 0.0])

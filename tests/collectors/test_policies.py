@@ -8,11 +8,12 @@ from cogdata.schema import PREDICATES
 from collectors.envs import ENVS, CogEnv, make
 from collectors.policies import POLICIES, Phase, SceneView, ScriptedPolicy, drawer, make_policy
 from collectors.policies.script import CLOSE, LIMIT, MOVE_GAIN, OPEN, command, never
-from collectors.policies.tray import anywhere
+from collectors.policies.tray import anywhere, beside
 
 NAMES = sorted(POLICIES)
 PRIOR = (
     "weak_grasp",
+    "near_grasp",
     "blind_grasp",
     "drawer_open",
     "drawer_close",
@@ -158,6 +159,26 @@ def test_a_blind_grasp_in_two_of_five_episodes_is_over_the_tray() -> None:
     points = np.array([(d["grasp_x_m"], d["grasp_y_m"]) for d in drawn])
     over = (np.abs(points - (0.4975, 0.25)) < (0.0585, 0.056)).all(axis=1)
     assert over.mean() == pytest.approx(0.43, abs=0.05)
+
+
+def test_a_near_grasp_closes_within_6_cm_of_the_object() -> None:
+    drawn = [make_policy("near_grasp", rng=np.random.default_rng(seed)).drawn for seed in range(1000)]
+    away = np.array([(d["away_x_m"], d["away_y_m"]) for d in drawn])
+    assert np.abs(away).max() <= 0.06
+    assert away.std(axis=0) == pytest.approx((0.0346, 0.0346), rel=0.05)  # of a uniform draw: 0.12 / √12
+
+
+def test_a_near_grasp_stays_where_it_was_and_clear_of_the_tray() -> None:
+    places = {"tray": np.array([0.5, 0.25, -0.374])}
+
+    def seen(x: float, y: float) -> SceneView:
+        return SceneView(np.zeros(3), np.zeros(3), True, {**places, "object": np.array([x, y, -0.35])}, {})
+
+    goal = beside(0.03, -0.02)
+    assert goal(seen(0.7, 0.2)) == pytest.approx((0.73, 0.18, -0.335))
+    assert goal(seen(0.75, 0.2)) == pytest.approx((0.73, 0.18, -0.335))  # pushed: the hand does not follow
+    # 6 cm from the tray's middle is pushed out to 13 cm
+    assert beside(-0.06, 0.0)(seen(0.62, 0.25)) == pytest.approx((0.63, 0.25, -0.335))
 
 
 def test_half_of_the_placements_go_anywhere_clear_of_the_tray() -> None:

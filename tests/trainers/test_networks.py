@@ -9,7 +9,7 @@ import torch
 from tests.trainers.toy import make_spec, seeded, tensors
 from trainers import networks
 from trainers.algorithm import ObsSpec, TensorObs
-from trainers.encoders import FastEncoder, Inputs, PaperEncoder, scaled
+from trainers.encoders import ENCODERS, FastEncoder, HandEyeEncoder, Inputs, PaperEncoder, scaled
 from trainers.flow import Flow
 from trainers.networks import (
     Critics,
@@ -85,7 +85,7 @@ def test_paper_networks_have_the_published_number_of_parameters() -> None:
     assert policy == 3_223_024
 
 
-@pytest.mark.parametrize("kind", [PaperEncoder, FastEncoder])
+@pytest.mark.parametrize("kind", ENCODERS.values())
 @pytest.mark.parametrize("size", [(16, 20), (48, 48), (64, 64)])
 def test_encoders_give_the_width_they_promise(
     kind: type[PaperEncoder] | type[FastEncoder], size: tuple[int, int]
@@ -233,6 +233,36 @@ def test_the_way_to_a_thing_is_added_coarse_and_fine() -> None:
     assert vectors.dim == len(features) == 6 + 3 + 6 + 6
     torch.testing.assert_close(features[-6:-3], torch.tensor([2.0, 0.0, -0.2]))  # in units of 5 cm
     torch.testing.assert_close(features[-3:], torch.tanh(torch.tensor([5.0, 0.0, -0.5])))  # in units of 2 cm
+
+
+def test_the_hand_eye_encoder_adds_the_ways_from_the_hand_to_its_points() -> None:
+    """The only reading off is the bias: point 0 lies 10 cm ahead of the middle of where the hand goes, 0.5 m."""
+    mean = (0.5, *(0.0,) * 9)
+    robot = torch.zeros(2, 10)
+    robot[:, 0] = torch.tensor([0.5, 0.58])
+    obs = TensorObs(torch.zeros(2, 16, 16, 3, dtype=torch.uint8), robot, None)
+    inputs = Inputs(ObsSpec("image+robot", (16, 16), (), mean, (1.0,) * 10), "hand_eye")
+    assert isinstance(inputs.encoder, HandEyeEncoder)
+    with torch.no_grad():
+        inputs.encoder.places.weight.zero_()
+        inputs.encoder.places.bias.zero_()
+        inputs.encoder.places.bias[0] = 1.0
+    features = inputs(obs)
+    assert features.shape == (2, inputs.dim)
+    count = 3 * HandEyeEncoder.points
+    coarse, fine = features[:, -2 * count : -count], features[:, -count:]
+    torch.testing.assert_close(coarse[:, 0], torch.tensor([2.0, 0.4]))  # in units of 5 cm
+    torch.testing.assert_close(fine[:, 0], torch.tanh(torch.tensor([5.0, 1.0])))  # in units of 2 cm
+    torch.testing.assert_close(coarse[:, 3], torch.tensor([0.0, -1.6]))  # point 1 is the middle itself
+
+
+def test_the_hand_eye_encoder_of_frames_alone_is_the_fast_one() -> None:
+    spec = ObsSpec("image", (16, 16), (), (), ())
+    hand_eye, fast = Inputs(spec, "hand_eye"), Inputs(spec, "fast")
+    assert hand_eye.dim == fast.dim
+    hand_eye.load_state_dict(fast.state_dict(), strict=False)
+    obs = TensorObs(torch.randint(256, (2, 16, 16, 3), dtype=torch.uint8), None, None)
+    assert torch.equal(hand_eye(obs), fast(obs))
 
 
 def test_vectors_are_normalised_and_bounded() -> None:
