@@ -2,7 +2,7 @@
 
 Encoder and behaviour model of a run of ``bfn`` on the tray stay as they are. New critics see the features
 alone ("features"), with 32 points read off the linear part as ways from the hand ("ways"), or with the way
-to the object as the simulator knows it ("truth", a control that no policy may have), and choose among the same
+to the object as the simulator knows it ("truth": a control that no policy may have), and choose among equal
 proposals. Printed: successes, and how far the hand is from the object when it has come down.
 
     python -m bench.critics RUN --mixture place_in_tray_wide@1 --root STORE --out results/tray_critics.json
