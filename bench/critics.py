@@ -3,7 +3,8 @@
 Encoder and behaviour model of a run of ``bfn`` on the tray stay as they are. New critics see the features
 alone ("features"), with 32 points read off the linear part as ways from the hand ("ways"), or with the way
 to the object as the simulator knows it ("truth": a control that no policy may have), and choose among equal
-proposals. Printed: successes, and how far the hand is from the object when it has come down.
+proposals, beside the run's own critics. Printed: successes, and how far the hand is from the object when it
+has come down.
 
     python -m bench.critics RUN --mixture place_in_tray_wide@1 --root STORE --out results/tray_critics.json
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.where import ENV, places_m
-from cogdata.manifest import read_manifest
+from cogdata.manifest import read_info, read_manifest
 from cogdata.samples import read_episode
 from cogdata.store import Store, open_store
 from collectors.envs import make
@@ -34,6 +37,8 @@ from trainers.networks import Critics, average, follow
 from trainers.vectors import END_EFFECTOR, split_way
 
 SEES: Final = ("features", "ways", "truth")
+Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(features, hand, object, actions) → what critics say of them, as :class:`Seeing` does."""
 FAR_M: Final = 0.72
 """Behind it the picture's edge is near."""
 NEAR_SCENES: Final = 60
@@ -190,7 +195,7 @@ class Found:
 
 
 @torch.no_grad()
-def judge(learner: Bfn, critics: Seeing, seeds: list[int]) -> Found:
+def judge(learner: Bfn, critics: Values, seeds: list[int]) -> Found:
     """Act in scenes by the best of the learner's proposals, as these critics see it."""
     env, solved, ways = make(ENV, image_size=48, observations=("image", "robot", "scene")), 0, []
     for seed in seeds:
@@ -230,19 +235,28 @@ def main() -> None:
     torch.set_num_threads(1)
     store = open_store(str(asked.root))
     learner, _ = load_policy(store, asked.run, list_checkpoints(store, asked.run)[-1])
-    assert isinstance(learner, Bfn)
+    if not isinstance(learner, Bfn):
+        raise SystemExit(f"{asked.run} is not a run of bfn")
     data = read_data(store, asked.mixture, learner)
     places = places_m(range(250))
     far = [seed for seed, x in enumerate(places) if x > FAR_M]
     near = [seed for seed, x in enumerate(places) if x <= FAR_M][:NEAR_SCENES]
-    lines = []
+    own = learner.average.critics
+    choices: dict[str, Callable[[], Values]] = {
+        "its own": lambda: lambda features, hand, thing, actions: own(features, actions)
+    }
     for sees in asked.sees:
-        critics = train(data, sees, asked.updates)
-        found = {name: judge(learner, critics, seeds) for name, seeds in (("near", near), ("far", far))}
-        print(sees, found, flush=True)
-        lines.append({"sees": sees, **{name: asdict(one) for name, one in found.items()}})
+        choices[sees] = functools.partial(train, data, sees, asked.updates)
+    lines = []
+    for name, made in choices.items():
+        critics = made()
+        found = {where: judge(learner, critics, seeds) for where, seeds in (("near", near), ("far", far))}
+        print(name, found, flush=True)
+        lines.append({"critics": name, **{where: asdict(one) for where, one in found.items()}})
     if asked.out is not None:
-        said = {"run": asked.run, "mixture": asked.mixture, "updates": asked.updates, "found": lines}
+        digest = read_info(store, asked.mixture).digest
+        said = {"run": asked.run, "mixture": asked.mixture, "digest": digest, "updates": asked.updates}
+        said["found"] = lines
         asked.out.write_text(json.dumps(said, indent=1) + "\n")
 
 
