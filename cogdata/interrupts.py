@@ -1,17 +1,13 @@
-"""Ctrl-C reaches every process of a terminal; only the command itself is to answer it, and once is enough."""
+"""Ctrl-C reaches every process of a terminal; only the command itself is to answer it."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Final
 
 _CTRL_C: Final = (signal.SIGINT,)
-
-_came = False
-"""Whether Ctrl-C was answered by a KeyboardInterrupt."""
 
 
 @contextmanager
@@ -37,24 +33,11 @@ def ignore_ctrl_c() -> None:
 
 
 def answer_ctrl_c() -> None:
-    """Let Ctrl-C through that was held back when this process was started, as a KeyboardInterrupt."""
-    global _came
-    _came = False
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
-        signal.signal(signal.SIGINT, _interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
+    """Let Ctrl-C through that was held back when this process was started, as a KeyboardInterrupt.
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _came
-    _came = True
-    raise KeyboardInterrupt
-
-
-def ctrl_c_came() -> bool:
-    """Whether it came before somebody took care of it.
-
-    Python drops a KeyboardInterrupt that is raised in a finalizer or another callback: whoever is still there
-    to ask this was not reached by it.
+    Who holds it back passes it on (:class:`cogdata.commands.Commands`): it is answered even where it is
+    ignored, as in a shell's background job. What was started there itself goes on ignoring it.
     """
-    return _came
+    if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)

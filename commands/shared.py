@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cogdata.errors import CogError, unknown
-from cogdata.interrupts import ctrl_c_came
 
 if TYPE_CHECKING:
     from cogdata.store import Store
@@ -135,8 +134,6 @@ def ending_on_request(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         )  # echo may be in use
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    if ctrl_c_came():
-        handle()
     try:
         yield lambda: asked
     finally:

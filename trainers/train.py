@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from cogdata.errors import CogError
-from cogdata.interrupts import ctrl_c_came
 from cogdata.manifest import Manifest
 from cogdata.rng import derive_seed
 from cogdata.runs import (
@@ -177,8 +176,6 @@ def _stop_signals() -> Iterator[threading.Event]:
 
     for number in before:
         signal.signal(number, handler)
-    if ctrl_c_came():
-        stop.set()
     try:
         yield stop
     finally:

@@ -174,18 +174,6 @@ class Interrupting(ToyStream):
         return super().batch(position)
 
 
-def test_ctrl_c_that_was_dropped_before_the_first_update_stops_there(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainers.train.ctrl_c_came", lambda: True)
-    info, state = train(store, make_manifest(), make_request(), open_stream=ToyStream)
-    assert (state.status, state.updates_done) == ("stopped", 0)
-    monkeypatch.undo()
-    _, state = train(store, make_manifest(), make_request(), open_stream=ToyStream)
-    assert (state.status, state.updates_done) == ("finished", 6)
-    assert list_checkpoints(store, info.run)[-1] == 6
-
-
 class Terminating(Interrupting):
     number = signal.SIGTERM
 
