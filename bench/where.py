@@ -18,7 +18,7 @@ from trainers.results import read_result
 
 ENV = "cog/PickTray-v0"
 EDGES_M = (0.49, 0.65, 0.70, 0.72, 0.735, 0.75)
-"""Of the strips; in the last two the picture cuts the block off."""
+"""Of the strips; over a block in the last two the hand leaves the picture."""
 
 
 def places_m(seeds: range) -> list[float]:
