@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,9 +29,9 @@ from cogdata.samples import read_episode
 from cogdata.store import Store, open_store
 from collectors.envs import make
 from trainers.algorithm import TensorObs
-from trainers.algos.bfn import Bfn
+from trainers.algos.bfn import Bfn, BfnConfig
 from trainers.checkpoint import list_checkpoints, load_policy
-from trainers.encoders import FastEncoder
+from trainers.encoders import Points
 from trainers.networks import Critics, average, follow
 from trainers.vectors import END_EFFECTOR, split_way
 
@@ -44,11 +43,9 @@ FAR_M: Final = 0.72
 NEAR_SCENES: Final = 60
 DOWN_M: Final = 0.095
 """The hand has come down when it is no higher than this above the object's centre."""
-POINTS: Final = 32
 PROPOSALS: Final = 8
 """Drawn once per transition; each update takes a few of them in a row."""
 BATCH: Final = 256
-DISCOUNT: Final = 0.95
 
 
 @dataclass
@@ -104,7 +101,9 @@ def read_data(store: Store, mixture: str, learner: Bfn) -> Data:
     generator = torch.Generator().manual_seed(0)
     proposals = [
         learner.average.flow.sample(
-            seen[part + 1].float(), torch.randn((PROPOSALS, len(part), 8), generator=generator), 5
+            seen[part + 1].float(),
+            torch.randn((PROPOSALS, len(part), 8), generator=generator),
+            learner.config.flow_steps,
         )
         .transpose(0, 1)
         .half()
@@ -124,12 +123,12 @@ def _episodes(store: Store, shards: set[str]) -> list[dict[str, Any]]:
 class Seeing(nn.Module):
     """Critics, and what they see beside the features."""
 
-    def __init__(self, dim: int, sees: str, middle: Tensor) -> None:
+    def __init__(self, dim: int, sees: str, middle: Tensor, config: BfnConfig) -> None:
         super().__init__()
         self.sees, self.middle = sees, middle
-        self.points = nn.Linear(FastEncoder.linear, 3 * POINTS)
-        more = {"features": 0, "ways": 6 * POINTS, "truth": 6}[sees]
-        self.critics = Critics(2, dim + more, (256, 256), norm=True)
+        self.points = Points()
+        more = {"features": 0, "ways": 6 * Points.count, "truth": 6}[sees]
+        self.critics = Critics(config.critics, dim + more, config.critic_widths, norm=True)
         for parameter in self.critics.out.parameters():
             nn.init.zeros_(parameter)
 
@@ -137,22 +136,20 @@ class Seeing(nn.Module):
         """Value actions (N, B, 8) where the hand (B, 3) and the object (B, 3) are, m: (E, N, B)."""
         seen = [features]
         if self.sees == "ways":
-            first = 2 * FastEncoder.keypoints
-            places = self.points(features[:, first : first + FastEncoder.linear]).view(-1, POINTS, 3)
-            seen += split_way((0.1 * places - (hand - self.middle).unsqueeze(1)).flatten(1))
+            seen += self.points.ways(features, hand - self.middle)
         if self.sees == "truth":
             seen += split_way(thing - hand)
         values: Tensor = self.critics(torch.cat(seen, dim=1), actions)
         return values
 
 
-def train(data: Data, sees: str, updates: int) -> Seeing:
-    """Learn critics as ``bfn`` does; the learning rate falls in the last three tenths."""
+def train(data: Data, sees: str, updates: int, config: BfnConfig) -> Seeing:
+    """Learn critics as the run did; the learning rate falls in the last three tenths."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(2)
-    model = Seeing(data.features.shape[1], sees, data.hand.mean(0))
+    model = Seeing(data.features.shape[1], sees, data.hand.mean(0), config)
     target, steady = (copy.deepcopy(model).requires_grad_(False) for _ in range(2))
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     halves = [torch.nonzero(data.task == wanted)[:, 0] for wanted in (False, True)]
 
     def view(frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,18 +159,18 @@ def train(data: Data, sees: str, updates: int) -> Seeing:
         row = torch.cat(
             [half[torch.randint(len(half), (BATCH // 2,), generator=generator)] for half in halves]
         )
-        first = int(torch.randint(PROPOSALS - 3, (1,), generator=generator))
-        proposed = data.proposals[row, first : first + 4].float().transpose(0, 1)
+        first = int(torch.randint(PROPOSALS - config.backup_samples + 1, (1,), generator=generator))
+        proposed = data.proposals[row, first : first + config.backup_samples].float().transpose(0, 1)
         with torch.no_grad():
             best = target(*view(data.at[row] + 1), proposed).amin(0).amax(0)
-        wanted = torch.where(data.reward[row] > 0, data.reward[row], DISCOUNT * best)
+        wanted = torch.where(data.reward[row] > 0, data.reward[row], config.discount * best)
         said = model(*view(data.at[row]), data.action[row].unsqueeze(0))[:, 0]
-        optimiser.param_groups[0]["lr"] = 1e-3 * min(1.0, (1 - update / updates) / 0.3)
+        optimiser.param_groups[0]["lr"] = config.learning_rate * min(1.0, (1 - update / updates) / 0.3)
         optimiser.zero_grad()
         (said - wanted).square().mean(1).sum().backward()
         optimiser.step()
-        follow(target, model, 0.04)
-        average(steady, model, 0.005, update + 1)
+        follow(target, model, config.target_rate)
+        average(steady, model, config.average_rate, update + 1)
     return steady
 
 
@@ -237,19 +234,20 @@ def main() -> None:
     learner, _ = load_policy(store, asked.run, list_checkpoints(store, asked.run)[-1])
     if not isinstance(learner, Bfn):
         raise SystemExit(f"{asked.run} is not a run of bfn")
+    if learner.config.backup_samples > PROPOSALS:
+        raise SystemExit(f"{asked.run} backs up over more than {PROPOSALS} proposals")
     data = read_data(store, asked.mixture, learner)
     places = places_m(range(250))
     far = [seed for seed, x in enumerate(places) if x > FAR_M]
     near = [seed for seed, x in enumerate(places) if x <= FAR_M][:NEAR_SCENES]
-    own = learner.average.critics
-    choices: dict[str, Callable[[], Values]] = {
-        "its own": lambda: lambda features, hand, thing, actions: own(features, actions)
-    }
-    for sees in asked.sees:
-        choices[sees] = functools.partial(train, data, sees, asked.updates)
+
+    def own(features: Tensor, hand: Tensor, thing: Tensor, actions: Tensor) -> Tensor:
+        values: Tensor = learner.average.critics(features, actions)
+        return values
+
     lines = []
-    for name, made in choices.items():
-        critics = made()
+    for name in ("its own", *asked.sees):
+        critics = own if name == "its own" else train(data, name, asked.updates, learner.config)
         found = {where: judge(learner, critics, seeds) for where, seeds in (("near", near), ("far", far))}
         print(name, found, flush=True)
         lines.append({"critics": name, **{where: asdict(one) for where, one in found.items()}})

@@ -53,6 +53,7 @@ class FastEncoder(nn.Module):
 
     keypoints: Final = 16
     linear: Final = 64
+    linear_part: Final = slice(2 * keypoints, 2 * keypoints + linear)  # of the features
     coarse: Final = 0.3  # units of a way between keypoints; the image is 2 wide, 0.15 are about 2.5 cm
     fine: Final = 0.12
     grid: Tensor
@@ -83,36 +84,41 @@ class FastEncoder(nn.Module):
         return torch.cat([points.flatten(1), rest, way / self.coarse, torch.tanh(way / self.fine)], dim=1)
 
 
+class Points(nn.Linear):
+    """K points in metres, read off the fast encoder's linear part; nobody says what they are of."""
+
+    count: Final = 32
+    spread_m: Final = 0.1  # a reading of 1 is so far from the middle of where the hand goes
+
+    def __init__(self) -> None:
+        super().__init__(FastEncoder.linear, 3 * self.count)
+
+    def ways(self, features: Tensor, hand: Tensor) -> list[Tensor]:
+        """Ways there from the hand, coarse and fine as :func:`trainers.vectors.split_way` gives them.
+
+        Args:
+            features: (B, D), what the fast encoder made of frames.
+            hand: (B, 3), the end effector in m, from the middle of where it goes.
+
+        Returns:
+            Two of (B, 3 K).
+        """
+        points = self.spread_m * self(features[:, FastEncoder.linear_part]).view(-1, self.count, 3)
+        return split_way((points - hand.unsqueeze(1)).flatten(1))
+
+
 class HandEyeEncoder(FastEncoder):
     """The fast encoder for an arm that says where its hand is: where things are, seen from there.
 
     The linear part knows where a thing is as well as keypoints do, and at the edge of the picture, where they
     end, better; but it says so as a number of decimetres, and what a grasp is worth turns on a centimetre
     between two of those. So points are read off it, in metres, and given as ways from the hand, coarse and
-    fine, as :mod:`trainers.vectors` does for states. Nobody says what the points are of.
+    fine, as :mod:`trainers.vectors` does for states.
     """
-
-    points: Final = 32
-    spread_m: Final = 0.1  # a reading of 1 is so far from the middle of where the hand goes
 
     def __init__(self, image_size: tuple[int, int]) -> None:
         super().__init__(image_size)
-        self.places = nn.Linear(self.linear, 3 * self.points)
-
-    def ways(self, features: Tensor, hand: Tensor) -> Tensor:
-        """Ways in m from the hand to the points.
-
-        Args:
-            features: (B, D), what the encoder made of frames.
-            hand: (B, 3), the end effector in m, from the middle of where it goes.
-
-        Returns:
-            (B, 3 K).
-        """
-        rest = features[:, 2 * self.keypoints : 2 * self.keypoints + self.linear]
-        points = self.spread_m * self.places(rest).view(-1, self.points, 3)
-        way: Tensor = points - hand.unsqueeze(1)
-        return way.flatten(1)
+        self.places = Points()
 
 
 ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
@@ -153,7 +159,7 @@ class Inputs(nn.Module):
         self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
         self.knows_hand = "robot" in spec.parts
         if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
-            self.dim += 6 * self.encoder.points
+            self.dim += 6 * Points.count
             self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)
 
     def forward(self, obs: TensorObs) -> Tensor:
@@ -167,7 +173,7 @@ class Inputs(nn.Module):
         if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
             assert obs.robot is not None
             hand = obs.robot[:, END_EFFECTOR] - self.middle
-            features += split_way(self.encoder.ways(features[0], hand))
+            features += self.encoder.places.ways(features[0], hand)
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
     def _encode(self, image: Tensor) -> Tensor:

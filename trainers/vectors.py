@@ -55,8 +55,9 @@ def position_starts(names: Sequence[str]) -> list[int]:
     ]
 
 
-END_EFFECTOR: Final = slice(position_starts(ROBOT_NAMES)[0], position_starts(ROBOT_NAMES)[0] + 3)
-"""Where in the robot's numbers its hand is, in m."""
+_FIRST: Final = position_starts(ROBOT_NAMES)[0]
+END_EFFECTOR: Final = slice(_FIRST, _FIRST + 3)
+"""Where in the robot's numbers, which every vector begins with, its hand is, in m."""
 
 
 def split_way(way: Tensor) -> list[Tensor]:
@@ -75,7 +76,6 @@ class Vectors(nn.Module):
 
     plain: Tensor
     turned: Tensor
-    end_effector: Tensor
     things: Tensor
     mean: Tensor
     inverse_std: Tensor
@@ -88,14 +88,13 @@ class Vectors(nn.Module):
         names = (*ROBOT_NAMES, *spec.scene_fields) if "scene" in self.parts else ROBOT_NAMES
         starts = quaternion_starts(names)
         turned = {start + offset for start in starts for offset in range(4)}
-        end_effector, *things = position_starts(names)
+        _, *things = position_starts(names)
         plain = [index for index in range(len(names)) if index not in turned]
         matrix, shift = _rotation_rows()
         mean, std = torch.tensor(spec.mean, dtype=torch.float32), torch.tensor(spec.std, dtype=torch.float32)
         constants = {
             "plain": torch.tensor(plain),
             "turned": torch.tensor([[start + offset for offset in range(4)] for start in starts]),
-            "end_effector": torch.arange(end_effector, end_effector + 3),
             "things": torch.tensor([[start, start + 1, start + 2] for start in things], dtype=torch.long),
             "mean": mean[plain],
             "inverse_std": 1 / std[plain].clamp(min=STD_FLOOR),
@@ -115,6 +114,6 @@ class Vectors(nn.Module):
         columns = (q.unsqueeze(3) * q.unsqueeze(2)).flatten(2) @ self.matrix + self.shift
         features = [scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), columns.flatten(1)]
         if len(self.things):
-            way = vector[:, self.things] - vector[:, self.end_effector].unsqueeze(1)  # (B, things, 3)
+            way = vector[:, self.things] - vector[:, END_EFFECTOR].unsqueeze(1)  # (B, things, 3)
             features += split_way(way.flatten(1))
         return torch.cat(features, dim=1)

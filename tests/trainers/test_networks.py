@@ -9,7 +9,7 @@ import torch
 from tests.trainers.toy import make_spec, seeded, tensors
 from trainers import networks
 from trainers.algorithm import ObsSpec, TensorObs
-from trainers.encoders import ENCODERS, FastEncoder, HandEyeEncoder, Inputs, PaperEncoder, scaled
+from trainers.encoders import ENCODERS, FastEncoder, HandEyeEncoder, Inputs, PaperEncoder, Points, scaled
 from trainers.flow import Flow
 from trainers.networks import (
     Critics,
@@ -249,7 +249,7 @@ def test_the_hand_eye_encoder_adds_the_ways_from_the_hand_to_its_points() -> Non
         inputs.encoder.places.bias[0] = 1.0
     features = inputs(obs)
     assert features.shape == (2, inputs.dim)
-    count = 3 * HandEyeEncoder.points
+    count = 3 * Points.count
     coarse, fine = features[:, -2 * count : -count], features[:, -count:]
     torch.testing.assert_close(coarse[:, 0], torch.tensor([2.0, 0.4]))  # in units of 5 cm
     torch.testing.assert_close(fine[:, 0], torch.tanh(torch.tensor([5.0, 1.0])))  # in units of 2 cm

@@ -35,7 +35,7 @@ class BcConfig(Config):
 
     updates: int = 6_000  # gradient steps (study)
     batch_size: int = 256  # transitions per update (A.3)
-    encoder: str = "fast"  # of images: "fast", "hand_eye" or "paper"
+    encoder: str = "fast"  # of images, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (published code)
     widths: tuple[int, ...] = (256, 256, 256)  # hidden layers after the encoder (as the study's flow)
     learning_rate: float = 3e-4  # of Adam (as in the study)

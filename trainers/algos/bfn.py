@@ -50,7 +50,7 @@ class BfnConfig(Config):
 
     updates: int = 10_000  # gradient steps (study)
     batch_size: int = 256  # transitions per update (study)
-    encoder: str = "fast"  # of images: "fast", "hand_eye" or "paper"
+    encoder: str = "fast"  # of images, key of ENCODERS
     crop_px: int = 0  # padding of the random crop in training; shifts cost precision (docs/encoders.md)
     discount: float = 0.95  # γ; what drives learning is the contrast it makes (study)
     target_rate: float = 0.04  # τ of the target critics (study: .02; docs/learning.md)

@@ -55,7 +55,7 @@ class CqlConfig(SoftConfig):
 
     updates: int = 20_000  # gradient steps
     batch_size: int = 256  # transitions per update (A.3)
-    encoder: str = "fast"  # of images: "fast", "hand_eye" or "paper"
+    encoder: str = "fast"  # of images, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy

@@ -40,7 +40,7 @@ class IqlConfig(ActorCriticConfig):
 
     updates: int = 20_000  # gradient steps
     batch_size: int = 256  # transitions per update (published code)
-    encoder: str = "fast"  # of images: "fast", "hand_eye" or "paper"
+    encoder: str = "fast"  # of images, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (avisingh599/cog @ 98252e1)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q and of V (published code)
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (published code)

@@ -32,7 +32,7 @@ class SacConfig(SoftConfig):
 
     updates: int = 20_000  # gradient steps
     batch_size: int = 256  # transitions per update (COG A.3)
-    encoder: str = "fast"  # of images: "fast", "hand_eye" or "paper"
+    encoder: str = "fast"  # of images, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q (Haarnoja, table 1)
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (Haarnoja, table 1)
