@@ -66,11 +66,18 @@ def mix_diff(
             say(f"  and {len(pairs) - 10:,} more")
 
 
-def mix_refresh(mixture: Annotated[str, typer.Argument(help="NAME.")], root: Root = None) -> None:
+def mix_refresh(
+    mixture: Annotated[str, typer.Argument(help="NAME.")],
+    recipe: Annotated[
+        bool, typer.Option("--recipe", help="Instead of its own SQL, that of the recipe of its name.")
+    ] = False,
+    root: Root = None,
+) -> None:
     """Freeze a mixture's SQL again; a new version if its content changed."""
     from catalog.mixture import refresh
+    from catalog.recipes import refreeze
 
-    say_frozen(refresh(open_root(root), mixture))
+    say_frozen((refreeze if recipe else refresh)(open_root(root), mixture))
 
 
 def mix_infer(

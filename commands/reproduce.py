@@ -28,6 +28,7 @@ from commands.shared import (
     ending_on_request,
     frozen_mixture,
     note,
+    note_changed_recipe,
     open_root,
     say,
     seed_range,
@@ -105,8 +106,9 @@ def reproduce_command(
         *([] if variations is None else ["--variations", variations]),
     ]  # fmt: skip
     count = worker_count(jobs, option="--jobs")
-    if not dry_run:
-        for mixture, fraction in _fractions(units, scale).items():
+    for mixture, fraction in _fractions(units, scale).items():
+        note_changed_recipe(store, mixture)
+        if not dry_run:
             _collect_for(store, mixture, fraction, count)
     _reproduce(
         store, units, amount, results, command,
@@ -237,7 +239,8 @@ def _mixture_of(store: Store, unit: Unit) -> str:
     """The mixture that a unit learns from; what is not frozen yet is frozen."""
     from cogdata.manifest import list_versions
 
-    whole = frozen_mixture(store, unit.mixture)
+    there = list_versions(store, unit.mixture)  # whether its recipe has changed since is said once, before
+    whole = unit.mixture if there else frozen_mixture(store, unit.mixture)
     if unit.learned_from == unit.mixture:
         return whole
     made = unit.derived

@@ -213,6 +213,7 @@ def frozen_mixture(store: Store, ref: str) -> str:
 
     name, _ = parse_ref(ref)
     if list_versions(store, name):
+        note_changed_recipe(store, ref)
         return ref
     try:
         from catalog.recipes import ensure_mixture, shortfall
@@ -223,6 +224,15 @@ def frozen_mixture(store: Store, ref: str) -> str:
     if line := shortfall(store, name):
         note(line)
     return str(info.ref)
+
+
+def note_changed_recipe(store: Store, ref: str) -> None:
+    """Remark that a mixture is what its recipe was in an earlier version, if the catalog is installed."""
+    with contextlib.suppress(ModuleNotFoundError):
+        from catalog.recipes import changed_since
+
+        if line := changed_since(store, ref):
+            note(line)
 
 
 def update_catalog(store: Store) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from catalog.recipes import DRAWER_PRIORS, RECIPES
+from catalog.recipes import DRAWER_PRIORS, RECIPES, recipe_sql
 from collectors.envs import make
 from collectors.policies import POLICIES
 from collectors.policies.needs import needs
@@ -55,6 +56,28 @@ def test_one_command_collects_what_a_recipe_needs(run: Run, tmp_path: Path) -> N
     )
     assert trained.code == 0
     assert "place_in_tray has 2 episodes of weak_grasp in cog/PickTray-v0, the paper 10,000" in trained.err
+
+
+def test_a_recipe_of_an_earlier_version_goes_on_and_is_said(
+    run: Run, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(filled, root)
+    store = ("--root", str(root))
+    train = ("train", "--mixture", "place_in_tray", "--obs", "state", "--algo", "bc", "--steps", "1", *store)
+    assert run(*train).code == 0
+    changed = recipe_sql("place_in_tray").replace("not solved", "episode_index < 9")
+    monkeypatch.setattr("catalog.recipes.recipe_sql", lambda _: changed)
+    again = run(*train)
+    assert (again.code, again.err.count("frozen from an earlier version of the recipe place_in_tray")) == (
+        0,
+        1,
+    )
+    planned = run("reproduce", "place_in_tray", "--results", str(tmp_path / "results"), "--dry-run", *store)
+    assert (planned.code, planned.err.count("from an earlier version of the recipe")) == (0, 1)
+    assert run("mix", "refresh", "place_in_tray", "--recipe", *store).out.startswith("place_in_tray@2 frozen")
+    assert "earlier version" not in run(*train).err
+    assert run("mix", "refresh", "all", "--recipe", *store).error.startswith("unknown recipe 'all'")
 
 
 @pytest.mark.parametrize(

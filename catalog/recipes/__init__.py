@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Final
 
-from catalog.mixture import freeze
+from catalog.mixture import FreezeReport, freeze
 from catalog.sync import open_indexed
 from cogdata import manifest
 from cogdata.errors import CogError, unknown
@@ -207,7 +207,55 @@ def ensure_mixture(store: Store, ref: str) -> MixtureInfo:
             f"recipe {name!r} lacks episodes of {', '.join(listed)}{more}: run `cog collect --for {name}` "
             f"(--scale 0.1: a tenth of it)"
         )
-    return freeze(store, name, recipe_sql(name), weights=recipe.weights).info
+    return refreeze(store, name).info
+
+
+def refreeze(store: Store, name: str) -> FreezeReport:
+    """Freeze a recipe as it is today, whatever mixture of its name there is.
+
+    Args:
+        store: Where episodes and mixtures are.
+        name: Key of :data:`RECIPES`.
+
+    Raises:
+        CogError: There is no such recipe, or the store has none of its episodes.
+    """
+    return freeze(store, name, recipe_sql(name), weights=find_recipe(name).weights)
+
+
+def changed_since(store: Store, ref: str) -> str | None:
+    """Say that a recipe's newest mixture was frozen from what the recipe was in an earlier version.
+
+    Args:
+        store: Where it is.
+        ref: ``name`` or ``name@version``; a version that was named is meant.
+
+    Returns:
+        A line with what to type, or None: it is today's, is not a recipe's, or is not there.
+    """
+    name, version = manifest.parse_ref(ref)
+    if version is not None or name not in RECIPES or not manifest.list_versions(store, name):
+        return None
+    info, recipe, today = manifest.read_info(store, name), RECIPES[name], recipe_sql(name)
+    if not info.sql.startswith(_title(recipe)):
+        return None
+    if _statement(info.sql) == _statement(today) and info.shares == recipe.weights:
+        return None
+    return (
+        f"{info.ref} was frozen from an earlier version of the recipe {name}: `cog collect --for {name}` and "
+        f"`cog mix refresh {name} --recipe` make a version of today's"
+    )
+
+
+def _title(recipe: Recipe) -> str:
+    """How the SQL file of a recipe begins."""
+    return f"-- {recipe.file}: "
+
+
+def _statement(sql: str) -> str:
+    """A recipe's SQL without the lines that are comments, and without its layout."""
+    lines = [line for line in sql.splitlines() if not line.lstrip().startswith("--")]
+    return " ".join(" ".join(lines).rstrip("; ").split())
 
 
 def shortfall(store: Store, name: str) -> str | None:

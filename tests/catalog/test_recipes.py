@@ -8,7 +8,15 @@ from importlib.resources import files
 import pytest
 
 from catalog.mixture import freeze
-from catalog.recipes import RECIPES, Need, ensure_mixture, recipe_sql, shortfall
+from catalog.recipes import (
+    RECIPES,
+    Need,
+    changed_since,
+    ensure_mixture,
+    recipe_sql,
+    refreeze,
+    shortfall,
+)
 from cogdata.errors import CogError
 from cogdata.manifest import SourceCounts, read_manifest
 from cogdata.store import Store
@@ -36,6 +44,42 @@ def test_a_mixture_of_that_name_wins(tray: Store) -> None:
     own = freeze(tray, "place_in_tray", "select episode_id from episodes").info
     assert ensure_mixture(tray, "place_in_tray") == own
     assert ensure_mixture(tray, "place_in_tray@1") == own
+
+
+def test_a_recipe_that_changed_since_is_said_and_frozen_on_request(
+    tray: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_mixture(tray, "place_in_tray")
+    assert changed_since(tray, "place_in_tray") is None
+    today = recipe_sql("place_in_tray")
+    other = today.replace("not solved", "true").replace("-- prior:", "-- prior, all of it:")
+    monkeypatch.setattr("catalog.recipes.recipe_sql", lambda _: other)
+    assert changed_since(tray, "place_in_tray") == (
+        "place_in_tray@1 was frozen from an earlier version of the recipe place_in_tray: `cog collect --for "
+        "place_in_tray` and `cog mix refresh place_in_tray --recipe` make a version of today's"
+    )
+    assert ensure_mixture(tray, "place_in_tray").ref == "place_in_tray@1"
+    report = refreeze(tray, "place_in_tray")
+    assert (report.info.ref, report.info.counts["prior"].episodes) == ("place_in_tray@2", 12)
+    assert changed_since(tray, "place_in_tray") is None
+    assert changed_since(tray, "place_in_tray@1") is None, "a version that was named is meant"
+
+
+def test_other_words_are_no_other_recipe_but_other_shares_are(
+    tray: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_mixture(tray, "place_in_tray")
+    said = recipe_sql("place_in_tray").replace("-- prior:", "-- prior, told better:") + "\n"
+    monkeypatch.setattr("catalog.recipes.recipe_sql", lambda _: said)
+    assert changed_since(tray, "place_in_tray") is None
+    monkeypatch.setitem(RECIPES, "place_in_tray", replace(RECIPES["place_in_tray"], weights={"prior": 0.4}))
+    assert changed_since(tray, "place_in_tray") is not None
+
+
+@pytest.mark.parametrize("name", ["place_in_tray", "mine"])
+def test_a_mixture_of_ones_own_is_no_old_recipe(tray: Store, name: str) -> None:
+    freeze(tray, name, "select episode_id from episodes")
+    assert changed_since(tray, name) is None
 
 
 LACKS = "lacks episodes of weak_grasp in cog/PickTray-v0 (0 of 10,000)"
