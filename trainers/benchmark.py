@@ -120,7 +120,7 @@ TASKS: Final[Mapping[str, Task]] = {
             ),
         ),
         scale=0.4,
-        seen={"bfn": ("encoder=hand_eye",)},
+        seen=dict.fromkeys(("bc", "bfn", "cql", "sac"), ("encoder=hand_eye",)),
     ),
     "drawer": Task(
         "grasp from drawer",
