@@ -88,7 +88,7 @@ def _check_columns(table: pa.Table) -> str:
             raise CogError(f"{hint}the {shape} shape is {_SHAPE_TEXT[shape]}")
         _check_type(name, table.schema.field(name).type)
     if len(table) == 0:
-        raise CogError("the query returns no rows: nothing to freeze")
+        raise CogError("the query returns no rows: nothing to freeze; without --as it shows what it finds")
     return shape
 
 

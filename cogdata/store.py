@@ -179,7 +179,8 @@ class Store:
             data = self._cat(name, offset, None if size is None else offset + size)
         if size is not None and len(data) != size:
             raise CogError(
-                f"{self.path(name)} is truncated: {size} bytes at {offset} wanted, {len(data)} found"
+                f"{self.path(name)} is truncated: {size} bytes at {offset} wanted, {len(data)} found; "
+                f"`cog data verify` says what to do"
             )
         return data
 

@@ -56,7 +56,10 @@ def demo_command(
     for algo in DEMO_METHODS:
         config = configure(algo, "fast", [f"updates={steps}"] if steps is not None else [])
         run, _ = train_run(
-            store, manifest, TrainRequest(algo, config, "fast", "state", seed, "cpu", usable_cores())
+            store,
+            manifest,
+            TrainRequest(algo, config, "fast", "state", seed, "cpu", usable_cores()),
+            again="the same command",
         )
         judged += [
             (algo, judge_run(store, run, env, chosen, update=None, workers=count, record=0))

@@ -36,9 +36,12 @@ def report_command(
     page = write_page(read_results(results), results, out)
     for block in page.tables:
         say(f"{block.task}, {block.obs}, preset {block.preset}: {', '.join(block.methods)}")
-    found = [verdict for verdict in verdicts(page.tables) if verdict.met is not None]
+    judged = verdicts(page.tables)
+    found = [verdict for verdict in judged if verdict.met is not None]
     met = sum(bool(one.met) for one in found)
-    say(f"{met} of {len(found)} targets met · {page.file} with {len(page.figures)} figures")
+    unknown = len(judged) - len(found)
+    rest = f", {unknown} not run" if unknown else ""
+    say(f"{met} of {len(found)} targets met{rest} · {page.file} with {len(page.figures)} figures")
 
 
 def _results_of_catalog(store: Store, results: Path) -> None:

@@ -31,6 +31,7 @@ from commands.shared import (
     note_changed_recipe,
     open_root,
     say,
+    say_frozen,
     seed_range,
     update_catalog,
     worker_count,
@@ -108,8 +109,7 @@ def reproduce_command(
     count = worker_count(jobs, option="--jobs")
     for mixture, fraction in _fractions(units, scale).items():
         note_changed_recipe(store, mixture)
-        if not dry_run:
-            _collect_for(store, mixture, fraction, count)
+        _collect_for(store, mixture, fraction, count, dry_run=dry_run)
     _reproduce(
         store, units, amount, results, command,
         at_once=count, device=device_of(device), resume=resume, dry_run=dry_run,
@@ -191,19 +191,37 @@ def _fractions(units: list[Unit], scale: float | None) -> dict[str, float]:
     return {unit.mixture: 1.0 if unit.preset == "paper" else TASKS[unit.task].scale for unit in units}
 
 
-def _collect_for(store: Store, recipe: str, scale: float, workers: int) -> None:
-    """Collect what a recipe lacks, unless a mixture of its name is frozen already."""
-    from catalog.recipes import find_recipe
+def _collect_for(store: Store, name: str, scale: float, workers: int, *, dry_run: bool) -> None:
+    """Collect what a recipe lacks, and freeze it anew if its mixture is smaller than what is asked for.
+
+    A mixture of that name that is not the recipe of today is taken as it is.
+    """
+    from catalog.recipes import find_recipe, is_todays, not_taken, refreeze
     from cogdata.manifest import list_versions
     from collectors.collect import plan, request
 
-    if list_versions(store, recipe):
+    there = bool(list_versions(store, name))
+    if there and not is_todays(store, name):
         return
-    for need in find_recipe(recipe).needs:
-        planned = plan(store, request(need.policy, env=need.env), need.scaled(scale))
-        if planned.missing:
-            say(f"collecting {planned.missing:,} episodes of {need.policy} in {planned.asked.env}")
-            run_collection(store, planned, local_engine(workers))
+    wanted = {
+        need: plan(store, request(need.policy, env=need.env), need.scaled(scale))
+        for need in find_recipe(name).needs
+    }
+    lacking = [planned for planned in wanted.values() if planned.missing]
+    for planned in lacking:
+        what = f"{planned.missing:,} episodes of {planned.asked.policy} in {planned.asked.env}"
+        if dry_run:
+            say(f"{what} to collect first")
+            continue
+        say(f"collecting {what}")
+        run_collection(store, planned, local_engine(workers))
+    if not there:
+        return
+    collected = {need: (planned.asked.collection, planned.episodes) for need, planned in wanted.items()}
+    if (lacking or not_taken(store, name, collected)) and dry_run:
+        say(f"{name} to be frozen anew, larger: units that learned from the smaller one are done again")
+    elif not_taken(store, name, collected):
+        say_frozen(refreeze(store, name))
 
 
 def _units_left(
@@ -237,7 +255,7 @@ def _freeze_portions(store: Store, unit: Unit) -> None:
 
 def _mixture_of(store: Store, unit: Unit) -> str:
     """The mixture that a unit learns from; what is not frozen yet is frozen."""
-    from cogdata.manifest import list_versions
+    from cogdata.manifest import list_versions, read_info
 
     there = list_versions(store, unit.mixture)  # whether its recipe has changed since is said once, before
     whole = unit.mixture if there else frozen_mixture(store, unit.mixture)
@@ -245,8 +263,12 @@ def _mixture_of(store: Store, unit: Unit) -> str:
         return whole
     made = unit.derived
     if made.inferred:
-        found = list_versions(store, unit.learned_from)
-        return unit.learned_from if found else infer_mixture(store, whole, unit.learned_from, obs=unit.obs)
+        if (
+            list_versions(store, unit.learned_from)
+            and read_info(store, unit.learned_from).created_at >= read_info(store, whole).created_at
+        ):
+            return unit.learned_from
+        return infer_mixture(store, whole, unit.learned_from, obs=unit.obs)
     from catalog.portions import freeze_part
 
     part = freeze_part(store, whole, unit.variant, where=made.where, until=made.until, reward=made.reward)
@@ -289,7 +311,10 @@ def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, comma
         codes = commands.codes()
     ticker.clear()
     if ending() or INTERRUPTED in codes.values():
-        note(f"stopped: {len(done)} of {len(left)} units are done; the same command goes on")
+        note(
+            f"stopped: {len(done)} of {len(left)} units are done; the same command goes on, from the last "
+            f"checkpoints of the others"
+        )
         raise typer.Exit(INTERRUPTED)
     if failed:
         raise CogError(

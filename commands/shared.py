@@ -257,7 +257,7 @@ def seed_range(text: str | None, episodes: int | None) -> list[int]:
         return list(range(episodes or 250))
     start, _, stop = text.partition(":")
     if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
-        raise CogError(f"--seeds {text!r} must be START:STOP, for example 0:250")
+        raise CogError(f"--seeds {text!r} must be START:STOP, the first below the second, for example 0:3")
     natural("--seeds", int(stop))
     if int(stop) - int(start) > MOST_EPISODES:
         raise CogError(f"--seeds {text} are more than {MOST_EPISODES:,}: give fewer")

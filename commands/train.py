@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cogdata.errors import CogError
+from cogdata.machine import OtherPrograms
 from commands.requests import (
     all_seeds,
     as_toml,
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from trainers.ranks import Ranks
     from trainers.request import TrainRequest
     from trainers.settings import TrainSettings
+
+CROWDED: Final = 0.5
+"""Cores more than the machine has, from which on threads that wait at full power are in each other's way."""
 
 
 def train_command(
@@ -249,6 +254,7 @@ def train_run(
     from cogdata.footprint import check_memory
     from cogdata.runs import read_best
     from cogdata.stream import open_stream
+    from trainers.checkpoint import list_checkpoints
     from trainers.ranks import Ranks
     from trainers.request import run_id
     from trainers.resident import ResidentStream
@@ -258,7 +264,10 @@ def train_run(
     note(
         f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
     )
-    ticker = Ticker()
+    before = max(list_checkpoints(store, run, full=True), default=0)
+    if 0 < before < request.config.updates:
+        note(f"going on from the checkpoint at {before:,} updates")
+    ticker, crowd = Ticker(), Crowd(request)
 
     def opened(options: StreamOptions) -> Stream:
         check_memory(manifest, options)
@@ -268,6 +277,9 @@ def train_run(
         return ResidentStream(opened(options), request.device)
 
     def show(progress: Progress) -> None:
+        if line := crowd.remark():
+            ticker.clear()
+            note(line)
         if progress.warning:
             ticker.clear()
             note(f"warning: {progress.warning}")
@@ -298,10 +310,32 @@ def train_run(
         command = again or f"cog train --resume {run} --root {store.url}"
         note(f"stopped after {state.updates_done:,} updates; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
-    say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s")
+    already = " already" if before >= state.updates_done else ""
+    say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s{already}")
     if judging is not None and (best := read_best(store, run)) is not None:
         say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
     return run, state.updates_done
+
+
+class Crowd:
+    """Whether other programs make a run's threads wait for each other; remarked on once."""
+
+    def __init__(self, request: TrainRequest) -> None:
+        self._threads = request.threads if request.device == "cpu" else 1
+        self._others = OtherPrograms()
+
+    def remark(self) -> str | None:
+        """Return a line with what to do about it, the first time that there is something to say."""
+        if self._threads < 2 or os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
+            return None
+        others, cores = self._others.cores(), os.cpu_count() or 1
+        if others is None or others + self._threads < cores + CROWDED:
+            return None
+        self._threads = 1
+        return (
+            f"other programs keep {others:.1f} of {cores} cores busy: threads that wait for each other are "
+            f"many times as slow then; stop this, and go on with OMP_WAIT_POLICY=PASSIVE in the environment"
+        )
 
 
 def _progress_line(progress: Any) -> str:  # noqa: ANN401 - a Progress, imported lazily

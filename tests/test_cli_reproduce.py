@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,3 +202,41 @@ def test_ctrl_c_stops_the_units_and_the_same_command_goes_on(made: Path, tmp_pat
     assert not list(results.glob("*-bfn-*"))
     states = [json.loads(state.read_text())["status"] for state in runs.glob("bfn-*/state.json")]
     assert "running" not in states
+
+
+def test_a_recipe_frozen_of_fewer_episodes_is_frozen_anew(run: Run, tmp_path: Path) -> None:
+    root, results = tmp_path / "store", ("--results", str(tmp_path / "results"), "--dry-run")
+    store = ("--root", str(root))
+    plan = ("reproduce", "place_in_tray", "--methods", "bc_all", "--seeds", "0:1", *results, *store)
+    assert (
+        "10 episodes of weak_grasp in cog/PickTray-v0 to collect first" in run(*plan, "--scale", "0.001").out
+    )
+    run("collect", "--for", "place_in_tray", "--scale", "0.0004", "--workers", "1", *store)
+    run("train", "--mixture", "place_in_tray", "--algo", "bc", "--obs", "state", "--steps", "1", *store)
+    assert "frozen anew" not in run(*plan, "--scale", "0.0004").out
+    larger = run(*plan, "--scale", "0.0008").out
+    assert "4 episodes of weak_grasp in cog/PickTray-v0 to collect first" in larger
+    assert "place_in_tray to be frozen anew, larger" in larger
+    run("collect", "--for", "place_in_tray", "--scale", "0.0008", "--workers", "1", *store)
+    collected = run(*plan, "--scale", "0.0008").out
+    assert "to collect" not in collected
+    assert "place_in_tray to be frozen anew, larger" in collected
+    done = run(
+        *plan[:-3], *store, "--scale", "0.0008", "--trials", "1", "--curve", "0", "--jobs", "1",
+        "--set", "bc.updates=1",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "place_in_tray@2 frozen" in done.out
+    assert run("runs", "ls", *store, "--format", "csv").out.count("place_in_tray@2") == 2, "a line per start"
+    assert "frozen anew" not in run(*plan, "--scale", "0.0008").out
+
+
+def test_a_mixture_of_ones_own_is_reproduced_from_as_it_is(run: Run, filled: Path, tmp_path: Path) -> None:
+    shutil.copytree(filled, tmp_path / "store")
+    store = ("--root", str(tmp_path / "store"))
+    run("query", "select episode_id from episodes", "--as", "place_in_tray", *store)
+    said = run(
+        "reproduce", "place_in_tray", "--methods", "bc_all", "--results", str(tmp_path / "results"), "--dry-run",
+        *store,
+    ).out  # fmt: skip
+    assert said.startswith("3 units, 0 there")

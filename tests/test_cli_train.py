@@ -13,7 +13,10 @@ import pytest
 
 import cli
 from commands.shared import INTERRUPTED
+from commands.train import Crowd
 from tests.running import STOPPING, Run, wait_for
+from trainers.algos import configure
+from trainers.request import TrainRequest
 
 PICK = "cog/PickTray-v0"
 SMALL = """
@@ -229,7 +232,7 @@ def test_seeds_at_once_are_the_runs_they_would_be_alone_and_one_that_fails_is_na
     ("options", "said"),
     [
         (("--seeds", "0:3", "--seed", "1"), "--seeds are several, --seed is one: leave one of them out"),
-        (("--seeds", "3"), "--seeds '3' must be START:STOP, for example 0:250"),
+        (("--seeds", "3"), "--seeds '3' must be START:STOP, the first below the second, for example 0:3"),
         (("--seeds", "0:10000000000"), "--seeds 0:10000000000 are more than 1,000,000: give fewer"),
         (("--seeds", "0:10000"), "--seeds 0:10000 are 10000 runs at once, too many for "),
     ],
@@ -259,3 +262,51 @@ def test_ctrl_c_stops_all_seeds_with_checkpoints(root: Path, settings: Path) -> 
         checkpoints = path.parent / "checkpoints" / f"{state['updates_done']:08d}" / "training.safetensors"
         assert state["updates_done"] == 0 or checkpoints.exists()
     assert len([line for line in err.splitlines() if "go on with: cog train --resume" in line]) == 2
+
+
+def test_going_on_and_being_done_already_are_said(run: Run, root: Path) -> None:
+    train = (
+        "train",
+        "--mixture",
+        "all",
+        "--algo",
+        "bc",
+        "--obs",
+        "state",
+        "--seed",
+        "5",
+        "--root",
+        str(root),
+    )
+    first = run(*train, "--steps", "3")
+    assert "going on" not in first.err
+    assert " 3 updates in " in first.out
+    assert "already" not in first.out
+    assert "going on from the checkpoint at 3 updates" in run(*train, "--steps", "4").err
+    again = run(*train, "--steps", "4")
+    assert "going on" not in again.err
+    assert again.out.strip().endswith("s already")
+
+
+def crowd_of(others: float | None, threads: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    monkeypatch.setattr("commands.train.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("cogdata.machine.OtherPrograms.cores", lambda _: others)
+    config = configure("bc", "fast", [])
+    return Crowd(TrainRequest("bc", config, "fast", "state", 0, "cpu", threads))
+
+
+def test_a_crowded_machine_is_remarked_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    crowd = crowd_of(1.26, 2, monkeypatch)
+    assert str(crowd.remark()).startswith("other programs keep 1.3 of 2 cores busy: ")
+    assert crowd.remark() is None
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "policy"), [(0.4, 2, ""), (None, 2, ""), (1.26, 1, ""), (1.26, 2, "passive")]
+)
+def test_threads_that_are_not_in_the_way_are_not(
+    others: float | None, threads: int, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    assert crowd_of(others, threads, monkeypatch).remark() is None

@@ -234,17 +234,50 @@ def changed_since(store: Store, ref: str) -> str | None:
         A line with what to type, or None: it is today's, is not a recipe's, or is not there.
     """
     name, version = manifest.parse_ref(ref)
-    if version is not None or name not in RECIPES or not manifest.list_versions(store, name):
-        return None
-    info, recipe, today = manifest.read_info(store, name), RECIPES[name], recipe_sql(name)
-    if not info.sql.startswith(_title(recipe)):
-        return None
-    if _statement(info.sql) == _statement(today) and info.shares == recipe.weights:
+    if version is not None or not _frozen_from_file(store, name) or is_todays(store, name):
         return None
     return (
-        f"{info.ref} was frozen from an earlier version of the recipe {name}: `cog collect --for {name}` and "
-        f"`cog mix refresh {name} --recipe` make a version of today's"
+        f"{manifest.read_info(store, name).ref} was frozen from an earlier version of the recipe {name}: "
+        f"`cog collect --for {name}` and `cog mix refresh {name} --recipe` make a version of today's"
     )
+
+
+def is_todays(store: Store, name: str) -> bool:
+    """Whether the newest mixture of a name is what its recipe freezes today, of some episodes."""
+    if not _frozen_from_file(store, name):
+        return False
+    info = manifest.read_info(store, name)
+    same = _statement(info.sql) == _statement(recipe_sql(name))
+    return same and info.shares == RECIPES[name].weights
+
+
+def not_taken(store: Store, name: str, collected: Mapping[Need, tuple[str, int]]) -> int:
+    """Count the episodes that a recipe would take and its newest mixture does not hold.
+
+    Args:
+        store: Where both are.
+        name: Key of :data:`RECIPES` that has been frozen.
+        collected: Need → the collection meant, and how many of its first episodes.
+    """
+    newest = manifest.read_info(store, name).version
+    found = 0
+    with open_indexed(store) as con:
+        for need, (collection, first) in collected.items():
+            sql = (
+                f"SELECT count(*) FROM episodes WHERE collection = $collection AND episode_index < $first "
+                f"AND ({need.only or 'true'}) AND episode_id NOT IN "
+                "(SELECT episode_id FROM mixture_episodes WHERE mixture = $name AND version = $version)"
+            )
+            given = {"collection": collection, "first": first, "name": name, "version": newest}
+            found += int(con.execute(sql, given).fetchall()[0][0])
+    return found
+
+
+def _frozen_from_file(store: Store, name: str) -> bool:
+    """Whether there is a mixture of a recipe's name whose SQL is some version of the recipe's file."""
+    if name not in RECIPES or not manifest.list_versions(store, name):
+        return False
+    return manifest.read_info(store, name).sql.startswith(_title(RECIPES[name]))
 
 
 def _title(recipe: Recipe) -> str:

@@ -184,7 +184,7 @@ def test_weights_are_part_of_the_content(tray: Store) -> None:
          f"unknown column 'collection': the episode shape is {EPISODE}"),
         ("select episode_id, t, 1 as t_start from steps",
          "unknown column 't_start': the step shape is episode_id, t [, reward, source, weight]"),
-        (f"{ALL} where false", "the query returns no rows: nothing to freeze"),
+        (f"{ALL} where false", "the query returns no rows: nothing to freeze; without --as it shows what it finds"),
         ("select 'x' as episode_id", "unknown episode 'x': take episode_id from episodes or steps"),
         ("select 'x' || i as episode_id from range(3) t(i)",
          "unknown episode 'x0' (and 2 more): take episode_id from episodes or steps"),

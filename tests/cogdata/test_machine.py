@@ -1,14 +1,16 @@
-"""Memory: what is free, and what a stream will take."""
+"""Memory: what is free, and what a stream will take; cores: what others keep busy."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cogdata import footprint
 from cogdata.errors import CogError
-from cogdata.machine import free_memory, usable_cores
+from cogdata.machine import OtherPrograms, free_memory, usable_cores
 from cogdata.manifest import Manifest
 from cogdata.store import Store
 from cogdata.stream import StreamOptions
@@ -86,3 +88,30 @@ def test_what_does_not_fit_is_said_before_it_is_taken(
     with pytest.raises(CogError, match=r"^a pool of 0\.0 GB and batches of 0\.0 GB do not fit the 0\.0 GB that "
                                        r"are free: give --memory or a smaller batch"):  # fmt: skip
         footprint.check_memory(manifest, options)
+
+
+def test_other_programs_are_what_is_busy_beside_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick, clock, stat = os.sysconf("SC_CLK_TCK"), [100.0], tmp_path / "stat"
+    own = [1.0]
+    monkeypatch.setattr("cogdata.machine.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("cogdata.machine.os.times", lambda: SimpleNamespace(user=own[0], system=0.0))
+
+    def busy(seconds: float) -> None:
+        used = [round(seconds * tick / 5)] * 5
+        stat.write_text(f"cpu  {used[0]} {used[1]} {used[2]} 999 7 {used[3]} {used[4]} 0 0 0\ncpu0 1 2\n")
+
+    busy(50)
+    others = OtherPrograms(stat)
+    clock[0] += 1
+    assert others.cores() is None, "too early"
+    clock[0] += 9
+    busy(70)
+    own[0] += 5
+    assert others.cores() == pytest.approx(1.5, abs=0.02)
+    busy(50)
+    assert others.cores() == 0.0
+    stat.write_text("")
+    assert others.cores() is None
+    assert OtherPrograms(tmp_path / "none").cores() is None
