@@ -46,8 +46,9 @@ def demo_command(
     count, chosen = worker_count(workers), seed_range(None, episodes)
     for policy, wanted in (("weak_grasp", prior), ("place", task)):
         planned = plan(store, request(policy, root_seed=seed), wanted)
-        say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
-        run_collection(store, planned, local_engine(count))
+        if planned.missing:
+            say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
+            run_collection(store, planned, local_engine(count))
     name = "place_in_tray"
     frozen = freeze(store, name, recipe_sql(name), weights=RECIPES[name].weights)
     say_frozen(frozen)
