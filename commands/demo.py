@@ -96,7 +96,8 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
     )
     store.write_text("report.html", render(report))
     figures = [vars(score) | {"rate": score.rate} for score in scores]
-    store.write_text("report.json", json.dumps({"seconds": round(seconds), "scores": figures}, indent=2))
+    found = {"seconds": round(seconds), "mixture_digest": manifest.info.digest, "scores": figures}
+    store.write_text("report.json", json.dumps(found, indent=2))
     say()
     say(text_table(scores))
     say()
