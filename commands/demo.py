@@ -33,8 +33,7 @@ def demo_command(
     root: Annotated[str, typer.Option("--root", help="Store to fill.")] = "cog-demo",
 ) -> None:
     """From nothing to a judged policy: collect, freeze place_in_tray, train, judge, report."""
-    from catalog.mixture import freeze
-    from catalog.recipes import RECIPES, recipe_sql
+    from catalog.recipes import refreeze
     from cogdata.machine import usable_cores
     from cogdata.manifest import read_manifest
     from collectors.collect import plan, request
@@ -50,7 +49,7 @@ def demo_command(
             say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
             run_collection(store, planned, local_engine(count))
     name = "place_in_tray"
-    frozen = freeze(store, name, recipe_sql(name), weights=RECIPES[name].weights)
+    frozen = refreeze(store, name)
     say_frozen(frozen)
     manifest = read_manifest(store, frozen.info.ref)
     judged = []

@@ -196,7 +196,7 @@ def _collect_for(store: Store, name: str, scale: float, workers: int, *, dry_run
 
     A mixture of that name that is not the recipe of today is taken as it is.
     """
-    from catalog.recipes import find_recipe, is_todays, not_taken, refreeze
+    from catalog.recipes import find_recipe, is_short, is_todays, refreeze
     from cogdata.manifest import list_versions
     from collectors.collect import plan, request
 
@@ -218,9 +218,9 @@ def _collect_for(store: Store, name: str, scale: float, workers: int, *, dry_run
     if not there:
         return
     collected = {need: (planned.asked.collection, planned.episodes) for need, planned in wanted.items()}
-    if (lacking or not_taken(store, name, collected)) and dry_run:
+    if dry_run and (lacking or is_short(store, name, collected)):
         say(f"{name} to be frozen anew, larger: units that learned from the smaller one are done again")
-    elif not_taken(store, name, collected):
+    elif not dry_run and is_short(store, name, collected):
         say_frozen(refreeze(store, name))
 
 

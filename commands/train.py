@@ -252,9 +252,8 @@ def train_run(
         The run, and the updates that it has: more than were asked for if it was longer already.
     """
     from cogdata.footprint import check_memory
-    from cogdata.runs import read_best
+    from cogdata.runs import read_best, read_state
     from cogdata.stream import open_stream
-    from trainers.checkpoint import list_checkpoints
     from trainers.ranks import Ranks
     from trainers.request import run_id
     from trainers.resident import ResidentStream
@@ -264,7 +263,8 @@ def train_run(
     note(
         f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
     )
-    before = max(list_checkpoints(store, run, full=True), default=0)
+    found = read_state(store, run)
+    before = found.updates_done if found else 0
     if 0 < before < request.config.updates:
         note(f"going on from the checkpoint at {before:,} updates")
     ticker, crowd = Ticker(), Crowd(request)
@@ -323,15 +323,16 @@ class Crowd:
     def __init__(self, request: TrainRequest) -> None:
         self._threads = request.threads if request.device == "cpu" else 1
         self._others = OtherPrograms()
+        self._said = False
 
     def remark(self) -> str | None:
         """Return a line with what to do about it, the first time that there is something to say."""
-        if self._threads < 2 or os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
+        if self._said or self._threads < 2 or os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
             return None
         others, cores = self._others.cores(), os.cpu_count() or 1
         if others is None or others + self._threads < cores + CROWDED:
             return None
-        self._threads = 1
+        self._said = True
         return (
             f"other programs keep {others:.1f} of {cores} cores busy: threads that wait for each other are "
             f"many times as slow then; stop this, and go on with OMP_WAIT_POLICY=PASSIVE in the environment"

@@ -234,33 +234,30 @@ def changed_since(store: Store, ref: str) -> str | None:
         A line with what to type, or None: it is today's, is not a recipe's, or is not there.
     """
     name, version = manifest.parse_ref(ref)
-    if version is not None or not _frozen_from_file(store, name) or is_todays(store, name):
+    info = _frozen_from_file(store, name)
+    if version is not None or info is None or _same_recipe(info):
         return None
     return (
-        f"{manifest.read_info(store, name).ref} was frozen from an earlier version of the recipe {name}: "
+        f"{info.ref} was frozen from an earlier version of the recipe {name}: "
         f"`cog collect --for {name}` and `cog mix refresh {name} --recipe` make a version of today's"
     )
 
 
 def is_todays(store: Store, name: str) -> bool:
     """Whether the newest mixture of a name is what its recipe freezes today, of some episodes."""
-    if not _frozen_from_file(store, name):
-        return False
-    info = manifest.read_info(store, name)
-    same = _statement(info.sql) == _statement(recipe_sql(name))
-    return same and info.shares == RECIPES[name].weights
+    info = _frozen_from_file(store, name)
+    return info is not None and _same_recipe(info)
 
 
-def not_taken(store: Store, name: str, collected: Mapping[Need, tuple[str, int]]) -> int:
-    """Count the episodes that a recipe would take and its newest mixture does not hold.
+def is_short(store: Store, name: str, collected: Mapping[Need, tuple[str, int]]) -> bool:
+    """Whether a recipe would take episodes that its newest mixture does not hold.
 
     Args:
         store: Where both are.
         name: Key of :data:`RECIPES` that has been frozen.
         collected: Need → the collection meant, and how many of its first episodes.
     """
-    newest = manifest.read_info(store, name).version
-    found = 0
+    newest = manifest.list_versions(store, name)[-1]
     with open_indexed(store) as con:
         for need, (collection, first) in collected.items():
             sql = (
@@ -269,15 +266,23 @@ def not_taken(store: Store, name: str, collected: Mapping[Need, tuple[str, int]]
                 "(SELECT episode_id FROM mixture_episodes WHERE mixture = $name AND version = $version)"
             )
             given = {"collection": collection, "first": first, "name": name, "version": newest}
-            found += int(con.execute(sql, given).fetchall()[0][0])
-    return found
+            if con.execute(sql, given).fetchall()[0][0]:
+                return True
+    return False
 
 
-def _frozen_from_file(store: Store, name: str) -> bool:
-    """Whether there is a mixture of a recipe's name whose SQL is some version of the recipe's file."""
+def _frozen_from_file(store: Store, name: str) -> MixtureInfo | None:
+    """The newest mixture of a recipe's name if its SQL is some version of the recipe's file."""
     if name not in RECIPES or not manifest.list_versions(store, name):
-        return False
-    return manifest.read_info(store, name).sql.startswith(_title(RECIPES[name]))
+        return None
+    info = manifest.read_info(store, name)
+    return info if info.sql.startswith(_title(RECIPES[name])) else None
+
+
+def _same_recipe(info: MixtureInfo) -> bool:
+    """Whether a mixture has the SQL and the shares that the recipe of its name has today."""
+    same = _statement(info.sql) == _statement(recipe_sql(info.name))
+    return same and info.shares == RECIPES[info.name].weights
 
 
 def _title(recipe: Recipe) -> str:
