@@ -69,6 +69,7 @@ class ActorCritic(Algorithm):
 
     Attributes:
         policy: π(a|s).
+        shared_encoder: Whether its encoder of frames is the critics', who alone teach it.
         critics: Q(s, a).
         targets: Averages of the critics, which value s'.
     """
@@ -76,15 +77,21 @@ class ActorCritic(Algorithm):
     acting: tuple[str, ...] = ("policy",)
     config: ActorCriticConfig
 
-    def __init__(self, config: ActorCriticConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: ActorCriticConfig, spec: ObsSpec, *, shared_encoder: bool = False) -> None:
         super().__init__(spec)
         self.config = config
+        self.shared_encoder = shared_encoder and spec.has_image
         self.policy = GaussianPolicy(spec, config.encoder, config.policy_widths)
-        form = CriticForm(config.critics, config.critic_widths, config.layer_norm, config.half_gradients)
+        form = CriticForm(
+            config.critics, config.critic_widths, config.layer_norm, config.half_gradients, shared_encoder
+        )
         self.critics = EncodedCritics(spec, config.encoder, form)
+        own = list(self.policy.parameters())
+        if self.shared_encoder:
+            own = self.policy.see_by(self.critics.inputs[0])
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.optimisers = {
-            "policy": adam(self.policy.parameters(), config.policy_learning_rate),
+            "policy": adam(own, config.policy_learning_rate),
             "critics": adam(self.critics.parameters(), config.critic_learning_rate),
         }
 
@@ -187,8 +194,8 @@ class SoftActorCritic(ActorCritic):
 
     config: SoftConfig
 
-    def __init__(self, config: SoftConfig, spec: ObsSpec) -> None:
-        super().__init__(config, spec)
+    def __init__(self, config: SoftConfig, spec: ObsSpec, *, shared_encoder: bool = False) -> None:
+        super().__init__(config, spec, shared_encoder=shared_encoder)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.optimisers["temperature"] = adam([self.log_temperature], config.policy_learning_rate)
 

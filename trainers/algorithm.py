@@ -31,8 +31,11 @@ Success = Literal["absorbing", "continuing"]
 LARGEST_WIDTH: Final = 2**16
 """Most units of a layer."""
 
-LAYERS: Final = ("encoder", "head", "hybrid", "layer_norm")
-"""Settings that decide which layers a network has, beside its widths; the first of them for frames alone."""
+LAYERS: Final = ("encoder", "shared_encoder", "head", "hybrid", "layer_norm")
+"""Settings that decide which layers a network has, beside its widths; the first two for frames alone."""
+
+CRITIC_LAYERS: Final = ("shared_encoder", "layer_norm")
+"""Those of them that say nothing about a policy."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +353,10 @@ class Algorithm(nn.Module, ABC):
     def _alike(self, other: Algorithm) -> str:
         """Name the settings that give both learners the same layers."""
         said = []
-        for name in LAYERS if self.spec.has_image else LAYERS[1:]:
+        policies = not (hasattr(self, "critics") and hasattr(other, "critics"))
+        for name in LAYERS if self.spec.has_image else LAYERS[2:]:
+            if policies and name in CRITIC_LAYERS:
+                continue
             if not hasattr(self.config, name) and not hasattr(other.config, name):
                 continue
             changed, kept = (other, self) if hasattr(other.config, name) else (self, other)

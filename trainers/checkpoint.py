@@ -188,16 +188,22 @@ def largest_weight(learner: Algorithm) -> Tensor:
 def split_state(learner: Algorithm) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Name every tensor of a learner: those that acting needs, and the rest with the optimisers' state.
 
-    The tensors are the learner's own: writing into them changes it. An optimiser that has not stepped yet
-    gets the state it would start with.
+    The tensors are the learner's own: writing into them changes it. One that two networks share has the
+    first of its names alone. An optimiser that has not stepped yet gets the state it would start with.
     """
-    state = learner.state_dict()
+    first = {id(value): name for name, value in reversed(_tensors(learner))}
+    state = {name: value.detach() for name, value in _tensors(learner) if first[id(value)] == name}
     weights = {name: value for name, value in state.items() if name.split(".")[0] in learner.acting}
     training = {name: value for name, value in state.items() if name not in weights}
     for name, optimiser in learner.optimisers.items():
         for index, slots in enumerate(_adam_slots(optimiser)):
             training |= {f"{_OPTIMISER}{name}/{index}/{slot}": value for slot, value in slots.items()}
     return weights, training
+
+
+def _tensors(learner: Algorithm) -> list[tuple[str, Tensor]]:
+    """Every name of every tensor of the state; the tensors themselves, not views of them."""
+    return list(learner.state_dict(keep_vars=True).items())
 
 
 def _adam_slots(optimiser: torch.optim.Adam) -> Iterator[dict[str, Tensor]]:

@@ -127,21 +127,23 @@ class CriticForm:
         widths: Of the hidden layers.
         norm: Whether these are normalised.
         half_gradients: Whether their gradients are products of bfloat16, where the processor has them.
+        one_encoder: Whether they see frames by one encoder; else each has its own.
     """
 
     ensemble: int
     widths: Sequence[int]
     norm: bool = False
     half_gradients: bool = False
+    one_encoder: bool = False
 
 
 class EncodedCritics(nn.Module):
-    """E critics, each with an encoder of its own, as in the paper."""
+    """E critics, each with an encoder of its own, as in the paper, or with one for all."""
 
     def __init__(self, spec: ObsSpec, encoder: str, form: CriticForm) -> None:
         super().__init__()
-        count = form.ensemble if spec.has_image else 1  # a state has nothing to encode: one copy serves all
-        self.inputs = nn.ModuleList(Inputs(spec, encoder) for _ in range(count))
+        own = spec.has_image and not form.one_encoder  # a state has nothing to encode: one copy serves all
+        self.inputs = nn.ModuleList(Inputs(spec, encoder) for _ in range(form.ensemble if own else 1))
         self.critics = Critics(
             form.ensemble,
             _dim(self.inputs[0]),
@@ -150,10 +152,18 @@ class EncodedCritics(nn.Module):
             half_gradients=form.half_gradients,
         )
 
+    def features(self, obs: TensorObs) -> Tensor:
+        """Run each encoder once: (E, B, D), or (B, D) if there is one for all."""
+        found: list[Tensor] = [module(obs) for module in self.inputs]
+        return torch.stack(found) if len(found) > 1 else found[0]
+
     def encode(self, obs: TensorObs) -> Tensor:
         """Run each encoder, and what the first layer makes of it, once: (E, B, H)."""
-        features: list[Tensor] = [module(obs) for module in self.inputs]
-        return self.critics.context(torch.stack(features) if len(features) > 1 else features[0])
+        return self.context(self.features(obs))
+
+    def context(self, features: Tensor) -> Tensor:
+        """Give what the first layer makes of features: (E, B, H)."""
+        return self.critics.context(features)
 
     def forward(self, encoded: Tensor, actions: Tensor) -> Tensor:
         """Value actions (N, B, A) at encoded observations: (E, N, B)."""
@@ -172,6 +182,12 @@ class GaussianPolicy(nn.Module):
     def forward(self, obs: TensorObs) -> tuple[Tensor, Tensor]:
         """Return mean and log_std, each (B, A)."""
         return self.at(self.inputs(obs))
+
+    def see_by(self, inputs: nn.Module) -> list[nn.Parameter]:
+        """Look through another network's encoder from now on; return the parameters that stay its own."""
+        assert isinstance(inputs, Inputs)
+        self.inputs = inputs
+        return [*self.trunk.parameters(), *self.head.parameters()]
 
     def at(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log_std, each (B, A), at features (B, D)."""

@@ -24,7 +24,8 @@ from trainers.train import train
 VARIANTS = (
     ("bc", "head=mixture"), ("bc", "head=flow"), ("bc", "hybrid=true"), ("bc", "stochastic=false"),
     ("cql", "lagrange=true"), ("cql", "layer_norm=true", "critics=3", "stochastic=true"),
-    ("cql", "penalty_samples=2", "backup_actions=3"), ("sac", "entropy_backup=true"),
+    ("cql", "penalty_samples=2", "backup_actions=3"), ("cql", "shared_encoder=true"),
+    ("cql", "shared_encoder=true", "acting_samples=1", "average_rate=1"), ("sac", "entropy_backup=true"),
 )  # fmt: skip
 """Settings that change what a learner consists of or draws."""
 SMALL_ONES = [Subject(algo, kind).small for algo in ALGORITHMS for kind in KINDS] + [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from cogdata.errors import CogError
 from tests.trainers.toy import seeded, small_learner, tensors
 from trainers.algos.cql import Cql
+from trainers.encoders import Inputs
 
 HALF_LOG = torch.full((2, 1), math.log(0.5))
 VALUES = torch.tensor(
@@ -240,6 +242,62 @@ def test_averages_start_where_the_networks_that_are_taken_over_are() -> None:
     assert {"policy", "average_policy", "average_critics"} <= set(other.start_from(learner))
 
 
+def test_a_shared_encoder_is_one_and_learns_from_the_qs_alone() -> None:
+    """The policy looks through the Qs' encoder; with Qs that do not learn it stays, and the policy learns on."""
+    alone, shared = cql(kind="image+robot"), cql("shared_encoder=true", kind="image+robot")
+    encoders = [module for module in shared.modules() if isinstance(module, Inputs)]
+    # of what learns, of the targets, of each of the two averages; without sharing policy and each of two Qs have one
+    assert len(encoders) == 4
+    assert len([module for module in alone.modules() if isinstance(module, Inputs)]) == 8
+    still = cql("shared_encoder=true", "critic_learning_rate=0", "warm_start=0", kind="image+robot")
+    before = {name: value.clone() for name, value in still.state_dict().items()}
+    for learner in (shared, still):
+        for number in range(3):
+            learner.update(tensors("image+robot", 8, 8 * number), seeded(number))
+        assert learner.policy.inputs is learner.critics.inputs[0]
+    moved = {name for name, value in still.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"policy", "average_policy", "log_temperature"}
+    assert {name.split(".")[1] for name in moved if "." in name} == {"trunk", "head"}
+    moved = {name for name, value in shared.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("policy.inputs.encoder") for name in moved)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_shared_encoder_acts_as_two_of_the_same_weights(samples: int) -> None:
+    obs = tensors("image+robot", 6).obs
+    settings = (f"acting_samples={samples}", "average_rate=1")
+    shared = cql("shared_encoder=true", *settings, kind="image+robot")
+    for number in range(3):
+        shared.update(tensors("image+robot", 8, 8 * number), seeded(number))
+    noise = torch.randn((6, *shared.noise_shape), generator=seeded(1))
+    acts = shared.act(obs, noise)
+    apart = copy.deepcopy(shared)
+    apart.policy.inputs = copy.deepcopy(shared.policy.inputs)
+    apart.shared_encoder = False
+    torch.testing.assert_close(acts, apart.act(obs, noise))
+
+
+def test_a_state_has_no_encoder_to_share() -> None:
+    one, other = cql(), cql("shared_encoder=true")
+    assert "average_critics" not in cql("shared_encoder=true", "acting_samples=1").acting
+    for learner in (one, other):
+        learner.update(tensors("state", 8), seeded(0))
+    for mine, others in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, others)
+
+
+def test_a_clones_encoder_becomes_the_shared_one() -> None:
+    clone, learner = small_learner("bc", "image+robot"), cql("shared_encoder=true", kind="image+robot")
+    assert learner.start_from(clone) == ("policy",)
+    taken = dict(learner.critics.inputs[0].named_parameters())
+    for name, value in clone.get_submodule("policy.inputs").named_parameters():
+        assert torch.equal(value, taken[name]), name
+    for value, expected in zip(
+        learner.get_submodule("average_critics").parameters(), learner.critics.parameters(), strict=True
+    ):
+        assert torch.equal(value, expected)
+
+
 def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
     config = small_learner("cql").presets["paper"].to_dict()
     expected = {
@@ -249,6 +307,6 @@ def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
         "temperature": 1.0, "target_entropy": -8.0, "warm_start": 10_000, "penalty_weight": 1.0,
         "penalty_samples": 1, "penalty_temperature": 1.0, "importance": True, "lagrange": False,
         "backup_actions": 1, "bellman_scale": 1.0, "stochastic": False, "success": "continuing",
-        "acting_samples": 1, "average_rate": 1.0,
+        "acting_samples": 1, "average_rate": 1.0, "shared_encoder": False,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected

@@ -39,6 +39,7 @@ def expected_actions(learner: Algorithm, inputs: dict[str, torch.Tensor]) -> tor
         ("bc", "image"),
         ("bc head=mixture", "state"),
         ("bc head=flow hybrid=true", "state"),
+        ("cql shared_encoder=true acting_samples=1", "image+robot"),
     ],
 )
 def test_a_torch_file_acts_as_the_learner_does_for_any_number_of_rows(algo: str, kind: str) -> None:

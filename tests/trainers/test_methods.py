@@ -72,6 +72,7 @@ def test_what_fits_no_stage_is_one_line(method: str, override: str, said: str) -
         (["bc.head=mixture"], "give bc head=gaussian with --set"),
         (["bc.head=mixture", "bc.hybrid=true"], "give bc head=gaussian, bc hybrid=false with --set"),
         (["bc.encoder=paper"], "give bc encoder=fast with --set"),
+        (["bc.encoder=paper", "cql.shared_encoder=true"], "give bc encoder=fast with --set"),
     ],
 )
 def test_layers_that_one_of_two_stages_lacks_are_named_by_their_settings(

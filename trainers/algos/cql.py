@@ -26,6 +26,8 @@ code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
     gripper's command has two modes; the mean of a Gaussian stays on one or between them (docs/results.md).
 14. With ``importance`` the temperature T divides Q alone, exp(Q/T - log μ), which estimates ∫ exp(Q/T) da
     without bias; the code divides both, (Q - log μ)/T. They agree at T = 1.
+15. With ``shared_encoder`` policy and Qs see frames by one encoder, which the Qs' loss alone teaches; in the
+    code each has its own.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class CqlConfig(SoftConfig):
     updates: int = 20_000  # gradient steps
     batch_size: int = 256  # transitions per update (A.3)
     encoder: str = "fast"  # of images, key of ENCODERS
+    shared_encoder: bool = False  # one for policy and Qs, taught by the Qs (ours); A.2: one each
     crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy
@@ -156,7 +159,7 @@ class Cql(SoftActorCritic):
     config: CqlConfig
 
     def __init__(self, config: CqlConfig, spec: ObsSpec) -> None:
-        super().__init__(config, spec)
+        super().__init__(config, spec, shared_encoder=config.shared_encoder)
         needed = ("policy", "critics") if config.acting_samples > 1 else ("policy",)
         self.averaged = needed if config.average_rate < 1 else ()
         for name in self.averaged:
@@ -192,9 +195,10 @@ class Cql(SoftActorCritic):
         if self.config.acting_samples == 1:
             return super().act(obs, noise)
         policy, critics = (getattr(self, name) for name in self.acting)
-        mean, log_std = policy(obs)
+        features = critics.features(obs)
+        mean, log_std = policy.at(features) if self.shared_encoder else policy(obs)
         actions, _ = tanh_normal(mean, log_std, noise.transpose(0, 1))  # (N', B, A)
-        best = critics(critics.encode(obs), actions).amin(0).argmax(0)  # (B,)
+        best = critics(critics.context(features), actions).amin(0).argmax(0)  # (B,)
         return actions[best, torch.arange(best.shape[0], device=best.device)]
 
     @torch.no_grad()
@@ -249,12 +253,14 @@ class Cql(SoftActorCritic):
         """Take one gradient step on policy, temperature and Qs, then move the targets."""
         config = self.config
         batch = self.prepared(batch, generator)
-        mean, log_std = self.policy(batch.obs)
+        features = self.critics.features(batch.obs)
+        shared = self.shared_encoder
+        mean, log_std = self.policy.at(features.detach()) if shared else self.policy(batch.obs)
         noise = torch.randn((config.penalty_samples, *mean.shape), generator=generator, device=mean.device)
         actions, log_density = tanh_normal(mean, log_std, noise)  # (N, B, A), (N, B)
         proposals, densities, next_actions = self.proposals(batch, generator)
 
-        encoded = self.critics.encode(batch.obs)
+        encoded = self.critics.context(features)
         # the actor is differentiated through this one value: on its own, so that no other is with it
         own = self.critics(encoded, actions[:1])
         others = [actions[1:].detach(), proposals, batch.action.unsqueeze(0)]
