@@ -29,8 +29,9 @@ _RUNS: Final = f"""
         select run, env, n, rate from judged
         qualify row_number() over (partition by run, env order by update desc) = 1
     )
-    select r.run, r.algo, r.method, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture, r.status,
-           r.updates_done, n.env, n.n as episodes, round(n.rate, 3) as success
+    select r.run, r.algo, r.method, r.obs, r.seed, r.mixture || '@' || r.mixture_version as mixture,
+           r.online ->> 'env' as online, r.status, r.updates_done, n.env, n.n as episodes,
+           round(n.rate, 3) as success
     from runs r left join newest n using (run) order by r.created_at, r.run, n.env
 """
 
@@ -98,6 +99,8 @@ def _by_source(info: MixtureInfo, name: str) -> str:
 
 def runs_table(store: Store) -> pa.Table:
     """Return a row per run and environment: what it is, how far it came, its newest success rate.
+
+    ``online`` is the environment that a fine-tuned run collects in; null: it learns from its mixture alone.
 
     Args:
         store: Which store.

@@ -169,8 +169,8 @@ def _reproduce(
     expected = {one.name: expected_seconds(one, trials, known, device) for one in left}
     forecast = schedule_seconds(list(expected.values()), at_once) / 60
     say(
-        f"{len(units)} units, {len(units) - len(left)} there, {len(left)} to do, {at_once} at a time: about "
-        f"{forecast:.0f} minutes"
+        f"{len(units)} unit{'s' if len(units) > 1 else ''}, {len(units) - len(left)} there, "
+        f"{len(left)} to do, {at_once} at a time: about {forecast:.0f} minutes"
     )
     if dry_run:
         for one in left:

@@ -58,6 +58,9 @@ def test_a_finetuned_run_and_its_episodes_are_like_any_other(run: Run, root: Pat
     ]
     assert run("data", "verify").out.strip() == "everything is whole"
     assert f'"command": "cog finetune {parent} ' in run("data", "info", child).out
+    listed = json.loads(run("runs", "ls", "--format", "json").out)
+    assert {one["online"] for one in listed if one["run"] == child} == {PICK}
+    assert {one["online"] for one in listed if one["run"] == parent} == {None}
     shown = run("runs", "show", child).out
     assert f"{child} starts from {parent} @ 3 (bc on all@1)" in shown
     assert '"online_success"' in (root / "runs" / child / "metrics.jsonl").read_text()

@@ -264,7 +264,7 @@ _SOLVED_TRAY: Final = Study("place_in_tray_solved", _TRAY.envs)
 _BEFORE_HOME: Final = """case when m.source = 'prior' and {episodes} then coalesce(
     (select min(s.t) from steps s where s.episode_id = m.episode_id and s.phase = 'neutral'), m.t_end)
 else m.t_end end"""
-_RANDOMIZED: Final = tuple(env.replace("-v0", "Randomized-v0") for env in _CLOSED_DRAWER.envs)
+_RANDOMIZED: Final = {env: env.replace("-v0", "Randomized-v0") for env in _CLOSED_DRAWER.envs}
 _ALL_STARTS: Final = Study("drawer_all", tuple(row.env for row in TASKS["drawer"].rows))
 
 VARIATIONS: Final[Mapping[str, Variation]] = {
@@ -311,14 +311,21 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     ),
     "randomized": Variation(
         "places, shapes and colours vary, in data and judgement", "drawer",
-        Study("closed_drawer_randomized", _RANDOMIZED),
+        Study("closed_drawer_randomized", tuple(_RANDOMIZED.values())),
     ),
     "randomized-unseen": Variation(
-        "they vary in the judgement alone", "drawer", Study("closed_drawer", _RANDOMIZED)
+        "they vary in the judgement alone", "drawer", Study("closed_drawer", tuple(_RANDOMIZED.values()))
     ),
     "generalist": Variation("one policy for every start", "drawer", _ALL_STARTS),
 }  # fmt: skip
 """Name → variation."""
+
+_LABELS: Final = {row.env: row.label for task in TASKS.values() for row in task.rows}
+CONDITIONS: Final[Mapping[str, str]] = {
+    **_LABELS,
+    **{varied: f"{_LABELS[env]}, randomised" for env, varied in _RANDOMIZED.items()},
+}
+"""Environment → what a page calls it."""
 
 FINETUNED: Final[Mapping[str, str | None]] = {"bfn": None, "cog": None, "bc_all": "sac"}
 """Method → the algorithm that goes on from its policy online; None: its own."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.store import write_failed
-from trainers.benchmark import TASKS
+from trainers.benchmark import CONDITIONS, TASKS
 from trainers.results import Judged, Result
 from trainers.table import Block, Cell
 
@@ -126,7 +126,6 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
     panels = [env for env in envs if any(env in one.unit.envs for one in tuned)]
     if not panels:
         return []
-    labels = {row.env: row.label for task in TASKS.values() for row in task.rows}
     figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
     for axes, env in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
         seen: set[str] = set()
@@ -140,7 +139,7 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
             )  # fmt: skip
             seen.add(method)
         axes.set(xlabel="episodes collected online", ylim=(-0.03, 1.03))
-        axes.set_title(labels[env], fontsize=9)
+        axes.set_title(CONDITIONS[env], fontsize=9)
         axes.set_ylabel(f"success, mean of {WINDOW}")
         _legend(axes, columns=1)
     return _save(figure, folder, "finetuning")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.store import write_failed
-from trainers.benchmark import SEEDS, TASKS, TRIALS, VARIATIONS
+from trainers.benchmark import CONDITIONS, SEEDS, TASKS, TRIALS, VARIATIONS
 from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
 from trainers.results import Result
 from trainers.table import (
@@ -207,11 +207,10 @@ def _curve(block: Block, method: str) -> list[str] | None:
 
 def _target(verdict: Verdict) -> list[str]:
     target = verdict.target
-    labels = {row.env: row.label for task in TASKS.values() for row in task.rows}
     bound = f"at least {rate_text(target.least)}" if target.least is not None else ""
     bound = bound or f"at most {rate_text(target.most or 0.0)}"
     what = f"{TASKS[target.task].title}, {'pixels' if target.images else 'poses'}: "
-    what += ", ".join(labels[env] for env in target.envs) + (" (mean)" if len(target.envs) > 1 else "")
+    what += ", ".join(CONDITIONS[env] for env in target.envs) + (" (mean)" if len(target.envs) > 1 else "")
     if verdict.found is None or verdict.method is None:
         return [what, " or ".join(LABELS[method] for method in target.methods), bound, "not run", ""]
     found = f"{verdict.found:.3f}".removeprefix("0")
@@ -222,7 +221,6 @@ def _target(verdict: Verdict) -> list[str]:
 
 def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
     env = result.unit.envs[0]
-    labels = {row.env: row.label for task in TASKS.values() for row in task.rows}
     before = next(
         (
             one.of(env)
@@ -236,7 +234,7 @@ def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
     after = result.of(env)
     first, last = result.online[:50].count("1"), result.online[-50:].count("1")
     return [
-        labels[env], tuned_label(result), str(result.unit.seed),
+        CONDITIONS[env], tuned_label(result), str(result.unit.seed),
         "–" if before is None else f"{before.successes}/{before.episodes}",
         str(len(result.online)), f"{first}/50", f"{last}/50",
         "–" if after is None else f"{after.successes}/{after.episodes}",
@@ -245,11 +243,10 @@ def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
 
 
 def _varied(varied: Varied) -> list[str]:
-    labels = {row.env: row.label for task in TASKS.values() for row in task.rows}
     against = varied.against
     return [
         f"`{varied.variation}`: {VARIATIONS[varied.variation].summary}", LABELS[varied.method],
-        labels.get(varied.env, varied.env), f"{varied.cell}",
+        CONDITIONS[varied.env], f"{varied.cell}",
         "–" if varied.unchanged is None else f"{varied.unchanged}", str(len(varied.cell.judged)),
         "" if against is None else f"{against.only_this} : {against.only_other}, p = {against.p:.1g}",
     ]  # fmt: skip

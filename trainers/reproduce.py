@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cogdata.errors import CogError
 from cogdata.runs import RunInfo
 from cogdata.store import Store
-from trainers.algorithm import OBS_KINDS
+from trainers.algorithm import OBS_KINDS, Config
+from trainers.algos import config_from_dict
 from trainers.benchmark import FINETUNED, PRESETS, TASKS, UPDATES_PER_STEP, Unit, plan_units
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluate import World, evaluate, open_policy, write_evaluation
@@ -175,9 +177,17 @@ def unit_of_run(info: RunInfo) -> Unit | None:
         stage, config = configure_stages(unit.method, unit.preset, unit.settings)[-1]
         names = {WHOLE: unit.mixture, "prior": f"{unit.mixture}_prior", "task": f"{unit.mixture}_no_prior"}
         learned_from = names.get(stage.portion, f"{unit.mixture}_{stage.portion}")
-        if (stage.algo, learned_from, config.to_dict()) == (info.algo, info.mixture, info.config):
+        if (stage.algo, learned_from) == (info.algo, info.mixture) and config == _config_of(info):
             return unit
     return None
+
+
+def _config_of(info: RunInfo) -> Config | None:
+    """A run's configuration, keys that are newer than it at their defaults; None: it has one that is gone."""
+    try:
+        return config_from_dict(info.algo, info.config)
+    except CogError:
+        return None
 
 
 def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from cogdata.runs import RunInfo
 from tests.trainers.reported import TABLE, judged, result_of, unit_of
+from trainers.methods import configure_stages
 from trainers.reproduce import (
     Trials,
     commands_of,
@@ -15,6 +17,7 @@ from trainers.reproduce import (
     is_done,
     last_update,
     schedule_seconds,
+    unit_of_run,
 )
 
 TRIALS = Trials(4, 0, 10)
@@ -58,6 +61,21 @@ def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
     assert not is_done(done, unit, "e" * 64, replace(TRIALS, curve=3))
     curved = replace(done, curve=(judged(TABLE, "111", updates, 1_000_000),))
     assert is_done(curved, unit, "e" * 64, replace(TRIALS, curve=3))
+
+
+def test_a_run_tells_its_unit_though_the_configuration_has_grown_since() -> None:
+    unit = unit_of("cog", 0)
+    config = configure_stages("cog", "fast", unit.settings)[-1][1].to_dict()
+    info = RunInfo(
+        "run", "place_in_tray", 1, "d" * 64, "cql", "fast", "state", 0, 6000, 256, config, "cpu", 1, 1,
+        "2026-01-01T00:00:00+00:00", "0.1.0", method="cog", stage="cql",
+    )  # fmt: skip
+    assert unit_of_run(info) == unit
+    older = {name: value for name, value in config.items() if name != "shared_encoder"}
+    assert unit_of_run(replace(info, config=older)) == unit
+    assert unit_of_run(replace(info, config=config | {"shared_encoder": True})) is None
+    assert unit_of_run(replace(info, config=config | {"gone": 1})) is None
+    assert unit_of_run(replace(info, method=None)) is None
 
 
 def test_what_to_type_for_the_same() -> None:
