@@ -153,7 +153,7 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     """Do what is missing of a plan, each unit in a process of its own."""
-    from trainers.reproduce import expected_seconds, schedule_seconds
+    from trainers.reproduce import expected_seconds, schedule_seconds, shares_learned
 
     began = time.monotonic()
     left, known = _units_left(store, units, trials, results)
@@ -166,7 +166,8 @@ def _reproduce(
             f"{len(units) - len(left)} of {len(units)} units are there already: leave --no-resume out to go "
             f"on, or name another --results and --root"
         )
-    expected = {one.name: expected_seconds(one, trials, known, device) for one in left}
+    learned = shares_learned(store, left)
+    expected = {one.name: expected_seconds(one, trials, known, device, learned[one.name]) for one in left}
     forecast = schedule_seconds(list(expected.values()), at_once) / 60
     say(
         f"{len(units)} unit{'s' if len(units) > 1 else ''}, {len(units) - len(left)} there, "

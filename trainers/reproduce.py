@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from cogdata.errors import CogError
-from cogdata.runs import RunInfo
+from cogdata.manifest import list_versions, read_info
+from cogdata.runs import RunInfo, list_runs, read_run, read_state
 from cogdata.store import Store
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import config_from_dict
@@ -174,12 +176,20 @@ def unit_of_run(info: RunInfo) -> Unit | None:
         list(TASKS), obs=info.obs, preset=info.preset, methods=[info.method], seeds=[info.seed]
     )
     for unit in units:
-        stage, config = configure_stages(unit.method, unit.preset, unit.settings)[-1]
-        names = {WHOLE: unit.mixture, "prior": f"{unit.mixture}_prior", "task": f"{unit.mixture}_no_prior"}
-        learned_from = names.get(stage.portion, f"{unit.mixture}_{stage.portion}")
-        if (stage.algo, learned_from) == (info.algo, info.mixture) and config == _config_of(info):
+        if _is_stage(info, unit, *configure_stages(unit.method, unit.preset, unit.settings)[-1]):
             return unit
     return None
+
+
+def _is_stage(info: RunInfo, unit: Unit, stage: Stage, config: Config) -> bool:
+    """Whether a run, of a unit's method, observations and seed, is this stage of it."""
+    learned_from = _portion_of(unit.learned_from, stage.portion)
+    return (stage.algo, learned_from) == (info.algo, info.mixture) and config == _config_of(info)
+
+
+def _portion_of(mixture: str, portion: str) -> str:
+    """The name under which the catalog freezes a portion of a mixture."""
+    return {WHOLE: mixture, "task": f"{mixture}_no_prior"}.get(portion, f"{mixture}_{portion}")
 
 
 def _config_of(info: RunInfo) -> Config | None:
@@ -220,7 +230,41 @@ def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:
     return Result(unit, data, runs, judged, tuple(curve), {}, "", commands_of(unit, trials))
 
 
-def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result], device: str = "cpu") -> float:
+def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
+    """Say which share of their gradient steps units have behind them: of those that go on online none.
+
+    Args:
+        store: Where their runs are, if they were begun.
+        units: Wanted.
+
+    Returns:
+        Name → share, from 0 to 1.
+    """
+    heads = [info for info in map(partial(read_run, store), list_runs(store)) if info.online is None]
+    digests: dict[str, str] = {}
+    shares = {}
+    for unit in units:
+        stages = configure_stages(unit.method, unit.preset, unit.settings)
+        done = 0
+        for stage, config in () if unit.online else stages:
+            name = _portion_of(unit.learned_from, stage.portion)
+            if name not in digests:
+                digests[name] = read_info(store, name).digest if list_versions(store, name) else ""
+            wanted = (unit.method, unit.preset, unit.obs, unit.seed, digests[name])
+            states = [
+                read_state(store, info.run)
+                for info in heads
+                if (info.method, info.preset, info.obs, info.seed, info.mixture_digest) == wanted
+                and _is_stage(info, unit, stage, config)
+            ]
+            done += max((state.updates_done for state in states if state is not None), default=0)
+        shares[unit.name] = min(1.0, done / sum(config.updates for _, config in stages))
+    return shares
+
+
+def expected_seconds(
+    unit: Unit, trials: Trials, known: Sequence[Result], device: str = "cpu", learned: float = 0.0
+) -> float:
     """How long a unit will take on one thread: as long as its like did, else a guess from tables.
 
     Args:
@@ -228,9 +272,10 @@ def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result], device
         trials: How much it is judged.
         known: Results that say how long they took.
         device: Torch device that it will learn on; another kind's times say nothing.
+        learned: Share of its gradient steps that need no doing.
     """
     like = [
-        result.training_seconds + result.judging_seconds
+        result.training_seconds * (1 - learned) + result.judging_seconds
         for result in known
         if result.judging_seconds is not None
         and replace(result.unit, seed=unit.seed) == unit
@@ -249,7 +294,7 @@ def expected_seconds(unit: Unit, trials: Trials, known: Sequence[Result], device
         training = steps * (STEP_MS[images] + UPDATES_PER_STEP * UPDATE_MS[images][algo])
     episodes = trials.episodes * len(unit.envs)
     episodes += trials.curve * trials.points if unit.curve_env is not None else 0
-    return (training + STEP_MS[images] * HORIZON * episodes) / 1000
+    return (training * (1 - learned) + STEP_MS[images] * HORIZON * episodes) / 1000
 
 
 def schedule_seconds(expected: Sequence[float], at_once: int) -> float:

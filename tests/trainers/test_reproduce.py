@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from cogdata.runs import RunInfo
+from cogdata.manifest import mixture_folder
+from cogdata.runs import RunInfo, RunState, write_run, write_state
+from cogdata.store import Store
 from tests.trainers.reported import TABLE, judged, result_of, unit_of
+from tests.trainers.toy import make_manifest
 from trainers.methods import configure_stages
 from trainers.reproduce import (
     Trials,
@@ -17,10 +21,15 @@ from trainers.reproduce import (
     is_done,
     last_update,
     schedule_seconds,
+    shares_learned,
     unit_of_run,
 )
 
 TRIALS = Trials(4, 0, 10)
+HEAD = RunInfo(
+    "run", "place_in_tray", 1, "d" * 64, "cql", "fast", "state", 0, 6000, 256, {}, "cpu", 1, 1,
+    "2026-01-01T00:00:00+00:00", "0.1.0", method="cog", stage="cql",
+)  # fmt: skip
 
 
 def test_a_curve_takes_the_checkpoints_nearest_to_equal_distances() -> None:
@@ -48,6 +57,34 @@ def test_a_unit_takes_as_long_as_its_like_did() -> None:
     assert expected_seconds(unit, TRIALS, unlike, "cuda") == 90.0
 
 
+def test_what_has_been_learned_is_not_waited_for() -> None:
+    """Half of 60 s of training, all of 30 s of judging."""
+    unit = unit_of("bc_all", 7)
+    assert expected_seconds(unit, TRIALS, [result_of("bc_all", 0, "1111")], learned=0.5) == 60.0
+    assert expected_seconds(unit, replace(TRIALS, episodes=250), [], learned=0.5) == pytest.approx(15 + 60)
+
+
+def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) -> None:
+    """6,000 updates of the clone and 3,000 of the learner's 6,000 are three quarters of all."""
+    store, unit = Store(str(tmp_path)), unit_of("bc_init", 0)
+    stages = configure_stages("bc_init", "fast", unit.settings)
+    assert [config.updates for _, config in stages] == [6000, 6000]
+    for (stage, config), portion, done in zip(stages, ("prior", "no_prior"), (6000, 3000), strict=True):
+        info = make_manifest(f"place_in_tray_{portion}").info
+        store.write_text(f"{mixture_folder(info.name, info.version)}/mixture.json", info.to_json())
+        head = replace(HEAD, run=stage.algo, algo=stage.algo, stage=stage.algo, method="bc_init")
+        head = replace(head, config=config.to_dict(), mixture=info.name)
+        write_run(store, replace(head, mixture_digest=info.digest))
+        write_state(store, stage.algo, RunState("stopped", done, 1.0, "2026-01-01T00:00:00+00:00"))
+    others = [replace(unit, seed=1), replace(unit, online=5, variant="online"), unit_of("bc_all", 0)]
+    others.append(replace(unit, settings=(*unit.settings, "cql.discount=0.9"), variant="another"))
+    shares = shares_learned(store, [unit, *others])
+    assert shares.pop(unit.name) == 0.75
+    assert shares == {one.name: share for one, share in zip(others, (0, 0, 0, 0.5), strict=True)}
+    write_run(store, replace(head, mixture_digest="f" * 64))  # of another version than today's
+    assert shares_learned(store, [unit]) == {unit.name: 0.5}
+
+
 def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
     unit = unit_of("bfn", 0)
     done = result_of("bfn", 0, "1111")
@@ -66,10 +103,7 @@ def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
 def test_a_run_tells_its_unit_though_the_configuration_has_grown_since() -> None:
     unit = unit_of("cog", 0)
     config = configure_stages("cog", "fast", unit.settings)[-1][1].to_dict()
-    info = RunInfo(
-        "run", "place_in_tray", 1, "d" * 64, "cql", "fast", "state", 0, 6000, 256, config, "cpu", 1, 1,
-        "2026-01-01T00:00:00+00:00", "0.1.0", method="cog", stage="cql",
-    )  # fmt: skip
+    info = replace(HEAD, config=config)
     assert unit_of_run(info) == unit
     older = {name: value for name, value in config.items() if name != "shared_encoder"}
     assert unit_of_run(replace(info, config=older)) == unit
