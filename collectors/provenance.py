@@ -46,7 +46,7 @@ def revision() -> str:
     return found.stdout.strip()
 
 
-def changed_since(info: CollectionInfo) -> str | None:
+def changed_versions(info: CollectionInfo) -> str | None:
     """Say what has changed since a collection was begun that may change the bytes of episodes added now.
 
     Args:

@@ -145,11 +145,11 @@ def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa:
     from catalog.sync import try_sync
     from cogdata.parts import Commit
     from collectors.collect import prepare
-    from collectors.provenance import changed_since
+    from collectors.provenance import changed_versions
     from collectors.tally import Tally
 
     info = prepare(store, planned.asked, shlex.join(["cog", *sys.argv[1:]]))
-    if planned.missing and (changed := changed_since(info)):
+    if planned.missing and (changed := changed_versions(info)):
         note(f"warning: {changed}")
     tally, ticker, warned, sync_at = Tally(planned), Ticker(), False, time.monotonic() + SYNC_PAUSE_S
     try:

@@ -211,7 +211,7 @@ def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: S
     from dataclasses import replace
 
     from cogdata.parts import list_parts, part_range, read_collection
-    from collectors.provenance import changed_since
+    from collectors.provenance import changed_versions
     from trainers.finetune import finetune, online_of
 
     run, online, ticker = around.head.name, online_of(request), Ticker()
@@ -220,7 +220,7 @@ def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: S
         f"{online.env}"
     )
     began = store.exists(f"collections/{run}/collection.json")
-    changed = changed_since(read_collection(store, run)) if began else None
+    changed = changed_versions(read_collection(store, run)) if began else None
 
     def show(at: FinetuneProgress) -> None:
         nonlocal changed

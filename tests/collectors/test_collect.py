@@ -25,7 +25,7 @@ from collectors.collect import (
     request,
 )
 from collectors.engines import LocalEngine
-from collectors.provenance import changed_since
+from collectors.provenance import changed_versions
 from collectors.tally import Tally
 
 SHORT = {"image_size": 16, "horizon": 2}
@@ -87,7 +87,7 @@ import sys
 from cogdata.store import Store
 from collectors.collect import plan, prepare, request
 from collectors.engines import LocalEngine
-from collectors.provenance import changed_since
+from collectors.provenance import changed_versions
 if __name__ == "__main__":
     store, asked = Store(sys.argv[1]), request("random", image_size=16, horizon=2)
     prepare(store, asked, "test")
@@ -224,9 +224,9 @@ def test_the_head_records_command_versions_and_settings(collected: Store) -> Non
     assert (info.command, info.policy, info.root_seed, info.image_size) == ("test", "random", 0, 16)
     assert info.libraries["pybullet"] == "3.2.7"
     assert prepare(collected, _asked(), "another command") == info
-    assert changed_since(info) is None
+    assert changed_versions(info) is None
     older = replace(info, code="0ld", libraries=info.libraries | {"numpy": "1.0"})
-    changed = changed_since(older)
+    changed = changed_versions(older)
     assert changed is not None
     assert "code 0ld → " in changed
     assert "numpy 1.0 → " in changed
