@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from cogdata.errors import CogError
@@ -240,7 +240,7 @@ def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
     Returns:
         Name → share, from 0 to 1.
     """
-    heads = [info for info in map(partial(read_run, store), list_runs(store)) if info.online is None]
+    there = _progress(store)
     digests: dict[str, str] = {}
     shares = {}
     for unit in units:
@@ -251,15 +251,26 @@ def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
             if name not in digests:
                 digests[name] = read_info(store, name).digest if list_versions(store, name) else ""
             wanted = (unit.method, unit.preset, unit.obs, unit.seed, digests[name])
-            states = [
-                read_state(store, info.run)
-                for info in heads
+            found = [
+                updates
+                for info, updates in there
                 if (info.method, info.preset, info.obs, info.seed, info.mixture_digest) == wanted
                 and _is_stage(info, unit, stage, config)
             ]
-            done += max((state.updates_done for state in states if state is not None), default=0)
+            done += max(found, default=0)
         shares[unit.name] = min(1.0, done / sum(config.updates for _, config in stages))
     return shares
+
+
+def _progress(store: Store) -> list[tuple[RunInfo, int]]:
+    """Every run that learns offline, with the updates that it has; not those that are damaged."""
+    found = []
+    for run in list_runs(store):
+        with suppress(CogError):
+            info, state = read_run(store, run), read_state(store, run)
+            if info.online is None and state is not None:
+                found.append((info, state.updates_done))
+    return found
 
 
 def expected_seconds(

@@ -81,6 +81,7 @@ def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) 
     shares = shares_learned(store, [unit, *others])
     assert shares.pop(unit.name) == 0.75
     assert shares == {one.name: share for one, share in zip(others, (0, 0, 0, 0.5), strict=True)}
+    store.write_text("runs/damaged/run.json", "{")
     write_run(store, replace(head, mixture_digest="f" * 64))  # of another version than today's
     assert shares_learned(store, [unit]) == {unit.name: 0.5}
 
