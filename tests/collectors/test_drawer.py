@@ -1,13 +1,18 @@
 """The drawer scene: geometry, starts, predicates, and drawers that really slide."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from cogdata.schema import PREDICATES
-from collectors.envs import CogEnv, make
+from collectors.envs import ENVS, CogEnv, make
+from collectors.policies import drawer as scripts
+from collectors.policies import make_policy
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Cylinder, Simulation, Vec3
 from collectors.tasks import drawer
@@ -233,9 +238,29 @@ def test_randomized_scenes_differ_and_published_ones_hardly() -> None:
         env.close()
     assert spread[""]["handle_y_m"] == 0.0
     assert spread[""]["target_size_m"] == 0.0
-    assert spread["Randomized"]["handle_y_m"] == pytest.approx(0.1, abs=0.01)  # ±5 cm
+    assert spread["Randomized"]["handle_y_m"] == pytest.approx(0.07, abs=0.01)
+    assert spread["Randomized"]["handle_x_m"] == pytest.approx(0.1, abs=0.01)
     assert spread["Randomized"]["target_y_m"] > 0.12
     assert spread["Randomized"]["target_size_m"] == pytest.approx(0.25 * 0.036, rel=0.1)
+
+
+@pytest.mark.parametrize("shift_x_m", drawer.RANDOMIZED.shift_x_m)
+@pytest.mark.parametrize("shift_y_m", drawer.RANDOMIZED.shift_y_m)
+def test_a_drawer_is_opened_wherever_a_randomized_cabinet_stands(shift_x_m: float, shift_y_m: float) -> None:
+    """A script that does not miss, at the four corners of where it can stand."""
+    corner = replace(drawer.RANDOMIZED, shift_x_m=(shift_x_m,) * 2, shift_y_m=(shift_y_m,) * 2)
+    task = partial(DrawerTask, start=drawer.CLOSED, variation=corner)
+    env = CogEnv(
+        replace(ENVS["cog/DrawerClosedRandomized-v0"], task=task), observations=("scene",), horizon=30
+    )
+    with patch.object(scripts, "AIM_M", 0.0):
+        for seed in range(2):
+            env.reset(seed=seed)
+            script = make_policy("drawer_open", noise=0.1, rng=np.random.default_rng(seed))
+            for _ in range(30):
+                _, _, _, _, info = env.step(script.act(env.view())[0])
+            assert info["predicates"]["drawer_open"]
+    env.close()
 
 
 def colored(image: np.ndarray, low: Vec3, high: Vec3) -> int:
