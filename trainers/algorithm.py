@@ -287,6 +287,11 @@ class Algorithm(nn.Module, ABC):
         """Smallest and largest value a policy can have under the rewards 0 and 1; None: learns no value."""
         return None
 
+    def rate_left(self, decay: float) -> float:
+        """Factor of the learning rate in the next update; it falls to 0 in the last ``decay`` of all."""
+        left = max(1 - self.updates_done / self.config.updates, 0.0)
+        return min(1.0, left / decay) if decay else 1.0
+
     @abstractmethod
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step.

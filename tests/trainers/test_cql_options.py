@@ -298,6 +298,21 @@ def test_a_clones_encoder_becomes_the_shared_one() -> None:
         assert torch.equal(value, expected)
 
 
+def test_the_learning_rates_fall_in_the_last_part_of_the_updates() -> None:
+    settings = ("updates=10", "critic_learning_rate=0.01", "policy_learning_rate=0.001", "lagrange=true")
+    learner, seen = cql(*settings, "decay=0.4"), []
+    for number in range(10):
+        learner.update(tensors("state", 8, 8 * number), seeded(number))
+        seen.append({name: one.param_groups[0]["lr"] for name, one in learner.optimisers.items()})
+    rest = [1.0] * 7 + [0.75, 0.5, 0.25]
+    for name, rate in (("policy", 0.001), ("temperature", 0.001), ("critics", 0.01), ("penalty", 0.01)):
+        assert [one[name] for one in seen] == pytest.approx([rate * part for part in rest])
+    assert learner.learning_rate("critics") == 0
+    steady = cql(*settings)
+    steady.updates_done = 9
+    assert steady.learning_rate("critics") == 0.01
+
+
 def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
     config = small_learner("cql").presets["paper"].to_dict()
     expected = {
@@ -307,6 +322,6 @@ def test_the_papers_preset_says_what_the_paper_and_its_code_say() -> None:
         "temperature": 1.0, "target_entropy": -8.0, "warm_start": 10_000, "penalty_weight": 1.0,
         "penalty_samples": 1, "penalty_temperature": 1.0, "importance": True, "lagrange": False,
         "backup_actions": 1, "bellman_scale": 1.0, "stochastic": False, "success": "continuing",
-        "acting_samples": 1, "average_rate": 1.0, "shared_encoder": False,
+        "acting_samples": 1, "average_rate": 1.0, "shared_encoder": False, "decay": 0.0,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected

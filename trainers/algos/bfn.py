@@ -150,11 +150,7 @@ class Bfn(Algorithm):
 
     def learning_rate(self) -> float:
         """Of the next update: the configured one, and less in the last part of the run."""
-        config = self.config
-        if not config.decay:
-            return config.learning_rate
-        left = max(1 - self.updates_done / config.updates, 0.0)
-        return config.learning_rate * min(1.0, left / config.decay)
+        return self.config.learning_rate * self.rate_left(self.config.decay)
 
     @torch.no_grad()
     def next_value(self, obs: TensorObs, generator: torch.Generator) -> Tensor:

@@ -69,6 +69,7 @@ class CqlConfig(SoftConfig):
     target_rate: float = 0.04  # τ of the target networks, as bfn's; A.3: .005
     critic_learning_rate: float = 1e-3  # of Adam, as bfn's; A.3: 3e-4
     policy_learning_rate: float = 3e-4  # of Adam; published code: 1e-4; A.3: 3e-5
+    decay: float = 0.0  # last part of the updates, in which the learning rates fall linearly to 0 (ours)
     stochastic: bool = False  # sample when judged; false: the mode (published code)
     acting_samples: int = 64  # N' samples of π of which the best is taken (ours); 1: as stochastic says
     average_rate: float = 0.005  # of the averages of π and Qs that act (ours); 1: they act themselves
@@ -97,6 +98,7 @@ class CqlConfig(SoftConfig):
         self.require("backup_actions", 1, 1024)
         self.require("acting_samples", 1, 1024)
         self.require("average_rate", 1e-6, 1)
+        self.require("decay", 0, 1)
         if self.importance and self.data_in_logsumexp:
             raise CogError(
                 "data_in_logsumexp=true needs importance=false: the density of the data's action is not known"
@@ -206,6 +208,13 @@ class Cql(SoftActorCritic):
         """Act by comparing samples, or sample the policy."""
         return self.act(obs, noise) if self.config.acting_samples > 1 else super().explore(obs, noise)
 
+    def learning_rate(self, optimiser: str) -> float:
+        """Of an optimiser in the next update: the configured one, and less in the last part of the run."""
+        config = self.config
+        of_critics = optimiser in ("critics", "penalty")
+        whole = config.critic_learning_rate if of_critics else config.policy_learning_rate
+        return whole * self.rate_left(config.decay)
+
     def cloning_loss(self, batch: TensorBatch, mean: Tensor, log_std: Tensor, log_density: Tensor) -> Tensor:
         """Policy's loss in the warm start: mean of α log π(a|s) for a ~ π - log π(a of the data|s)."""
         weight = self.log_temperature.exp().detach()
@@ -281,6 +290,8 @@ class Cql(SoftActorCritic):
         }
         if config.lagrange:
             losses["penalty"] = self.penalty_weight_loss(penalty)
+        for name, optimiser in self.optimisers.items():
+            optimiser.param_groups[0]["lr"] = self.learning_rate(name)
         self.step(losses)
         for name in self.averaged:
             source = self.get_submodule(name)
