@@ -191,19 +191,15 @@ def split_state(learner: Algorithm) -> tuple[dict[str, Tensor], dict[str, Tensor
     The tensors are the learner's own: writing into them changes it. One that two networks share has the
     first of its names alone. An optimiser that has not stepped yet gets the state it would start with.
     """
-    first = {id(value): name for name, value in reversed(_tensors(learner))}
-    state = {name: value.detach() for name, value in _tensors(learner) if first[id(value)] == name}
+    named = learner.state_dict(keep_vars=True)  # the tensors themselves, not views of them
+    first = {id(value): name for name, value in reversed(named.items())}
+    state = {name: value.detach() for name, value in named.items() if first[id(value)] == name}
     weights = {name: value for name, value in state.items() if name.split(".")[0] in learner.acting}
     training = {name: value for name, value in state.items() if name not in weights}
     for name, optimiser in learner.optimisers.items():
         for index, slots in enumerate(_adam_slots(optimiser)):
             training |= {f"{_OPTIMISER}{name}/{index}/{slot}": value for slot, value in slots.items()}
     return weights, training
-
-
-def _tensors(learner: Algorithm) -> list[tuple[str, Tensor]]:
-    """Every name of every tensor of the state; the tensors themselves, not views of them."""
-    return list(learner.state_dict(keep_vars=True).items())
 
 
 def _adam_slots(optimiser: torch.optim.Adam) -> Iterator[dict[str, Tensor]]:

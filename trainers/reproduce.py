@@ -240,7 +240,7 @@ def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
     Returns:
         Name → share, from 0 to 1.
     """
-    there = _progress(store)
+    there = _progress(store) if units else []
     digests: dict[str, str] = {}
     shares = {}
     for unit in units:
