@@ -158,7 +158,7 @@ BUDGETS: Final[Mapping[tuple[str, bool], Mapping[str, tuple[str, ...]]]] = {
     ("fast", True): {
         "bc": ("updates=12000", "batch_size=128"),
         "bfn": ("updates=40000", "batch_size=128", "decay=0.3", "acting_samples=8"),
-        "cql": ("updates=12000", "batch_size=128"),
+        "cql": ("updates=30000", "batch_size=128", "shared_encoder=true", "decay=0.3", "acting_samples=1"),
         "sac": ("updates=6000", "batch_size=128"),
     },
     ("paper", False): {},
