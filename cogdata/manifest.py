@@ -294,6 +294,19 @@ def _damaged(store: Store, path: str) -> CogError:
     )
 
 
+def newest_digest(store: Store, name: str) -> str | None:
+    """Say which content the newest version of a mixture has; None: none is frozen.
+
+    Args:
+        store: Where from.
+        name: Mixture name.
+
+    Raises:
+        CogError: Its head is damaged.
+    """
+    return read_info(store, name).digest if list_versions(store, name) else None
+
+
 def read_manifest(store: Store, ref: str) -> Manifest:
     """Read a mixture version and check that its content still has its digest.
 

@@ -229,15 +229,12 @@ def _units_left(
     store: Store, units: list[Unit], trials: Trials, results: Path
 ) -> tuple[list[Unit], list[Result]]:
     """Units without a result on the present mixture, and all results that can be read."""
-    from cogdata.manifest import list_versions, read_info
+    from cogdata.manifest import newest_digest
     from trainers.reproduce import is_done
     from trainers.results import read_result
 
     found = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
-    digests = {
-        name: read_info(store, name).digest if list_versions(store, name) else ""
-        for name in {unit.learned_from for unit in units}
-    }
+    digests = {name: newest_digest(store, name) for name in {unit.learned_from for unit in units}}
     left = [
         unit
         for unit in units

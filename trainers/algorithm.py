@@ -32,7 +32,10 @@ LARGEST_WIDTH: Final = 2**16
 """Most units of a layer."""
 
 LAYERS: Final = ("encoder", "shared_encoder", "head", "hybrid", "layer_norm")
-"""Settings that decide which layers a network has, beside its widths; the first two for frames alone."""
+"""Settings that decide which layers a network has, beside its widths."""
+
+FRAME_LAYERS: Final = ("encoder", "shared_encoder")
+"""Those of them that say nothing where there are no frames."""
 
 CRITIC_LAYERS: Final = ("shared_encoder", "layer_norm")
 """Those of them that say nothing about a policy."""
@@ -358,9 +361,11 @@ class Algorithm(nn.Module, ABC):
     def _alike(self, other: Algorithm) -> str:
         """Name the settings that give both learners the same layers."""
         said = []
-        policies = not (hasattr(self, "critics") and hasattr(other, "critics"))
-        for name in LAYERS if self.spec.has_image else LAYERS[2:]:
-            if policies and name in CRITIC_LAYERS:
+        silent: tuple[str, ...] = () if self.spec.has_image else FRAME_LAYERS
+        if not (hasattr(self, "critics") and hasattr(other, "critics")):
+            silent += CRITIC_LAYERS
+        for name in LAYERS:
+            if name in silent:
                 continue
             if not hasattr(self.config, name) and not hasattr(other.config, name):
                 continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cogdata.errors import CogError
-from cogdata.manifest import list_versions, read_info
+from cogdata.manifest import newest_digest
 from cogdata.runs import RunInfo, list_runs, read_run, read_state
 from cogdata.store import Store
 from trainers.algorithm import OBS_KINDS, Config
@@ -129,13 +129,13 @@ def _judge(
     return judged
 
 
-def is_done(result: Result, unit: Unit, digest: str, trials: Trials) -> bool:
+def is_done(result: Result, unit: Unit, digest: str | None, trials: Trials) -> bool:
     """Whether a result is that of this unit on this mixture, judged as much as is asked for.
 
     Args:
         result: Read from its file.
         unit: Wanted.
-        digest: Of the mixture that it would learn from.
+        digest: Of the mixture that it would learn from; None: not frozen yet.
         trials: Wanted.
     """
     if result.unit != unit or result.data.digest != digest:
@@ -241,7 +241,7 @@ def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
         Name → share, from 0 to 1.
     """
     there = _progress(store) if units else []
-    digests: dict[str, str] = {}
+    digests: dict[str, str | None] = {}
     shares = {}
     for unit in units:
         stages = configure_stages(unit.method, unit.preset, unit.settings)
@@ -249,7 +249,7 @@ def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
         for stage, config in () if unit.online else stages:
             name = _portion_of(unit.learned_from, stage.portion)
             if name not in digests:
-                digests[name] = read_info(store, name).digest if list_versions(store, name) else ""
+                digests[name] = newest_digest(store, name)
             wanted = (unit.method, unit.preset, unit.obs, unit.seed, digests[name])
             found = [
                 updates

@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from cogdata.errors import CogError
 from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.networks import LOG_HALF, average, tanh_normal, tanh_normal_log_density
+from trainers.networks import LOG_HALF, GaussianPolicy, average, tanh_normal, tanh_normal_log_density
 
 LARGEST_WEIGHT: Final = 1e6
 """Bound of a learned penalty weight (published code)."""
@@ -198,7 +198,7 @@ class Cql(SoftActorCritic):
             return super().act(obs, noise)
         policy, critics = (getattr(self, name) for name in self.acting)
         features = critics.features(obs)
-        mean, log_std = policy.at(features) if self.shared_encoder else policy(obs)
+        mean, log_std = self._distribution(policy, obs, features)
         actions, _ = tanh_normal(mean, log_std, noise.transpose(0, 1))  # (N', B, A)
         best = critics(critics.context(features), actions).amin(0).argmax(0)  # (B,)
         return actions[best, torch.arange(best.shape[0], device=best.device)]
@@ -207,6 +207,12 @@ class Cql(SoftActorCritic):
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Act by comparing samples, or sample the policy."""
         return self.act(obs, noise) if self.config.acting_samples > 1 else super().explore(obs, noise)
+
+    def _distribution(
+        self, policy: GaussianPolicy, obs: TensorObs, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log σ of a policy: at the Qs' features, which it does not teach, or by its own encoder."""
+        return policy.at(features.detach()) if self.shared_encoder else policy(obs)
 
     def learning_rate(self, optimiser: str) -> float:
         """Of an optimiser in the next update: the configured one, and less in the last part of the run."""
@@ -263,8 +269,7 @@ class Cql(SoftActorCritic):
         config = self.config
         batch = self.prepared(batch, generator)
         features = self.critics.features(batch.obs)
-        shared = self.shared_encoder
-        mean, log_std = self.policy.at(features.detach()) if shared else self.policy(batch.obs)
+        mean, log_std = self._distribution(self.policy, batch.obs, features)
         noise = torch.randn((config.penalty_samples, *mean.shape), generator=generator, device=mean.device)
         actions, log_density = tanh_normal(mean, log_std, noise)  # (N, B, A), (N, B)
         proposals, densities, next_actions = self.proposals(batch, generator)
