@@ -14,6 +14,7 @@ import cli
 from cogdata.manifest import mixture_folder, read_manifest
 from cogdata.store import Store
 from tests.running import Run
+from trainers.results import describe_data
 
 REWARDS = """select source, s.reward > 0 as collected, m.reward > 0 as frozen, count(*) as steps
 from (select episode_id, unnest(t) as t, unnest(reward) as reward from read_parquet('{}')) m
@@ -61,6 +62,7 @@ def test_the_prior_is_rewarded_where_it_looks_solved(run: Run, store: Store) -> 
     assert ("task", False, True) not in counts
     hits, misses = counts[("prior", True, True)], counts.get(("prior", True, False), 0)
     false = counts.get(("prior", False, True), 0)
+    assert "read_parquet('labels/" in describe_data(store, "told").sql  # in a result no path of a machine
     assert hits > 4 * (misses + false), counts  # a block in the tray is not hard to tell
     assert f"precision {hits / (hits + false):.3f}, recall {hits / (hits + misses):.3f}" in said
 

@@ -67,6 +67,13 @@ def test_every_unit_leaves_a_result(made: Path) -> None:
     assert data["data"]["episodes"]["task"] == 5
     assert data["commands"][0].startswith("cog train --mixture place_in_tray --method bfn --obs state")
     assert [run["updates"] for run in data["runs"]] == [4]
+    assert data["runs"][0]["mixture_digest"] == data["data"]["digest"]
+    assert data["runs"][0]["transitions"] == sum(data["data"]["transitions"].values())
+    portion = json.loads((made / "results" / names[0]).read_text())
+    assert portion["data"] == data["data"]
+    assert portion["runs"][0]["mixture"] == "place_in_tray_oracle@1"
+    assert portion["runs"][0]["mixture_digest"] != data["data"]["digest"]
+    assert 0 < portion["runs"][0]["transitions"] <= data["data"]["transitions"]["task"]
 
 
 def test_the_same_again_has_nothing_to_do(run: Run, made: Path) -> None:

@@ -186,9 +186,15 @@ def _costs(block: Block, method: str) -> list[list[str]]:
         here = [result for result in own if _trained_on(result) == place]
         stages = " + ".join(f"{run.algo} {run.updates:,} × {run.batch_size}" for run in here[0].runs)
         minutes = statistics.fmean(result.training_seconds for result in here) / 60
-        sizes = ", ".join(f"{size:,}" for size in sorted({sum(r.data.transitions.values()) for r in here}))
+        sizes = ", ".join(dict.fromkeys(_sizes(result) for result in here))
         lines.append([LABELS[method], stages, f"{minutes:.1f}", place, sizes, str(len(here))])
     return lines
+
+
+def _sizes(result: Result) -> str:
+    """Transitions that its stages learned from, in order."""
+    sizes = [f"{run.transitions:,}" if run.transitions is not None else "–" for run in result.runs]
+    return " + ".join(sizes)
 
 
 def _curve(block: Block, method: str) -> list[str] | None:
@@ -269,6 +275,7 @@ def _unit(result: Result, link: str) -> list[str]:
     last = result.runs[-1]
     scores = ", ".join(f"{one.successes}/{one.episodes}" for one in result.judged)
     return [
-        f"[{result.unit.name}]({link}/{result.unit.name}.json)", f"`{last.run}`", result.data.digest[:12],
-        scores, f"{result.training_seconds / 60:.1f}", _trained_on(result), result.code,
+        f"[{result.unit.name}]({link}/{result.unit.name}.json)", f"`{last.run}`",
+        f"`{last.mixture}` {last.mixture_digest[:12]}", scores, f"{result.training_seconds / 60:.1f}",
+        _trained_on(result), result.code,
     ]  # fmt: skip

@@ -21,7 +21,7 @@ import pyarrow as pa
 from cogdata.errors import CogError
 from cogdata.intervals import wilson
 from cogdata.machine import usable_cores
-from cogdata.manifest import read_info
+from cogdata.manifest import list_versions, read_info
 from cogdata.parts import list_parts, part_folder
 from cogdata.runs import RunInfo, ancestry, read_state
 from cogdata.schema import PREDICATES
@@ -93,6 +93,8 @@ class Trained:
         config: Resolved configuration.
         parent: Run that it started from.
         accelerator: What the device calls itself; None: a CPU, or not known.
+        mixture_digest: sha256 (hex) of that mixture's content.
+        transitions: How many it holds; None: the mixture is not where this was written.
     """
 
     run: str
@@ -106,11 +108,13 @@ class Trained:
     config: Mapping[str, Any]
     parent: str | None = None
     accelerator: str | None = None
+    mixture_digest: str = ""
+    transitions: int | None = None
 
 
 @dataclass(frozen=True)
 class Data:
-    """The mixture of a unit.
+    """The mixture of a unit, of which a method's stages may learn from a portion alone.
 
     Attributes:
         mixture: ``name@version``.
@@ -118,7 +122,7 @@ class Data:
         episodes: Source → episodes.
         transitions: Source → transitions.
         rewarded: Source → transitions with a reward, as frozen.
-        sql: The query it was frozen from.
+        sql: The query it was frozen from; files of the store by their names in it.
     """
 
     mixture: str
@@ -135,7 +139,7 @@ class Result:
 
     Attributes:
         unit: What it was.
-        data: What it learned from.
+        data: The mixture whose rows it learned from.
         runs: Its stages, in order; the last one was judged.
         judged: The last checkpoint in every condition.
         curve: Checkpoints on the way, on seeds of their own.
@@ -239,7 +243,7 @@ def describe_data(store: Store, ref: str) -> Data:
         {name: count.episodes for name, count in counts},
         {name: count.transitions for name, count in counts},
         {name: count.rewarded_after for name, count in counts},
-        info.sql,
+        info.sql.replace(store.path(""), ""),
     )
 
 
@@ -265,11 +269,13 @@ def online_outcomes(store: Store, run: str) -> str:
 
 
 def _trained(store: Store, info: RunInfo) -> Trained:
-    state = read_state(store, info.run)
+    state, mixture = read_state(store, info.run), f"{info.mixture}@{info.mixture_version}"
+    there = info.mixture_version in list_versions(store, info.mixture)
+    counts = read_info(store, mixture).counts.values() if there else None
     return Trained(
         info.run,
         info.algo,
-        f"{info.mixture}@{info.mixture_version}",
+        mixture,
         0 if state is None else state.updates_done,
         info.batch_size,
         0.0 if state is None else round(state.seconds, 1),
@@ -278,6 +284,8 @@ def _trained(store: Store, info: RunInfo) -> Trained:
         info.config,
         info.parent,
         info.accelerator,
+        info.mixture_digest,
+        None if counts is None else sum(count.transitions for count in counts),
     )
 
 

@@ -75,11 +75,20 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_unit_says_what_it_was_trained_on(tmp_path: Path) -> None:
     here, there = (result_of("bfn", seed, "1101") for seed in range(2))
-    run = replace(there.runs[0], device="cuda", accelerator="Some Card")
+    run = replace(there.runs[0], device="cuda", accelerator="Some Card", mixture_digest="ab" * 32)
     page = write_page([here, replace(there, runs=(run,))], tmp_path, tmp_path / "results.md")
     text = page.file.read_text()
     assert "| 4/4, 3/4 | 1.0 | 1 × CPU | abc |" in text
-    assert "| 4/4, 3/4 | 1.0 | Some Card | abc |" in text
+    assert "| `place_in_tray@1` abababababab | 4/4, 3/4 | 1.0 | Some Card | abc |" in text
+
+
+def test_a_unit_says_how_much_each_stage_learned_from(tmp_path: Path) -> None:
+    found = result_of("bc_init", 0, "1101")
+    first, second = (replace(found.runs[0], transitions=size) for size in (20_000, 1_000))
+    text = write_page(
+        [replace(found, runs=(first, second))], tmp_path, tmp_path / "results.md"
+    ).file.read_text()
+    assert "| 1 × CPU | 20,000 + 1,000 | 1 |" in text
 
 
 def test_every_method_has_a_label() -> None:
