@@ -128,14 +128,21 @@ def finetuned_config(
     from trainers.algos import config_from_dict, configure
     from trainers.start import same_policy
 
-    if any(pair.partition("=")[0].strip() == "updates" for pair in overrides):
+    named = {pair.partition("=")[0].strip() for pair in overrides}
+    if "updates" in named:
         raise CogError("--set updates is not for `cog finetune`: --episodes and --updates-per-step decide it")
+    if "decay" in named:
+        raise CogError(
+            "--set decay is not for `cog finetune`: learning rates fall over a run of settled length"
+        )
     if algo is None or algo == theirs.algo:
         if preset is not None:
             raise CogError(
                 "--preset is of another algorithm: add --algo, or change single settings with --set"
             )
-        return theirs.algo, theirs.preset, config_from_dict(theirs.algo, theirs.config).override(overrides)
+        config = config_from_dict(theirs.algo, theirs.config)
+        steady = ["decay=0"] if hasattr(config, "decay") else []
+        return theirs.algo, theirs.preset, config.override([*steady, *overrides])
     preset = first_said(preset, "fast")
     shared = same_policy(theirs.algo, theirs.config, algo)
     return algo, preset, configure(algo, preset, [*shared, *overrides])

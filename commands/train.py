@@ -206,6 +206,7 @@ def train_stages(
 ) -> str:
     """Train runs one after another, each from where the one before it ended; returns the last one."""
     from cogdata.manifest import read_manifest
+    from trainers.checkpoint import list_checkpoints
     from trainers.ranks import ranks_of_torchrun
     from trainers.start import from_run
 
@@ -223,7 +224,8 @@ def train_stages(
             judging = judging_of(settings, begun, manifest)
             run, done = train_run(store, manifest, begun, judging=judging, ranks=ranks, again=again)
             ranks.wait()  # until its last checkpoint has been written
-            ended = f"{run}@{done}"
+            wanted = begun.config.updates  # one that is longer already is begun from where it was so long
+            ended = f"{run}@{wanted if wanted in list_checkpoints(store, run) else done}"
     return run
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import cogdata.machine
 import collectors.provenance
+from cogdata.runs import read_run
+from cogdata.store import Store
+from commands.finetune import finetuned_config
 from tests.running import Run
+from trainers.algos import configure
 from trainers.worlds import LocalGroup
 
 PICK = "cog/PickTray-v0"
@@ -108,6 +113,13 @@ def test_ctrl_c_keeps_what_is_done(
     assert run(*command).out.startswith(f"{child}: 2 episodes, 7 updates in ")
 
 
+def test_learning_rates_that_fell_do_not_fall_online(root: Path, parent: str) -> None:
+    config = configure("bfn", "fast", ["decay=0.3", "discount=0.9"])
+    theirs = replace(read_run(Store(str(root)), parent), algo="bfn", config=config.to_dict())
+    expected = config.override(["decay=0", "batch_size=8"])
+    assert finetuned_config(theirs, None, None, ["batch_size=8"]) == ("bfn", theirs.preset, expected)
+
+
 def test_mistakes_are_one_line(run: Run, root: Path, parent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("finetune", parent, "--env", PICK, "--episodes")
     for extra, said in (
@@ -127,6 +139,7 @@ def test_mistakes_are_one_line(run: Run, root: Path, parent: str, monkeypatch: p
             ("1", "--set", "updates=5"),
             "--set updates is not for `cog finetune`: --episodes and --updates-per-step decide it",
         ),
+        (("1", "--set", "decay=0.5"), "--set decay is not for `cog finetune`: learning rates fall over"),
         (("1", "--env", "cog/DrawerOpen-v0"), "cog/DrawerOpen-v0 has the scene "),
     ):
         assert run(*command, *extra).error.startswith(said)

@@ -100,6 +100,11 @@ def test_a_method_that_is_asked_for_less_goes_on_from_what_there_is(run: Run, ro
     names = [[line.split(" in ")[0] for line in said.out.splitlines()] for said in (longer, fewer)]
     assert len(names[0]) == 2
     assert names[0] == names[1]
+    cloner, learner = (name.split(":")[0] for name in names[0])
+    assert run("train", "--resume", cloner, "--steps", "4").code == 0
+    again = run(*method, "2")  # still from where the clone had learned twice
+    assert again.out.splitlines()[-1].startswith(names[0][1]), again
+    assert json.loads((root / "runs" / learner / "run.json").read_text())["parent_update"] == 2
 
 
 def test_a_start_that_does_not_fit_and_processes_that_cannot_share_are_one_line(

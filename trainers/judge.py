@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from cogdata.errors import CogError
-from cogdata.runs import Best, read_best, write_best
+from cogdata.runs import Best, read_best, read_run, write_best
 from cogdata.store import Store
 from trainers.evaluate import Policy, World, evaluate, evaluation_path, write_evaluation
 
@@ -58,6 +58,7 @@ def parse_update(store: Store, run: str, text: str | None) -> int | None:
         return None if text is None else int(text)
     if text != "best":
         raise CogError(f"--update {text!r} must be a number of updates, or best")
+    read_run(store, run)  # that there is none of this name is said first
     best = read_best(store, run)
     if best is None:
         raise CogError(

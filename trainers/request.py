@@ -125,9 +125,15 @@ def _accelerator(device: str) -> str | None:
 
 
 def run_id(manifest: Manifest, request: TrainRequest) -> str:
-    """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``; its length is not part of it."""
+    """Name a run by what it is: ``bfn-place_in_tray-s0-1f2e3d4c``.
+
+    Its length is not part of it, but where learning rates fall over it.
+    """
+    config = request.config.to_dict()
+    if not _falls(request.config):
+        del config["updates"]
     identity: dict[str, Any] = {
-        "config": {name: value for name, value in request.config.to_dict().items() if name != "updates"},
+        "config": config,
         "obs": request.obs,
         "mixture": manifest.info.digest,
     }
@@ -141,6 +147,11 @@ def run_id(manifest: Manifest, request: TrainRequest) -> str:
     return f"{request.algo}-{manifest.info.name[: 64 - len(request.algo) - len(tail) - 2]}-{tail}"
 
 
+def _falls(config: Config) -> bool:
+    """Whether learning rates fall towards the last update: a run of another length is another run."""
+    return getattr(config, "decay", 0.0) > 0
+
+
 def resume_request(store: Store, run: str, *, updates: int | None = None) -> TrainRequest:
     """Make the request that goes on with a run, to its own number of updates or another one.
 
@@ -150,7 +161,8 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
         updates: Gradient steps of the whole run; None: as asked for at first.
 
     Raises:
-        CogError: No such run, it learns online, or its device is not here.
+        CogError: No such run, it learns online, its device is not here, or its learning rates fall over
+            another number of updates.
     """
     info = read_run(store, run)
     if info.online is not None:
@@ -161,6 +173,12 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
             f"`cog train` command again that began it, with --device cpu"
         )
     config = config_from_dict(info.algo, info.config)
+    if _falls(config) and updates not in (None, info.updates):
+        raise CogError(
+            f"the learning rates of run {run!r} fall over its {info.updates:,} updates, so that one of "
+            f"another length is another run: leave --steps out, or give the `cog train` command of its "
+            f"beginning with --steps {updates}"
+        )
     config = replace(config, updates=info.updates if updates is None else updates)
     return TrainRequest(
         info.algo,

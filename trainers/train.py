@@ -138,7 +138,8 @@ def train(
     run = run_id(manifest, request)
     with only_one(store, run) if ranks.first else nullcontext():
         state = read_state(store, run)
-        if state is not None and state.updates_done >= request.config.updates and judging is None:
+        there = list_checkpoints(store, run)[-1:] or [0]
+        if state is not None and there[0] >= request.config.updates and judging is None:
             return register(store, run, manifest, request), replace(state, status="finished")
         learner, seconds = open_learner(store, run, manifest, request)
         if ranks.first:

@@ -103,6 +103,18 @@ def test_targets_start_as_copies_of_the_qs() -> None:
         assert not target.requires_grad
 
 
+def test_targets_follow_an_encoder_that_came_with_the_policy() -> None:
+    learner = small_learner("cql", "image", "shared_encoder=true")
+    cloner = small_learner("bc", "image", "encoder=fast")
+    assert isinstance(learner, Cql)
+    before = [parameter.clone() for parameter in learner.critics.parameters()]
+    assert "targets" not in learner.start_from(cloner)
+    after = list(learner.critics.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    for target, source in zip(learner.targets.parameters(), after, strict=True):
+        assert torch.equal(target, source)
+
+
 def test_the_warm_start_clones_and_then_q_takes_over() -> None:
     """Qs that care a hundred times more about actions move the policy only after the warm start."""
     batch = tensors("state", 16)

@@ -159,6 +159,8 @@ def test_which_checkpoint_is_meant(store: Store) -> None:
     info, _ = train(store, make_manifest(), make_request(), open_stream=ToyStream)
     assert parse_update(store, info.run, None) is None
     assert parse_update(store, info.run, "4") == 4
+    with pytest.raises(CogError, match="unknown run 'nobody'"):
+        parse_update(store, "nobody", "best")
     with pytest.raises(CogError, match="--update 'last' must be a number of updates, or best"):
         parse_update(store, info.run, "last")
     with pytest.raises(

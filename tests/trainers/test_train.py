@@ -134,6 +134,28 @@ def test_more_updates_lengthen_the_run(store: Store) -> None:
     assert longer.created_at == info.created_at
 
 
+def test_where_learning_rates_fall_another_length_is_another_run(store: Store) -> None:
+    falling = make_request("bfn", "decay=0.5")
+    info, _ = train(store, make_manifest(), falling, open_stream=ToyStream)
+    longer = make_request("bfn", "decay=0.5", "updates=8")
+    other, state = train(store, make_manifest(), longer, open_stream=ToyStream)
+    assert other.run != info.run
+    assert (read_run(store, info.run).updates, state.updates_done) == (6, 8)
+    assert weights_of(store, info.run, 6) != weights_of(store, other.run, 6)
+    assert run_id(make_manifest(), resume_request(store, info.run, updates=6)) == info.run
+    with pytest.raises(CogError, match=r"fall over its 6 updates.*with --steps 8"):
+        resume_request(store, info.run, updates=8)
+
+
+def test_a_last_checkpoint_that_was_removed_is_made_again(store: Store) -> None:
+    info, _ = train(store, make_manifest(), make_request(), open_stream=ToyStream)
+    before = weights_of(store, info.run, 6)
+    store.remove(f"runs/{info.run}/checkpoints/00000006")
+    _, state = train(store, make_manifest(), make_request(), open_stream=ToyStream)
+    assert (state.status, state.updates_done) == ("finished", 6)
+    assert weights_of(store, info.run, 6) == before
+
+
 def test_a_run_is_named_by_what_decides_it() -> None:
     base = run_id(make_manifest(), make_request())
     assert run_id(make_manifest(), make_request("bfn", "updates=9")) == base

@@ -172,8 +172,10 @@ class Cql(SoftActorCritic):
             self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
 
     def start_from(self, other: Algorithm) -> tuple[str, ...]:
-        """Take over what both have; averages that the other does not have start where the networks do."""
+        """Take over what both have; averages and targets that the other does not have start as copies."""
         taken = super().start_from(other)
+        if "targets" not in taken:  # the Qs see by an encoder that may have come with the policy
+            self.targets.load_state_dict(self.critics.state_dict())
         for name in self.averaged:
             if f"average_{name}" not in taken:
                 self.get_submodule(f"average_{name}").load_state_dict(self.get_submodule(name).state_dict())
