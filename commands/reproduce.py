@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -89,8 +90,12 @@ def reproduce_command(
         raise CogError(f"--curve is {curve}, must be from 0 to {MOST_EPISODES:,}")
     if scale is not None:
         check_fraction(scale)
+    if unit is not None and (dry_run or scale is not None):
+        raise CogError("--unit does one unit on what is collected: leave --dry-run and --scale out")
     common = {"obs": obs, "preset": preset, "seeds": seed_range(seeds, None)}
     units = _planned(find_tasks(task), methods, variations, finetune, set_ or [], common)
+    if not resume:
+        _refuse_results(units, results)
     amount, store = Trials(trials, curve, CURVE_POINTS), open_root(root)
     if unit is not None:
         chosen = [one for one in units if one.name == unit]
@@ -112,7 +117,7 @@ def reproduce_command(
         _collect_for(store, mixture, fraction, count, dry_run=dry_run)
     _reproduce(
         store, units, amount, results, command,
-        at_once=count, device=device_of(device), resume=resume, dry_run=dry_run,
+        at_once=count, device=device_of(device), dry_run=dry_run,
     )  # fmt: skip
 
 
@@ -130,7 +135,7 @@ def _planned(
     if variations is not None:
         if methods is not None or finetune is not None or settings:
             raise CogError("--variations say what learns and how: leave --methods, --finetune and --set out")
-        return plan_variations(_names(variations), **common)
+        return plan_variations(tasks, _names(variations), **common)
     names = None if methods is None else _names(methods)
     units = plan_units(tasks, methods=names, settings=settings, **common)
     return units if finetune is None else plan_finetuning(units, countable("--finetune", finetune))
@@ -149,11 +154,11 @@ def _reproduce(
     *,
     at_once: int,
     device: str,
-    resume: bool,
     dry_run: bool,
 ) -> None:
     """Do what is missing of a plan, each unit in a process of its own."""
     from trainers.reproduce import expected_seconds, schedule_seconds, shares_learned
+    from trainers.results import REPLACED
 
     began = time.monotonic()
     left, known = _units_left(store, units, trials, results)
@@ -161,11 +166,6 @@ def _reproduce(
         for one in left:  # once, here: two units that freeze the same at once would make two versions of it
             _freeze_portions(store, one)
         left, known = _units_left(store, units, trials, results)  # on what was not frozen before, too
-    if not resume and len(left) < len(units):
-        raise CogError(
-            f"{len(units) - len(left)} of {len(units)} units are there already: leave --no-resume out to go "
-            f"on, or name another --results and --root"
-        )
     learned = shares_learned(store, left)
     expected = {one.name: expected_seconds(one, trials, known, device, learned[one.name]) for one in left}
     forecast = schedule_seconds(list(expected.values()), at_once) / 60
@@ -173,14 +173,55 @@ def _reproduce(
         f"{len(units)} unit{'s' if len(units) > 1 else ''}, {len(units) - len(left)} there, "
         f"{len(left)} to do, {at_once} at a time: about {forecast:.0f} minutes"
     )
+    if others := {one.name for one in left} & {result.unit.name for result in known}:
+        note(
+            f"{len(others)} of them have a file in {results}, of other settings, other data or fewer scenes: "
+            f"it goes to {results / REPLACED} where the new one does not hold all that it does"
+        )
     if dry_run:
         for one in left:
             where, minutes = ", ".join(one.envs), expected[one.name] / 60
             say(f"  {one.name}: {one.mixture}, judged in {where}, about {minutes:.1f} minutes")
         return
+    _check_memory(store, left, at_once)
     _run_units(left, expected, at_once, command)
     minutes = (time.monotonic() - began) / 60
     say(f"{len(units)} units are in {results} · {minutes:.1f} minutes · next: cog report")
+
+
+def _refuse_results(units: list[Unit], results: Path) -> None:
+    there = [unit.name for unit in units if (results / f"{unit.name}.json").exists()]
+    if there:
+        raise CogError(
+            f"{results} has {len(there)} of these {len(units)} units already, {there[0]} first: leave "
+            f"--no-resume out to go on, or name another --results"
+        )
+
+
+def _check_memory(store: Store, left: list[Unit], at_once: int) -> None:
+    """Refuse more units at once than there is memory for: each checks its own pool alone."""
+    from cogdata.footprint import footprint
+    from cogdata.machine import free_memory
+    from cogdata.manifest import read_manifest
+    from cogdata.stream import StreamOptions
+    from trainers.algorithm import OBS_KINDS
+    from trainers.methods import configure_stages
+
+    manifests = {name: read_manifest(store, name) for name in {unit.learned_from for unit in left}}
+    sizes = []
+    for unit in left:
+        batch = max(one.batch_size for _, one in configure_stages(unit.method, unit.preset, unit.settings))
+        options = StreamOptions(batch, columns=OBS_KINDS[unit.obs])
+        sizes.append(sum(footprint(manifests[unit.learned_from], options)))
+    sizes.sort(reverse=True)
+    free, taken = free_memory(), sum(sizes[:at_once])
+    if free is None or taken <= free:
+        return
+    fit = sum(sum(sizes[: count + 1]) <= free for count in range(at_once))
+    raise CogError(
+        f"{min(at_once, len(sizes))} units at once read into {taken / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+        f"free: {f'give --jobs {fit}' if fit else 'give a smaller --scale'}, or stop something else"
+    )
 
 
 def _fractions(units: list[Unit], scale: float | None) -> dict[str, float]:
@@ -256,16 +297,15 @@ def _mixture_of(store: Store, unit: Unit) -> str:
     from cogdata.manifest import list_versions, read_info
 
     there = list_versions(store, unit.mixture)  # whether its recipe has changed since is said once, before
-    whole = unit.mixture if there else frozen_mixture(store, unit.mixture)
+    whole = read_info(store, unit.mixture).ref if there else frozen_mixture(store, unit.mixture)
     if unit.learned_from == unit.mixture:
         return whole
     made = unit.derived
     if made.inferred:
-        if (
-            list_versions(store, unit.learned_from)
-            and read_info(store, unit.learned_from).created_at >= read_info(store, whole).created_at
-        ):
-            return unit.learned_from
+        if list_versions(store, unit.learned_from):
+            inferred = read_info(store, unit.learned_from)
+            if inferred.created_at >= read_info(store, whole).created_at:
+                return inferred.ref
         return infer_mixture(store, whole, unit.learned_from, obs=unit.obs)
     from catalog.portions import freeze_part
 
@@ -295,7 +335,7 @@ def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, comma
         done.append(name)
         if code:
             failed.append(name)
-            note(f"{name} failed: {text}")
+            note(f"{name} failed: {text}{_ended_by(code)}")
         else:
             say(f"[{len(done)}/{len(left)}] {text} · about {minutes_left():.0f} minutes left")
 
@@ -320,6 +360,15 @@ def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, comma
         )
 
 
+def _ended_by(code: int) -> str:
+    """What ended a process, if it was a signal."""
+    if code >= 0:
+        return ""
+    name = signal.Signals(-code).name
+    likely = ": the system does that when memory runs out, see --jobs" if name == "SIGKILL" else ""
+    return f" · ended by {name}{likely}"
+
+
 def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, device: str) -> None:
     """Train a unit, judge it, write its result."""
     from cogdata.manifest import read_info
@@ -333,13 +382,14 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
         describe_machine,
         describe_runs,
         online_outcomes,
+        read_judged,
         write_result,
     )
     from trainers.settings import TrainSettings
 
     for env in unit.envs:
         check_name(env)
-    mixture = _mixture_of(store, unit)
+    mixture = _mixture_of(store, unit)  # one version, whatever is frozen meanwhile
     settings = TrainSettings(
         mixture=mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,
         threads=1, device=device, alarm="off", set=unit.settings,
@@ -348,7 +398,7 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
     if unit.online:
         run = _finetune_unit(store, unit, run, device)
     size, parts = read_info(store, mixture).image_size[0], OBS_KINDS[unit.obs]
-    began = time.monotonic()
+    judged_before, began = bool(read_judged(store, run)), time.monotonic()
     ticker = Ticker()
     judged, curve = judge_unit(
         store,
@@ -368,7 +418,7 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
         describe_machine(),
         revision(),
         commands_of(unit, trials),
-        round(time.monotonic() - began, 1),
+        None if judged_before else round(time.monotonic() - began, 1),
         online_outcomes(store, run) if unit.online else "",
     )
     write_result(results, result)

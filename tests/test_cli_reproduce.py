@@ -14,22 +14,28 @@ from pathlib import Path
 import pytest
 
 import cli
+import cogdata.footprint
+import cogdata.machine
+from commands.reproduce import _ended_by
 from tests.running import Run, wait_for
 from trainers.benchmark import BUDGETS
+from trainers.results import REPLACED
 
 SMALL = (
-    "--scale", "0.001", "--trials", "2", "--curve", "1", "--seeds", "0:1", "--set", "bfn.updates=4",
-    "--set", "bc.updates=4",
+    "--trials", "2", "--curve", "1", "--seeds", "0:1", "--set", "bfn.updates=4", "--set", "bc.updates=4",
 )  # fmt: skip
-"""10 grasps and 5 placements, four updates."""
+"""Four updates."""
+SCALE = ("--scale", "0.001")
+"""10 grasps and 5 placements."""
 
 
 NAME = "place_in_tray-state-fast-bc_oracle-s0"
 
 
 def reproduce(folder: Path, *options: str) -> tuple[str, ...]:
+    scale = () if "--unit" in options else SCALE
     return (
-        "reproduce", "place_in_tray", *SMALL, "--methods", "bfn,bc_oracle", "--results", str(folder / "results"),
+        "reproduce", "place_in_tray", *SMALL, *scale, "--methods", "bfn,bc_oracle", "--results", str(folder / "results"),
         "--root", str(folder / "store"), *options,
     )  # fmt: skip
 
@@ -79,8 +85,10 @@ def test_every_unit_leaves_a_result(made: Path) -> None:
 def test_the_same_again_has_nothing_to_do(run: Run, made: Path) -> None:
     said = run(*reproduce(made))
     assert "2 units, 2 there, 0 to do" in said.out
-    refused = run(*reproduce(made, "--no-resume")).error
-    assert refused.startswith("2 of 2 units are there already: leave --no-resume out")
+    refused = run(*reproduce(made, "--no-resume", "--root", str(made / "no-store"))).error
+    assert refused.startswith(f"{made / 'results'} has 2 of these 2 units already, ")
+    assert "leave --no-resume out" in refused
+    assert not (made / "no-store").exists()
 
 
 def test_results_count_in_another_store_whose_data_are_the_same(run: Run, made: Path, tmp_path: Path) -> None:
@@ -106,7 +114,12 @@ def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path)
     after = result(made, NAME)
     assert after["runs"] == before["runs"]
     assert [len(one["outcomes"]) for one in after["judged"]] == [3, 3]  # type: ignore[attr-defined]
+    said = run(*reproduce(made, "--trials", "5", "--curve", "0", "--set", "bfn.updates=5", "--dry-run"))
+    assert f"2 of them have a file in {made / 'results'}, of other settings" in said.err
     assert run(*reproduce(made, "--unit", NAME)).code == 0  # as it was, for the other tests
+    (kept,) = (made / "results" / REPLACED).iterdir()
+    assert json.loads(kept.read_text()) == after
+    shutil.rmtree(kept.parent)
 
 
 def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path: Path) -> None:
@@ -138,6 +151,19 @@ def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path
     assert found["runs"] == there["runs"]
 
 
+def test_a_result_is_of_the_version_that_was_learned_from(run: Run, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "store", tmp_path / "store")
+    root = ("--root", str(tmp_path / "store"))
+    sql = "select episode_id, 'task' as source from episodes where policy = 'place'"
+    assert "place_in_tray@2" in run("query", sql, "--as", "place_in_tray", *root).out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BUDGETS, ("fast", False), {"bfn": ("updates=4",)})
+        folder = ("--results", str(tmp_path / "results"), "--out", str(tmp_path / "page.md"))
+        assert run("report", "--catalog", *folder, *root).code == 0
+    found = result(tmp_path, NAME.replace("bc_oracle", "bfn"))
+    assert found["data"] == result(made, NAME.replace("bc_oracle", "bfn"))["data"]
+
+
 def test_finetuning_and_variations(run: Run, made: Path) -> None:
     name = "place_in_tray-state-fast-bfn-online-s0"
     assert run(*reproduce(made, "--finetune", "2", "--unit", name)).code == 0
@@ -165,6 +191,9 @@ def test_finetuning_and_variations(run: Run, made: Path) -> None:
         (("drawer", "--jobs", "no"), "--jobs is no"),
         (("drawer", "--finetune", "0", "--methods", "bfn"), "--finetune is 0"),
         (("drawer", "--unit", "one"), "unknown unit 'one'"),
+        (("drawer", "--unit", "one", "--scale", "0.1"), "--unit does one unit on what is collected"),
+        (("drawer", "--unit", "one", "--dry-run"), "--unit does one unit on what is collected"),
+        (("drawer", "--variations", "prior-10"), "variation 'prior-10' is of place_in_tray"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_begun(
@@ -185,6 +214,25 @@ def test_a_damaged_result_is_named(run: Run, made: Path, tmp_path: Path) -> None
 
 def test_root_is_for_the_catalog(run: Run, made: Path) -> None:
     assert run("report", "--root", str(made)).error.startswith("--root is read with --catalog alone")
+
+
+def test_more_units_than_memory_are_refused_and_a_killed_one_says_so(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = reproduce(made, "--seeds", "0:2", "--jobs", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(cogdata.machine, "free_memory", lambda: 1)
+        assert "2 units at once read into 0.0 GB, 0.0 GB are free: give a smaller --scale" in run(*more).error
+    with monkeypatch.context() as patch:
+        patch.setattr(cogdata.footprint, "footprint", lambda manifest, options: (6 * 10**9, 10**9))
+        patch.setattr(cogdata.machine, "free_memory", lambda: 10**10)
+        said = run(*more).error
+        assert said == (
+            "2 units at once read into 14.0 GB, 10.0 GB are free: give --jobs 1, or stop something else"
+        )
+    assert _ended_by(1) == ""
+    assert _ended_by(-signal.SIGTERM) == " · ended by SIGTERM"
+    assert "when memory runs out, see --jobs" in _ended_by(-signal.SIGKILL)
 
 
 def test_ctrl_c_stops_the_units_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:

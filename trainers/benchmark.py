@@ -14,14 +14,10 @@ from cogdata.errors import CogError, unknown
 from trainers.algorithm import OBS_KINDS
 from trainers.methods import METHODS, WHOLE, configure_stages, find_method
 
-TRIALS: Final = 250
-"""Scenes per initial condition and seed (COG, §6)."""
 SEEDS: Final = 3
 """Runs per cell (COG, §6)."""
 CURVE_POINTS: Final = 10
 """Checkpoints of a run that are judged on the way, the last one among them."""
-CURVE_EPISODES: Final = 30
-"""Scenes that each of them is judged on."""
 PRESETS: Final = ("fast", "paper")
 
 
@@ -227,8 +223,14 @@ class Unit:
 
     @property
     def learned_from(self) -> str:
-        """The mixture that it learns from: the recipe's, or what the variant makes of it."""
-        return self.mixture if self.derived == AS_FROZEN else f"{self.mixture}_{self.variant}"
+        """The mixture that it learns from: the recipe's, or what the variant makes of it.
+
+        Rewards that a classifier infers are those of the observations that it saw.
+        """
+        if self.derived == AS_FROZEN:
+            return self.mixture
+        seen = self.obs.replace("+", "_") if self.derived.inferred and self.obs != "state" else ""
+        return "_".join(part for part in (self.mixture, self.variant, seen) if part)
 
     @property
     def curve_env(self) -> str | None:
@@ -333,21 +335,27 @@ UPDATES_PER_STEP: Final = 0.25
 """Gradient steps per action collected online."""
 
 
-def plan_variations(names: Sequence[str], *, obs: str, preset: str, seeds: Sequence[int]) -> list[Unit]:
+def plan_variations(
+    tasks: Sequence[str], names: Sequence[str], *, obs: str, preset: str, seeds: Sequence[int]
+) -> list[Unit]:
     """List the units of variations.
 
     Args:
+        tasks: Keys of :data:`TASKS`; each variation must be of one of them.
         names: Keys of :data:`VARIATIONS`.
         obs: Observation kind.
         preset: Named configuration.
         seeds: Root seeds.
 
     Raises:
-        CogError: An unknown variation, observation or preset.
+        CogError: An unknown variation, observation or preset, a variation of another task or named twice.
     """
     for name in names:
         if name not in VARIATIONS:
             raise unknown("variation", name, VARIATIONS)
+        if VARIATIONS[name].task not in tasks:
+            raise CogError(f"variation {name!r} is of {VARIATIONS[name].task}: name that task, or all")
+    _refuse_twice("--variations", "variation", names)
     found = []
     for seed in seeds:
         for name in names:
@@ -384,6 +392,11 @@ def plan_finetuning(units: Sequence[Unit], episodes: int) -> list[Unit]:
 def learns_from_prior(method: str) -> bool:
     """Whether some stage of a method sees the prior data."""
     return any(stage.portion in (WHOLE, "prior") for stage in find_method(method).stages)
+
+
+def _refuse_twice(option: str, what: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise CogError(f"{option} {','.join(names)} names a {what} twice: name each once")
 
 
 def find_tasks(name: str) -> list[str]:
@@ -427,8 +440,7 @@ def plan_units(
         raise unknown("preset", preset, PRESETS)
     chosen = list(METHODS) if methods is None else list(methods)
     stages = {method: {stage.algo for stage in find_method(method).stages} for method in chosen}
-    if len(set(chosen)) != len(chosen):
-        raise CogError(f"--methods {','.join(chosen)} names a method twice: name each once")
+    _refuse_twice("--methods", "method", chosen)
     known = {name for names in stages.values() for name in names}
     for pair in settings:
         stage, dot, _ = pair.partition("=")[0].partition(".")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.store import write_failed
-from trainers.benchmark import CONDITIONS, SEEDS, TASKS, TRIALS, VARIATIONS
+from trainers.benchmark import CONDITIONS, SEEDS, TASKS, VARIATIONS
 from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
 from trainers.results import Result
 from trainers.table import (
@@ -109,7 +109,7 @@ def render_page(results: Sequence[Result], *, figures: Sequence[str], link: str,
         "machines": sorted({_machine(result) for result in results}),
         "units": [_unit(result, link) for result in results],
         "notes": notes,
-        "trials": TRIALS,
+        "trials": max(one.episodes for result in results for one in result.judged),
     }
     return environment.get_template("results.md").render(values)
 
@@ -208,7 +208,8 @@ def _curve(block: Block, method: str) -> list[str] | None:
     ]
     learned = [update for one in own if (update := updates_to_learn(one)) is not None]
     when = f"{min(learned):,} to {max(learned):,}" if learned else "–"
-    return [LABELS[method], str(own[0].curve[0].episodes), "<br>".join(rows), when]
+    scenes = ", ".join(dict.fromkeys(str(one.curve[0].episodes) for one in own))
+    return [LABELS[method], scenes, "<br>".join(rows), when]
 
 
 def _target(verdict: Verdict) -> list[str]:

@@ -130,7 +130,7 @@ def _judge(
 
 
 def is_done(result: Result, unit: Unit, digest: str | None, trials: Trials) -> bool:
-    """Whether a result is that of this unit on this mixture, judged as much as is asked for.
+    """Whether a result is that of this unit on this mixture, judged at least as much as is asked for.
 
     Args:
         result: Read from its file.
@@ -141,9 +141,10 @@ def is_done(result: Result, unit: Unit, digest: str | None, trials: Trials) -> b
     if result.unit != unit or result.data.digest != digest:
         return False
     updates = result.runs[-1].updates if unit.online else last_update(unit)
-    seen = all(find_judged(result.judged, env, updates, 0, trials.episodes) for env in unit.envs)
-    curved = not trials.curve or unit.curve_env is None or len(result.curve) > 0
-    return seen and curved
+    seen = {one.env for one in result.judged if one.update == updates and one.episodes >= trials.episodes}
+    curved = not trials.curve or unit.curve_env is None
+    curved = curved or (bool(result.curve) and result.curve[0].episodes >= trials.curve)
+    return seen >= set(unit.envs) and curved
 
 
 def commands_of(unit: Unit, trials: Trials) -> tuple[str, ...]:
@@ -224,9 +225,12 @@ def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:
     if len(judged) < len(final):
         return None
     curve = [one for one in found if (one.env, one.first_seed) == (unit.curve_env, FIRST_SEED)]
-    curve.sort(key=lambda one: one.update)
+    most = max((one.episodes for one in curve), default=0)
+    curve = sorted((one for one in curve if one.episodes == most), key=lambda one: one.update)
     trials = Trials(judged[0].episodes, curve[0].episodes if curve else 0, len(curve))
-    data, runs = describe_data(store, unit.mixture), describe_runs(store, run)
+    runs = describe_runs(store, run)
+    whole = [stage.mixture for stage in runs if stage.mixture.partition("@")[0] == unit.mixture]
+    data = describe_data(store, [*whole, unit.mixture][0])
     return Result(unit, data, runs, judged, tuple(curve), {}, "", commands_of(unit, trials))
 
 

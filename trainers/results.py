@@ -7,6 +7,7 @@ figures are functions of these files alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -289,8 +290,21 @@ def _trained(store: Store, info: RunInfo) -> Trained:
     )
 
 
+REPLACED: Final = "replaced"
+"""Folder beside the results, of those that another of their unit's name has taken the place of."""
+
+
+def covers(new: Result, old: Result) -> bool:
+    """Whether a result says all that another one does: same unit, same data, no fewer scenes."""
+    judged = {one.env: one.episodes for one in new.judged}
+    enough = all(judged.get(one.env, 0) >= one.episodes for one in old.judged)
+    return (new.unit, new.data.digest) == (old.unit, old.data.digest) and enough
+
+
 def write_result(folder: Path, result: Result) -> Path:
     """Write a result under its unit's name; whole or not at all.
+
+    A file of that name with other settings, other data or more scenes is kept, under :data:`REPLACED`.
 
     Raises:
         CogError: The folder cannot be written.
@@ -299,6 +313,10 @@ def write_result(folder: Path, result: Result) -> Path:
     beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not covers(result, read_result(path)):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+            (folder / REPLACED).mkdir(exist_ok=True)
+            path.replace(folder / REPLACED / f"{path.stem}-{digest}.json")
         beside.write_text(json.dumps(asdict(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         beside.replace(path)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from catalog.mixture import check_name
 from catalog.recipes import RECIPES
 from cogdata.errors import CogError
 from collectors.envs import ENVS
@@ -107,7 +108,9 @@ def test_tasks_by_name() -> None:
 
 
 def test_a_variation_differs_in_what_it_says() -> None:
-    units = {unit.variant: unit for unit in plan_variations(list(VARIATIONS), seeds=[1], **STATE)}
+    units = {
+        unit.variant: unit for unit in plan_variations(list(TASKS), list(VARIATIONS), seeds=[1], **STATE)
+    }
     assert units["prior-10"].name == "place_in_tray-state-fast-bfn-prior-10-s1"
     assert units["prior-10"].learned_from == "place_in_tray_prior-10"
     assert units["generalist"].learned_from == "drawer_all"
@@ -115,7 +118,24 @@ def test_a_variation_differs_in_what_it_says() -> None:
     assert units["flow-clone"].settings == ("bc.head=flow",)
     assert units["wide-prior"].mixture == "place_in_tray_wide"
     with pytest.raises(CogError, match="^unknown variation 'prior-1'"):
-        plan_variations(["prior-1"], seeds=[0], **STATE)
+        plan_variations(list(TASKS), ["prior-1"], seeds=[0], **STATE)
+    with pytest.raises(CogError, match="variation 'prior-10' is of place_in_tray: name that task, or all"):
+        plan_variations(["drawer"], ["prior-10"], seeds=[0], **STATE)
+    with pytest.raises(CogError, match="--variations prior-10,prior-10 names a variation twice"):
+        plan_variations(list(TASKS), ["prior-10", "prior-10"], seeds=[0], **STATE)
+
+
+def test_inferred_rewards_are_those_of_what_was_seen() -> None:
+    names = {
+        obs: plan_variations(list(TASKS), ["solved-inferred"], obs=obs, preset="fast", seeds=[0])[
+            0
+        ].learned_from
+        for obs in ("state", "image", "image+robot")
+    }
+    assert names["state"] == "place_in_tray_solved_solved-inferred"
+    assert len(set(names.values())) == 3
+    for name in names.values():
+        check_name(name)
 
 
 def test_finetuning_goes_on_where_the_task_data_do_not_begin() -> None:

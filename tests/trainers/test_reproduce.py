@@ -96,9 +96,13 @@ def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
     assert not is_done(done, unit, "f" * 64, TRIALS)
     assert not is_done(done, replace(unit, seed=1), "e" * 64, TRIALS)
     assert not is_done(done, unit, "e" * 64, replace(TRIALS, episodes=5))
+    assert is_done(done, unit, "e" * 64, replace(TRIALS, episodes=3))  # what is judged more is not done again
+    assert not is_done(replace(done, judged=done.judged[:1]), unit, "e" * 64, TRIALS)
     assert not is_done(done, unit, "e" * 64, replace(TRIALS, curve=3))
     curved = replace(done, curve=(judged(TABLE, "111", updates, 1_000_000),))
     assert is_done(curved, unit, "e" * 64, replace(TRIALS, curve=3))
+    assert is_done(curved, unit, "e" * 64, replace(TRIALS, curve=2))
+    assert not is_done(curved, unit, "e" * 64, replace(TRIALS, curve=4))
 
 
 def test_a_run_tells_its_unit_though_the_configuration_has_grown_since() -> None:

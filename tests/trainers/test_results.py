@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cogdata.errors import CogError
 from tests.trainers.reported import TABLE, judged, result_of
-from trainers.results import Judged, describe_machine, find_judged, read_result, read_results, write_result
+from trainers.results import (
+    REPLACED,
+    Judged,
+    Result,
+    describe_machine,
+    find_judged,
+    read_result,
+    read_results,
+    write_result,
+)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -55,6 +65,26 @@ def test_a_result_with_a_field_too_many_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"verdict": "good"}))
     with pytest.raises(CogError, match="is no result"):
         read_result(path)
+
+
+def test_what_a_new_result_does_not_hold_is_kept(tmp_path: Path) -> None:
+    def kept() -> list[Result]:
+        return [read_result(file) for file in sorted((tmp_path / REPLACED).glob("*.json"))]
+
+    first = result_of("bfn", 0, "11")
+    more = result_of("bfn", 0, "1101")
+    for one in (first, first, more):  # the same again, and the same with more scenes
+        write_result(tmp_path, one)
+    assert kept() == []
+    write_result(tmp_path, first)
+    assert kept() == [more]
+    other = replace(first, data=replace(first.data, digest="f" * 64))
+    write_result(tmp_path, other)
+    assert kept() in ([more, first], [first, more])
+    again = replace(other, unit=replace(other.unit, settings=("bfn.updates=7",)))
+    write_result(tmp_path, again)
+    assert other in kept()
+    assert read_results(tmp_path) == [again]
 
 
 def test_no_results_and_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
