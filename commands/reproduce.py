@@ -226,11 +226,7 @@ def _check_memory(store: Store, left: list[Unit], at_once: int) -> None:
 
 def _fractions(units: list[Unit], scale: float | None) -> dict[str, float]:
     """Mixture → fraction of the paper's episodes."""
-    from trainers.benchmark import TASKS
-
-    if scale is not None:
-        return {unit.mixture: scale for unit in units}
-    return {unit.mixture: 1.0 if unit.preset == "paper" else TASKS[unit.task].scale for unit in units}
+    return {unit.mixture: unit.scale if scale is None else scale for unit in units}
 
 
 def _collect_for(store: Store, name: str, scale: float, workers: int, *, dry_run: bool) -> None:

@@ -68,6 +68,7 @@ class Task:
         scale: Fraction of the paper's episodes that the preset "fast" learns from.
         settings: Algorithm → settings of the preset "fast" beside :data:`BUDGETS`.
         seen: The same, for observations with images alone.
+        seen_scale: ``scale`` for observations with images, if it is another one.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Task:
     scale: float
     settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seen_scale: float | None = None
 
     @property
     def hard(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ TASKS: Final[Mapping[str, Task]] = {
         ),
         scale=0.4,
         seen=dict.fromkeys(("bc", "bfn", "cql", "sac"), ("encoder=hand_eye",)),
+        seen_scale=0.6,
     ),
     "drawer": Task(
         "grasp from drawer",
@@ -145,6 +148,7 @@ TASKS: Final[Mapping[str, Task]] = {
         ),
         scale=0.4,
         settings={"bfn": ("critic_loss=cross_entropy", "discount=0.97", "acting_samples=4")},
+        seen={"bfn": ("updates=25000", "batch_size=256")},
     ),
 }  # fmt: skip
 """Name → task (arXiv 2010.14500, Table 1: success over 250 trials × 3 seeds, mean and standard deviation)."""
@@ -231,6 +235,15 @@ class Unit:
             return self.mixture
         seen = self.obs.replace("+", "_") if self.derived.inferred and self.obs != "state" else ""
         return "_".join(part for part in (self.mixture, self.variant, seen) if part)
+
+    @property
+    def scale(self) -> float:
+        """Fraction of the paper's episodes that it learns from."""
+        task = TASKS[self.task]
+        if self.preset == "paper":
+            return 1.0
+        seen = task.seen_scale if "image" in OBS_KINDS[self.obs] else None
+        return task.scale if seen is None else seen
 
     @property
     def curve_env(self) -> str | None:

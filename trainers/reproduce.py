@@ -36,6 +36,8 @@ UPDATE_MS: Final = {
     True: {"bc": 30.0, "sac": 123.0, "iql": 140.0, "cql": 70.0, "bfn": 65.0},
 }
 """Whether pictures are seen → algorithm → one update on one thread: a first guess (docs/learning.md)."""
+UPDATE_ROWS: Final = {False: 256, True: 128}
+"""Whether pictures are seen → the batch of that guess."""
 STEP_MS: Final = {False: 2.0, True: 4.0}
 """Whether pictures are seen → one judged step, acting included: a first guess."""
 HORIZON: Final = 60
@@ -299,10 +301,11 @@ def expected_seconds(
     if like:
         return sum(like) / len(like)
     images = "image" in OBS_KINDS[unit.obs]
-    stages: list[tuple[Stage, int]] = [
-        (stage, config.updates) for stage, config in configure_stages(unit.method, unit.preset, unit.settings)
-    ]
-    training = sum(UPDATE_MS[images][stage.algo] * updates for stage, updates in stages)
+    stages = configure_stages(unit.method, unit.preset, unit.settings)
+    training = sum(
+        UPDATE_MS[images][stage.algo] * config.updates * config.batch_size / UPDATE_ROWS[images]
+        for stage, config in stages
+    )
     if unit.online:
         algo = FINETUNED[unit.method] or stages[-1][0].algo
         steps = unit.online * HORIZON

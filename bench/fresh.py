@@ -1,0 +1,90 @@
+"""Does a result hold on scenes that no setting was chosen by? The same checkpoints, judged on other seeds.
+
+Outcomes are written into the store of the run as rows of ``evaluations``, as ``cog eval`` does; what is there
+already is not judged again.
+
+    python -m bench.fresh results/table1/*-bfn-s?.json --roots cog-store --out results/fresh_scenes.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cogdata.store import Store, open_store
+from commands.evaluate import world_of
+from trainers.checkpoint import list_checkpoints
+from trainers.evaluate import evaluate, open_policy, write_evaluation
+from trainers.results import Judged, Result, find_judged, read_judged, read_result
+
+FIRST_SEED = 50_000
+"""Neither the table, its curves, nor any benchmark begins an episode with these."""
+
+
+def store_of(result: Result, roots: list[str]) -> Store:
+    """The store that holds the checkpoint that was judged."""
+    last = result.runs[-1]
+    for root in roots:
+        store = open_store(root)
+        if last.updates in list_checkpoints(store, last.run):
+            return store
+    raise SystemExit(f"{last.run} at {last.updates} is in none of {', '.join(roots)}")
+
+
+def judged_again(store: Store, result: Result, there: Judged, episodes: int, workers: int) -> Judged:
+    """The same checkpoint in the same condition, on fresh scenes."""
+    run = result.runs[-1].run
+    found = find_judged(read_judged(store, run), there.env, there.update, FIRST_SEED, episodes)
+    if found is None:
+        policy = open_policy(store, run, there.update)
+        size, parts = policy.learner.spec.image_size[0], policy.learner.spec.parts
+        seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+        write_evaluation(store, evaluate(policy, world_of(there.env, size, parts), seeds, workers=workers))
+        found = find_judged(read_judged(store, run), there.env, there.update, FIRST_SEED, episodes)
+    if found is None or found.checkpoint_digest != there.checkpoint_digest:
+        raise SystemExit(
+            f"{run} at {there.update} in {store.url} is not the checkpoint of {result.unit.name}"
+        )
+    return found
+
+
+def main() -> None:
+    """Judge, print a line per condition, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--roots", nargs="+", default=["cog-store"], help="stores that may hold the runs")
+    parser.add_argument("--episodes", type=int, default=250)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    lines: list[dict[str, Any]] = []
+    for path in asked.results:
+        result = read_result(path)
+        store = store_of(result, asked.roots)
+        for there in result.judged:
+            again = judged_again(store, result, there, asked.episodes, asked.workers)
+            print(
+                f"{path.stem:<52}{there.env:<24}{there.successes:>4}/{there.episodes}"
+                f"{again.successes:>6}/{again.episodes}",
+                flush=True,
+            )
+            lines.append(
+                {
+                    "result": path.stem,
+                    "env": there.env,
+                    "first_seed": FIRST_SEED,
+                    "checkpoint_digest": again.checkpoint_digest,
+                    "table": there.successes,
+                    "outcomes": again.outcomes,
+                }
+            )
+    if asked.out is not None:
+        asked.out.write_text(json.dumps(lines, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
