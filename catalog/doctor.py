@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -117,7 +117,10 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     require_store(store)
     problems: list[Problem] = []
     episodes: _Episodes = {}
-    found = [path.split("/")[1:3] for path, (kind, _) in scan(store).items() if kind == "part"]
+    listing = scan(
+        store
+    )  # once: what is made of parts that are committed meanwhile is not held against these
+    found = [path.split("/")[1:3] for path, (kind, _) in listing.items() if kind == "part"]
     for number, (collection, part) in enumerate(found, 1):
         problems += _verify_part(store, collection, part, episodes)
         if on_progress:
@@ -125,7 +128,8 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     collections = {collection for collection, _ in found}
     problems += [*_verify_collections(store, collections), *_verify_names(store)]
     overlaps = list(_verify_overlaps(store, collections))
-    others = [*_verify_mixtures(store, episodes), *_verify_runs(store)]
+    frozen = [path for path, (kind, _) in listing.items() if kind == "mixture"]
+    others = [*_verify_mixtures(store, frozen, episodes), *_verify_runs(store)]
     damaged = {problem.where for problem in problems + others}
     return problems + overlaps + others + list(_verify_catalog(store, damaged))
 
@@ -190,8 +194,13 @@ def _verify_settings(
 def _verify_file(store: Store, path: str, claim: dict[str, Any]) -> Iterator[Problem]:
     try:
         data = store.read_bytes(path)
-    except _UNREADABLE:
-        yield Problem(path, "is missing: remove its folder and collect again")
+    except _UNREADABLE as error:
+        try:
+            missing = not store.exists(path)
+        except _UNREADABLE:
+            missing = False
+        said = "is missing: remove its folder and collect again"
+        yield Problem(path, said if missing else f"cannot be read now: {_said(error)}")
         return
     if len(data) != claim["size"]:
         yield Problem(
@@ -280,10 +289,8 @@ def _overlaps(name: str, ranges: list[tuple[int, int, str]]) -> Iterator[Problem
 # --- mixtures, runs, catalog -----------------------------------------------------------------------------
 
 
-def _verify_mixtures(store: Store, episodes: _Episodes) -> Iterator[Problem]:
-    for path, (kind, _) in scan(store).items():
-        if kind != "mixture":
-            continue
+def _verify_mixtures(store: Store, paths: Sequence[str], episodes: _Episodes) -> Iterator[Problem]:
+    for path in paths:
         _, name, version, _ = path.split("/")
         folder = path.removesuffix("/mixture.json")
         newest = f"v{manifest.list_versions(store, name)[-1]}"

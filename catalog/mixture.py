@@ -21,7 +21,7 @@ from catalog.contents import collect_contents
 from catalog.db import lock, require_store
 from catalog.query import run_query, translated
 from catalog.shape import choose
-from catalog.sync import open_indexed, try_sync
+from catalog.sync import open_indexed, require_current, try_sync
 from cogdata import manifest, runs
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import Manifest, MixtureInfo
@@ -103,6 +103,7 @@ def freeze(
     """
     check_name(name)
     sql = sql.strip().rstrip(";").rstrip()
+    require_current(store)
     table = run_query(store, sql).table
     with open_indexed(store) as con, translated(store, sql):
         shape, scene = choose(con, table, allow_overlap=allow_overlap)
@@ -310,11 +311,12 @@ def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:
         CogError: No such mixture, or runs refer to it.
     """
     name, version = manifest.parse_ref(ref)
-    chosen = [manifest.read_info(store, ref).version] if version is not None else []
-    manifest.read_info(store, ref)  # says what there is, if this is not
-    chosen = chosen or manifest.list_versions(store, name)
-    users = [run for run in runs.list_runs(store) if _uses(store, run, name, chosen)]
-    if users and not force:
+    there = manifest.list_versions(store, name)
+    if not there or version not in (None, *there):
+        manifest.read_info(store, ref)  # says what there is
+    chosen = there if version is None else [version]
+    users = [] if force else [run for run in runs.list_runs(store) if _uses(store, run, name, chosen)]
+    if users:
         more = f" and {len(users) - _SHOWN_RUNS} more" if len(users) > _SHOWN_RUNS else ""
         raise CogError(
             f"mixture {ref!r} is used by {'runs' if len(users) > 1 else 'run'} "
@@ -334,5 +336,7 @@ def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:
 
 
 def _uses(store: Store, run: str, name: str, versions: list[int]) -> bool:
-    info = runs.read_run(store, run)
-    return info.mixture == name and info.mixture_version in versions
+    with suppress(CogError):  # damaged, which `cog data verify` says
+        info = runs.read_run(store, run)
+        return info.mixture == name and info.mixture_version in versions
+    return False

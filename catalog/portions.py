@@ -54,9 +54,11 @@ _STEPS: Final = """select m.episode_id, unnest(r.t) as t, unnest(r.reward) as re
 from mixture_episodes m join episodes e using (episode_id) join read_parquet('{rewards}') r using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
 
-_LABELLED: Final = """select episode_id, t, source, reward from read_parquet('{labels}')
+_LABELLED: Final = """select l.episode_id, l.t, l.source, l.reward, m.weight
+from read_parquet('{labels}') l join mixture_episodes m using (episode_id, source)
+where m.mixture = '{name}' and m.version = {version}
 union all by name
-select m.episode_id, s.t, m.source, coalesce(m.reward, s.reward) as reward
+select m.episode_id, s.t, m.source, coalesce(m.reward, s.reward) as reward, m.weight
 from mixture_episodes m join steps s using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = 'task'
     and s.t >= m.t_start and s.t < m.t_end"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pyarrow as pa
 
@@ -31,12 +31,21 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
     """
     require_store(store)
     known, leftovers = set(runs.list_runs(store)), set(runs.list_leftovers(store))
-    judged: dict[str, int] = {}
-    for name in names:
+    chosen = list(dict.fromkeys(names))
+    for name in chosen:
         if name not in known | leftovers:
             raise unknown("run", name, known)
-        if runs.is_training(store, name):
-            raise CogError(f"run {name!r} is being trained by another process: stop it first")
+    with ExitStack() as held:
+        for name in chosen:  # until they are gone nobody begins to train them
+            held.enter_context(runs.only_one(store, name))
+        found = _remove(store, chosen, known, force=force)
+    try_sync(store)
+    return found
+
+
+def _remove(store: Store, names: Sequence[str], known: set[str], *, force: bool) -> list[tuple[str, int]]:
+    judged: dict[str, int] = {}
+    for name in names:
         judged[name] = _judged(store, name)
         if judged[name] and name in known and not force:
             raise CogError(
@@ -49,7 +58,6 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
     for name in judged:
         store.remove(f"runs/{name}/run.json")  # first: without it the run does not exist
         store.remove(f"runs/{name}")
-    try_sync(store)
     return list(judged.items())
 
 

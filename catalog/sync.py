@@ -204,6 +204,24 @@ def try_sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport | No
         return None
 
 
+def require_current(store: Store) -> None:
+    """Index every file that is there before something is made of them that is to last.
+
+    A query may be answered from an older catalog while another process writes it, a mixture may not be frozen
+    from one.
+
+    Args:
+        store: Whose catalog; one that cannot be written is indexed anew by each query.
+
+    Raises:
+        CatalogBusyError: Another process kept writing.
+        CogError: There is no store, or its catalog cannot be written.
+    """
+    require_store(store)
+    if is_writable(store):
+        sync(store)
+
+
 def rebuild(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
     """Make a new catalog from the files and put it in place of the old one in one step.
 

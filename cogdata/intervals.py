@@ -39,5 +39,5 @@ def mcnemar(only_a: int, only_b: int) -> float:
         Probability, if the rates were equal, of discordant pairs at least as lopsided; 1 if there are none.
     """
     n, k = only_a + only_b, min(only_a, only_b)
-    tail = sum(math.comb(n, i) for i in range(k + 1)) / float(2**n)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / (1 << n)  # of integers, of any size
     return min(1.0, 2 * tail)

@@ -258,8 +258,18 @@ def write_manifest(store: Store, manifest: Manifest) -> str:
     if manifest.rewards is not None:
         store.write_table(f"{folder}/rewards.parquet", manifest.rewards)
     store.write_text(f"{folder}/stats.json", json.dumps(asdict(manifest.stats), indent=2))
-    store.write_text(f"{folder}/mixture.json", manifest.info.to_json())
+    write_info(store, manifest.info)
     return folder
+
+
+def write_info(store: Store, info: MixtureInfo) -> None:
+    """Write the head of a version, whole or not at all.
+
+    Args:
+        store: Where to.
+        info: What; of a version that is there only what is not part of its digest may be another.
+    """
+    store.write_text(f"{mixture_folder(info.name, info.version)}/mixture.json", info.to_json())
 
 
 def read_info(store: Store, ref: str) -> MixtureInfo:

@@ -376,7 +376,7 @@ def read_commit(store: Store, collection: str, part: str) -> Commit:
     path = f"{part_folder(collection, part)}/{COMMIT}"
     try:
         return Commit(**json.loads(store.read_text(path)))
-    except (TypeError, json.JSONDecodeError):
+    except (TypeError, ValueError):  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise CogError(f"{store.path(path)} is damaged: remove the folder and collect again") from None
 
 
@@ -392,7 +392,7 @@ def read_collection(store: Store, name: str) -> CollectionInfo:
     try:
         data = json.loads(store.read_text(path))
         return CollectionInfo(**(data | {"success_range": tuple(data["success_range"])}))
-    except (TypeError, KeyError, json.JSONDecodeError):
+    except (TypeError, KeyError, ValueError):
         raise CogError(f"{store.path(path)} is damaged: run the same `cog collect` again") from None
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from cogdata.errors import CogError
 from cogdata.manifest import mixture_folder, read_info, read_manifest
 from cogdata.parts import COMMIT, list_parts, part_folder, read_collection, read_commit
-from cogdata.runs import RunInfo, ancestry, only_one, read_state
+from cogdata.runs import RunInfo, ancestry, only_one, read_run, read_state
 from cogdata.store import Store
 
 OnProgress = Callable[[int, int], None]
@@ -181,9 +181,11 @@ def _copy_run(source: Store, target: Store, info: RunInfo, copied: Copied) -> No
 
 
 def _progress(store: Store, run: str) -> tuple[int, str]:
-    """How far a run is in a store: updates done, and when that was; of none or one just begun (-1, "")."""
-    state = read_state(store, run) if store.exists(f"runs/{run}/run.json") else None
-    return (-1, "") if state is None else (state.updates_done, state.updated_at)
+    """How far a run is in a store: updates done, and when that was; (-1, "") if it is not there."""
+    if not store.exists(f"runs/{run}/run.json"):
+        return (-1, "")
+    state = read_state(store, run)
+    return (-1, read_run(store, run).created_at) if state is None else (state.updates_done, state.updated_at)
 
 
 def _check_checkpoints(source: Store, target: Store, run: str) -> None:

@@ -167,6 +167,14 @@ def test_a_run_comes_with_its_ancestors_and_keeps_what_is_further(source: Store,
     assert target.read_text("runs/third/metrics.jsonl") == '{"update": 500}\n'  # theirs went on
 
 
+def test_a_run_that_has_just_begun_is_copied(source: Store, target: Store) -> None:
+    begin(source, "new", read_info(source, "mix"), 100)
+    source.remove("runs/new/state.json")
+    copy_run(source, target, "new")
+    assert read_run(target, "new") == read_run(source, "new")
+    assert copy_run(source, target, "new").files == 0
+
+
 def test_a_run_that_was_stopped_and_finished_since_is_finished_there_too(
     source: Store, target: Store
 ) -> None:

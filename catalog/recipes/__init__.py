@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Final
 
 from catalog.mixture import FreezeReport, freeze
-from catalog.sync import open_indexed
+from catalog.sync import open_indexed, require_current
 from cogdata import manifest
 from cogdata.errors import CogError, unknown
 from cogdata.manifest import MixtureInfo
@@ -220,7 +220,12 @@ def refreeze(store: Store, name: str) -> FreezeReport:
     Raises:
         CogError: There is no such recipe, or the store has none of its episodes.
     """
-    return freeze(store, name, recipe_sql(name), weights=find_recipe(name).weights)
+    report = freeze(store, name, recipe_sql(name), weights=find_recipe(name).weights)
+    if report.created or _same_recipe(report.info):
+        return report
+    info = replace(report.info, sql=recipe_sql(name))  # the same content by other words
+    manifest.write_info(store, info)
+    return replace(report, info=info)
 
 
 def changed_since(store: Store, ref: str) -> str | None:
@@ -258,6 +263,7 @@ def is_short(store: Store, name: str, collected: Mapping[Need, tuple[str, int]])
         collected: Need → the collection meant, and how many of its first episodes.
     """
     newest = manifest.list_versions(store, name)[-1]
+    require_current(store)
     with open_indexed(store) as con:
         for need, (collection, first) in collected.items():
             sql = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +12,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from catalog import db, sync
-from catalog.doctor import describe_store, verify
+from catalog import db, doctor, sync
+from catalog.doctor import Problem, describe_store, verify
 from catalog.mixture import freeze
 from catalog.query import run_query
 from cogdata import runs
+from cogdata.errors import CogError
 from cogdata.store import Store
 from tests.catalog.support import catalog_rows, collect_into, edit_json, write_evaluation, write_run_of
 
@@ -256,6 +257,35 @@ def test_every_kind_of_damage_is_named(
     assert [
         line for line in rest if "cannot be read" not in line
     ] == []  # further episodes of the same damage
+
+
+def test_what_cannot_be_read_for_a_moment_is_not_called_missing(
+    whole: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.read_bytes
+
+    def refuse(self: Store, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        if name == f"{PLACEMENTS}/frames.tar" and size is None:
+            raise CogError("the store cannot be read: connect timeout")
+        return real(self, name, offset, size)
+
+    monkeypatch.setattr(Store, "read_bytes", refuse)
+    (line,) = [line for line in lines(whole) if "frames.tar: " in line]
+    assert line.endswith("frames.tar: cannot be read now: the store cannot be read: connect timeout")
+
+
+def test_what_is_made_while_it_checks_is_not_held_against_it(
+    whole: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = doctor._verify_overlaps
+
+    def meanwhile(store: Store, collections: set[str]) -> Iterator[Problem]:
+        collect_into(store, "grasps", 12, 15)
+        freeze(store, "meanwhile", "select episode_id from episodes where episode_index >= 12")
+        return real(store, collections)
+
+    monkeypatch.setattr(doctor, "_verify_overlaps", meanwhile)
+    assert not [line for line in lines(whole) if "meanwhile" in line]
 
 
 def test_rebuilding_repairs_the_catalog(whole: Store) -> None:

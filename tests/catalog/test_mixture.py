@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from catalog.db import CatalogBusyError, lock
 from catalog.doctor import verify
 from catalog.mixture import diff, freeze, list_mixtures, refresh, remove, resolve_weights
 from catalog.query import run_query
+from catalog.sync import sync
 from cogdata import manifest
 from cogdata.errors import CogError
 from cogdata.manifest import SourceCounts
@@ -444,6 +447,25 @@ def test_a_mixture_that_a_run_learned_from_stays(tray: Store) -> None:
             remove(tray, ref)
     assert remove(tray, "mix@2") == ["mix@2"]
     assert remove(tray, "mix", force=True) == ["mix@1"]
+
+
+def test_what_is_damaged_keeps_no_mixture_from_going(tray: Store) -> None:
+    freeze(tray, "mix", ALL)
+    tray.write_text("runs/odd/run.json", "{")
+    assert remove(tray, "mix") == ["mix@1"]
+    freeze(tray, "other", ALL)
+    tray.write_text("mixtures/other/v1/mixture.json", "{")
+    assert remove(tray, "other@1") == ["other@1"]
+
+
+def test_nothing_is_frozen_from_a_catalog_of_before(tray: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    freeze(tray, "mix", ALL)
+    collect_into(tray, "grasps", 12, 15)
+    monkeypatch.setattr("catalog.sync.sync", partial(sync, timeout_s=0.05))
+    with lock(tray, "catalog"), pytest.raises(CatalogBusyError, match="try again in a moment"):
+        freeze(tray, "mix", ALL)
+    counts = freeze(tray, "mix", ALL).info.counts.values()
+    assert sum(count.episodes for count in counts) == 24
 
 
 def test_of_many_runs_the_first_few_are_named(tray: Store) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from catalog.mixture import freeze
-from catalog.portions import freeze_part, freeze_portion, portion_sql
+from catalog.portions import freeze_labelled, freeze_part, freeze_portion, portion_sql
 from catalog.query import run_query
 from catalog.recipes import ensure_mixture
 from cogdata.errors import CogError
@@ -146,3 +147,28 @@ def test_a_part_of_single_steps_or_of_nothing_is_one_line(tray: Store, mine: Mix
         freeze_part(tray, "steps", "half")
     with pytest.raises(CogError, match="no "):
         freeze_part(tray, "mine", "none", where="false")
+
+
+def test_other_rewards_leave_the_weights(tray: Store) -> None:
+    sql = """select episode_id, 'prior' as source, 0.0 as reward, 2.0 + episode_index as weight
+             from episodes where collection = 'grasps' and not solved
+             union all by name
+             select episode_id, 'task' as source, null as reward, 3.0 as weight
+             from episodes where collection = 'placements'"""
+    whole = freeze(tray, "heavy", sql).info
+    rows = read_manifest(tray, "heavy").episodes.to_pylist()
+    labels = [
+        {"episode_id": row["episode_id"], "t": t, "source": "prior", "reward": 0.5}
+        for row in rows
+        if row["source"] == "prior"
+        for t in range(row["t_start"], row["t_end"])
+    ]
+    tray.write_table("labels/told.parquet", pa.Table.from_pylist(labels))
+    told = freeze_labelled(tray, "heavy", "told", "labels/told.parquet")
+    assert told.counts["prior"].rewarded_after == len(labels)
+    assert told.counts["task"] == whole.counts["task"]
+    weights = {row["episode_id"]: row["weight"] for row in rows}
+    assert len(set(weights.values())) > 2
+    assert {
+        row["episode_id"]: row["weight"] for row in read_manifest(tray, "told").episodes.to_pylist()
+    } == weights

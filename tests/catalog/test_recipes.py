@@ -76,6 +76,16 @@ def test_other_words_are_no_other_recipe_but_other_shares_are(
     assert changed_since(tray, "place_in_tray") is not None
 
 
+def test_the_same_content_by_other_words_becomes_todays(tray: Store) -> None:
+    said = recipe_sql("place_in_tray").replace("not solved", "solved = false")
+    first = freeze(tray, "place_in_tray", said, weights=RECIPES["place_in_tray"].weights).info
+    assert first.sql != recipe_sql("place_in_tray")
+    assert changed_since(tray, "place_in_tray") is not None
+    report = refreeze(tray, "place_in_tray")
+    assert (report.created, report.info.ref, report.info.digest) == (False, first.ref, first.digest)
+    assert changed_since(tray, "place_in_tray") is None
+
+
 @pytest.mark.parametrize("name", ["place_in_tray", "mine"])
 def test_a_mixture_of_ones_own_is_no_old_recipe(tray: Store, name: str) -> None:
     freeze(tray, name, "select episode_id from episodes")

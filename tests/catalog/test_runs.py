@@ -55,10 +55,28 @@ def test_a_run_that_is_being_trained_stays(trained: Store) -> None:
     assert not is_training(trained, "a")
     with filelock.FileLock(trained.path(lock_file("a"))):
         assert is_training(trained, "a")
-        with pytest.raises(CogError, match=r"^run 'a' is being trained by another process: stop it first$"):
+        with pytest.raises(
+            CogError, match=r"^run 'a' is being trained by another process: wait for it, or stop it$"
+        ):
             remove_runs(trained, ["a"], force=True)
     assert not is_training(trained, "a")
     assert remove_runs(trained, ["a"]) == [("a", 0)]
+
+
+def test_nobody_begins_to_train_what_is_being_removed(
+    trained: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = Store.remove
+
+    def watched(self: Store, name: str) -> None:
+        seen.append(is_training(self, "a") and is_training(self, "c"))
+        real(self, name)
+
+    monkeypatch.setattr(Store, "remove", watched)
+    remove_runs(trained, ["a", "c"])
+    assert seen[0]
+    assert list_runs(trained) == ["b"]
 
 
 @pytest.mark.parametrize("name", ["d", "..", "a/../b", ""])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cogdata.intervals import wilson
+from cogdata.intervals import mcnemar, wilson
 
 
 def test_a_half_of_ten_by_hand() -> None:
@@ -34,3 +34,10 @@ def test_published_value() -> None:
 def test_what_is_no_rate_is_refused(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="is no rate"):
         wilson(successes, n)
+
+
+def test_mcnemar_by_hand_and_of_thousands_of_pairs() -> None:
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 32)
+    assert mcnemar(600, 500) == pytest.approx(0.0029, abs=2e-4)
+    assert 0 < mcnemar(4_000, 6_000) < 1e-80

@@ -21,6 +21,7 @@ from cogdata.parts import (
     list_parts,
     part_name,
     part_range,
+    read_collection,
     read_commit,
 )
 from cogdata.samples import read_episode
@@ -128,6 +129,16 @@ def test_a_truncated_shard_and_a_flipped_byte_are_refused(store: Store) -> None:
     path.unlink()
     with pytest.raises(CogError, match=f"{FRAMES} is missing"):
         read_episode(store, rows[0])
+
+
+def test_a_head_that_is_no_text_is_one_line(store: Store) -> None:
+    write_episodes(store, "c", 2)
+    store.write_bytes("collections/c/collection.json", b"\xff\xfe")
+    with pytest.raises(CogError, match="collection.json is damaged: run the same `cog collect` again"):
+        read_collection(store, "c")
+    store.write_bytes(f"collections/c/part-00000-00-01/{COMMIT}", b"\xff\xfe")
+    with pytest.raises(CogError, match="is damaged: remove the folder and collect again"):
+        read_commit(store, "c", "part-00000-00-01")
 
 
 def test_what_is_committed_is_not_written_again(store: Store) -> None:
