@@ -6,6 +6,7 @@ rest is loaded.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from cogdata import manifest, parts, runs
-from cogdata.errors import CogError
+from cogdata.errors import CogError, UnreachableError
 from cogdata.store import Store
 
 _UNREADABLE: Final = (
@@ -27,6 +28,11 @@ _UNREADABLE: Final = (
 
 _NO_SPACE: Final = "No space left"
 """What the system says of a full disk, which is no fault of the file that was being read."""
+
+
+class NotNow(str):
+    """Why a file could not be read, if that says nothing of the file: the next sync tries again."""
+
 
 _Con = duckdb.DuckDBPyConnection
 Loader = Callable[[_Con, Store, Sequence[str]], dict[str, str]]
@@ -173,9 +179,22 @@ def _insert_all(con: _Con, found: Sequence[Mapping[str, pa.Table]]) -> None:
 
 def _problem(store: Store, path: str, error: Exception) -> str:
     _raise_if_full(error)
+    if _is_passing(error):
+        said = (
+            str(error)
+            if isinstance(error, CogError)
+            else f"cannot read {store.path(path)}: {_one_line(error)}"
+        )
+        return NotNow(f"{said}; the next command tries again")
     if isinstance(error, CogError):
         return str(error)
     return f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error may be gone in a moment: the system's have a number, Arrow's of damage have none."""
+    known = isinstance(error, OSError) and error.errno not in (None, errno.EISDIR)
+    return known or isinstance(error, UnreachableError)
 
 
 def _raise_if_full(error: Exception) -> None:
@@ -207,12 +226,8 @@ def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]
             row = {"file": path, "collection": collection, "part": part}
             numbers = {name: getattr(commit, name) for name in _HEADS.names if name not in row}
             heads[path] = pa.Table.from_pylist([row | numbers], schema=_HEADS)
-        except CogError as error:
-            problems[path] = str(error)
         except _UNREADABLE as error:
-            _raise_if_full(error)
-            problems[path] = f"{store.path(path)} cannot be read ({_one_line(error)}): " \
-                             "remove the folder and collect again"  # fmt: skip
+            problems[path] = _problem(store, path, error)
     try:
         _load_episodes(con, store, list(heads))
     except _UNREADABLE as first:  # one of them is damaged: find out which
@@ -222,8 +237,9 @@ def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]
                 _load_episodes(con, store, [path])
             except _UNREADABLE as error:
                 _raise_if_full(error)
-                problems[path] = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)}): " \
-                                 "run `cog data verify`"  # fmt: skip
+                said = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)})"
+                passing = _is_passing(error)
+                problems[path] = _problem(store, path, error) if passing else f"{said}: run `cog data verify`"
     if readable := [head for path, head in heads.items() if path not in problems]:
         insert(con, "parts", pa.concat_tables(readable))
     return problems

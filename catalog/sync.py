@@ -35,7 +35,7 @@ from catalog.db import (
     require_store,
 )
 from catalog.guard import plain
-from catalog.loaders import LOADERS, insert
+from catalog.loaders import LOADERS, NotNow, insert
 from cogdata.errors import CogError
 from cogdata.parts import is_part_name
 from cogdata.store import Store, write_failed
@@ -312,6 +312,12 @@ def _problems(con: _Con) -> tuple[str, ...]:
     return tuple(problem for (problem,) in con.execute(sql).fetchall())
 
 
+def list_unread(store: Store) -> tuple[str, ...]:
+    """Say of which files the catalog holds nothing because they could not be read; one line each."""
+    with connect(store) as con:
+        return _problems(con)
+
+
 def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
     """Make a writable catalog agree with a listing.
 
@@ -358,7 +364,8 @@ def _note_files(con: _Con, new: Mapping[str, str], listing: _Listing, problems: 
     columns = {
         "path": list(new),
         "kind": list(new.values()),
-        "fingerprint": [listing[path][1] for path in new],
+        # of no file there is, so that it is looked at again
+        "fingerprint": ["" if isinstance(problems.get(path), NotNow) else listing[path][1] for path in new],
         "problem": [problems.get(path) for path in new],
     }
     insert(con, "files", pa.table(columns, pa.schema([(name, pa.string()) for name in columns])))

@@ -10,6 +10,10 @@ class CogError(ValueError):
     """Bad input or damaged data, said in one line: what was found, where, what to type instead."""
 
 
+class UnreachableError(CogError):
+    """A file could not be read now, which says nothing of what is in it: a time-out, a broken line."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> CogError:
     """Build the error for a name that is not in a table, with the nearest known names.
 

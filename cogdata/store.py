@@ -16,7 +16,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cogdata.errors import CogError
+from cogdata.errors import CogError, UnreachableError
 
 DEFAULT_ROOT: Final = "cog-store"
 ROOT_VARIABLE: Final = "COG_ROOT"
@@ -157,7 +157,8 @@ class Store:
         except Exception as error:
             if self.is_local and (verb == "read" or not isinstance(error, OSError)):
                 raise
-            raise CogError(f"cannot {verb} {self.path(name)}: {_reason(error)}") from None
+            kind = UnreachableError if verb == "read" else CogError
+            raise kind(f"cannot {verb} {self.path(name)}: {_reason(error)}") from None
 
     def _list(self, name: str, kind: str) -> list[str]:
         with self._explained("read", name):

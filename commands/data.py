@@ -16,6 +16,7 @@ from commands.shared import (
     Ticker,
     check_scale,
     note,
+    note_unread,
     open_root,
     print_listing,
     say,
@@ -34,7 +35,9 @@ def data_ls(format: Format = "table", root: Root = None) -> None:
 
     check_format(format)
     empty = "the store is empty: start with `cog collect --policy weak_grasp --episodes 100`"
-    print_listing(collections_table(open_root(root)), format, empty)
+    store = open_root(root)
+    print_listing(collections_table(store), format, empty)
+    note_unread(store)
 
 
 def data_info(

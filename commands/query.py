@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cogdata.errors import CogError
-from commands.shared import Format, Root, check_scale, note, open_root, say_frozen, write_picture
+from commands.shared import (
+    Format,
+    Root,
+    check_scale,
+    note,
+    note_unread,
+    open_root,
+    say_frozen,
+    write_picture,
+)
 
 if TYPE_CHECKING:
     from cogdata.store import Store
@@ -43,6 +52,7 @@ def query_command(
     from catalog.mixture import freeze
 
     say_frozen(freeze(store, name, text, weights=_weights(weight or []), allow_overlap=allow_overlap))
+    note_unread(store)
 
 
 def _sql(sql: str | None, file: Path | None) -> str:
@@ -82,6 +92,7 @@ def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None
     write_result(result.table, format, sys.stdout.buffer)
     if result.more:
         note(f"the first {limit} rows; there are more")
+    note_unread(store)
 
 
 def show_command(

@@ -235,6 +235,17 @@ def note_changed_recipe(store: Store, ref: str) -> None:
             note(line)
 
 
+def note_unread(store: Store) -> None:
+    """Remark that files of the store could not be read, so that what was just said says nothing of them."""
+    from catalog.sync import list_unread
+
+    with contextlib.suppress(CogError):  # a store that cannot be written has no catalog to ask
+        if unread := list_unread(store):
+            note(
+                f"{len(unread)} files of the store could not be read and do not count, the first: {unread[0]}"
+            )
+
+
 def update_catalog(store: Store) -> None:
     """Bring the catalog up to date where it is installed; the next command does it otherwise."""
     with contextlib.suppress(ModuleNotFoundError):

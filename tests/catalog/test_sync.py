@@ -19,7 +19,7 @@ from catalog import db, loaders, migrations, sync
 from catalog.mixture import freeze
 from catalog.query import run_query
 from cogdata import parts, runs
-from cogdata.errors import CogError
+from cogdata.errors import CogError, UnreachableError
 from cogdata.store import Store
 from tests.catalog.support import catalog_rows, collect_into, edit_json, write_evaluation, write_run_of
 
@@ -385,6 +385,33 @@ def test_a_second_writer_waits_and_then_says_so(tray: Store) -> None:
             sync.sync(tray, timeout_s=0.05)
         assert sync.try_sync(tray, timeout_s=0.05) is None
     assert sync.try_sync(tray) is not None
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "no"), UnreachableError("cannot read it: time-out")]
+)
+def test_what_could_not_be_read_for_a_moment_is_read_by_the_next_sync(
+    tray: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    sync.sync(tray)
+    collect_into(tray, "grasps", 12, 15)
+    real = parts.read_commit
+
+    def refuse(store: Store, collection: str, part: str) -> parts.Commit:
+        if part == "part-00000-12-14":
+            raise error
+        return real(store, collection, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "read_commit", refuse)
+        for _ in range(2):
+            (line,) = sync.sync(tray).problems
+            assert "cannot read" in line
+            assert line.endswith("; the next command tries again")
+        assert sync.list_unread(tray) == (line,)
+        assert episode_count(tray) == 21
+    assert episode_count(tray) == 24
+    assert sync.list_unread(tray) == ()
 
 
 def test_a_query_answers_from_what_is_indexed_while_another_process_indexes(
