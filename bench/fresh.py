@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cogdata.store import Store, open_store
 from commands.evaluate import world_of
+from trainers.benchmark import CONDITIONS
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluate import evaluate, open_policy, write_evaluation
+from trainers.figures import LABELS
 from trainers.results import Judged, Result, find_judged, read_judged, read_result
 
 FIRST_SEED = 50_000
@@ -48,6 +51,21 @@ def judged_again(store: Store, result: Result, there: Judged, episodes: int, wor
             f"{run} at {there.update} in {store.url} is not the checkpoint of {result.unit.name}"
         )
     return found
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown rows: a condition, a method, its successes on the table's scenes and on fresh ones, seeds."""
+    sums: dict[tuple[str, str, str], tuple[int, int, int, int]] = {}
+    for line in lines:
+        _, obs, _, method, _ = line["result"].split("-")
+        key = (line["env"], "poses" if obs == "state" else "pixels", method)
+        before, after, scenes, seeds = sums.get(key, (0, 0, 0, 0))
+        won = line["outcomes"].count("1")
+        sums[key] = (before + line["table"], after + won, scenes + len(line["outcomes"]), seeds + 1)
+    return [
+        f"| {CONDITIONS[env]} | {seen} | {LABELS[method]} | {before}/{scenes} | {after}/{scenes} | {seeds} |"
+        for (env, seen, method), (before, after, scenes, seeds) in sums.items()
+    ]
 
 
 def main() -> None:
@@ -82,6 +100,7 @@ def main() -> None:
                     "outcomes": again.outcomes,
                 }
             )
+    print("\n".join(table(lines)))
     if asked.out is not None:
         asked.out.write_text(json.dumps(lines, indent=1) + "\n")
 

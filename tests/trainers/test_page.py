@@ -7,11 +7,13 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.fresh import table
 from tests.trainers.reported import GRIPPER, TABLE, result_of
-from trainers.benchmark import TASKS
+from trainers.benchmark import TASKS, plan_finetuning, plan_units, plan_variations
 from trainers.figures import LABELS
 from trainers.methods import METHODS
 from trainers.page import NOTES, render_page, write_page
@@ -148,6 +150,26 @@ def test_every_cell_is_derived_again(task: str, obs: str) -> None:
             if len(found) > 1:
                 deviation = (sum((rate - mean) ** 2 for rate in found) / (len(found) - 1)) ** 0.5
                 assert float(shown[2]) == pytest.approx(deviation, abs=0.00501)
+
+
+def test_every_file_is_of_a_unit_that_todays_command_plans() -> None:
+    """So that what the page says of a method's settings is what `cog reproduce` does now."""
+    for unit in (result.unit for result in read_results(RESULTS)):
+        same: dict[str, Any] = {"obs": unit.obs, "preset": unit.preset, "seeds": [unit.seed]}
+        if unit.online:
+            planned = plan_finetuning(plan_units([unit.task], methods=[unit.method], **same), unit.online)
+        elif unit.variant:
+            planned = plan_variations([unit.task], [unit.variant], **same)
+        else:
+            planned = plan_units([unit.task], methods=[unit.method], **same)
+        assert unit in planned, unit.name
+
+
+def test_the_rows_on_fresh_scenes_are_those_of_their_file() -> None:
+    rows = table(json.loads((ROOT / "results" / "fresh_scenes.json").read_text()))
+    notes = (RESULTS / NOTES).read_text()
+    assert len(rows) > 0
+    assert all(row in notes for row in rows), "\n".join(rows)
 
 
 def test_the_conditions_of_this_file_are_the_trays() -> None:
