@@ -44,10 +44,8 @@ def measure(store: Store, run: str, update: int | None, env: str, episodes: int)
         raise SystemExit(f"{run} is of {learner.name}: name a run of cql or bfn")
     if not any("critics" in name or name == "average" for name in learner.acting):
         load_training(store, run, learner, policy.update)  # the Qs, where the policy alone is kept
-    if (
-        isinstance(learner, Cql) and len(learner.acting) == 1
-    ):  # judged by its mode so far: no average of its Qs
-        learner.acting = (*learner.acting, "critics")
+        if isinstance(learner, Cql):  # which has no averages of them then
+            learner.acting = (*learner.acting, "critics")
     parts, size = learner.spec.parts, learner.spec.image_size[0]
     world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
     trained, found = learner.config, {}

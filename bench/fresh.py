@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cogdata.manifest import read_info
 from cogdata.store import Store, open_store
 from commands.evaluate import world_of
+from trainers.algorithm import OBS_KINDS
 from trainers.benchmark import CONDITIONS
 from trainers.checkpoint import list_checkpoints
-from trainers.evaluate import evaluate, open_policy, write_evaluation
 from trainers.figures import LABELS
-from trainers.results import Judged, Result, find_judged, read_judged, read_result
+from trainers.reproduce import judge_scenes
+from trainers.results import Judged, Result, read_result
 
 FIRST_SEED = 50_000
 """Neither the table, its curves, nor any benchmark begins an episode with these."""
@@ -38,15 +40,19 @@ def store_of(result: Result, roots: list[str]) -> Store:
 
 def judged_again(store: Store, result: Result, there: Judged, episodes: int, workers: int) -> Judged:
     """The same checkpoint in the same condition, on fresh scenes."""
-    run = result.runs[-1].run
-    found = find_judged(read_judged(store, run), there.env, there.update, FIRST_SEED, episodes)
-    if found is None:
-        policy = open_policy(store, run, there.update)
-        size, parts = policy.learner.spec.image_size[0], policy.learner.spec.parts
-        seeds = range(FIRST_SEED, FIRST_SEED + episodes)
-        write_evaluation(store, evaluate(policy, world_of(there.env, size, parts), seeds, workers=workers))
-        found = find_judged(read_judged(store, run), there.env, there.update, FIRST_SEED, episodes)
-    if found is None or found.checkpoint_digest != there.checkpoint_digest:
+    run, seeds, parts = result.runs[-1].run, (FIRST_SEED, episodes), OBS_KINDS[result.unit.obs]
+    size = read_info(store, result.data.mixture).image_size[0]
+    found = judge_scenes(
+        store,
+        run,
+        there.update,
+        there.env,
+        seeds,
+        lambda env: world_of(env, size, parts),
+        lambda _: None,
+        workers,
+    )
+    if found.checkpoint_digest != there.checkpoint_digest:
         raise SystemExit(
             f"{run} at {there.update} in {store.url} is not the checkpoint of {result.unit.name}"
         )

@@ -117,9 +117,7 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     require_store(store)
     problems: list[Problem] = []
     episodes: _Episodes = {}
-    listing = scan(
-        store
-    )  # once: what is made of parts that are committed meanwhile is not held against these
+    listing = scan(store)  # once: a mixture of parts that are committed meanwhile is not held against these
     found = [path.split("/")[1:3] for path, (kind, _) in listing.items() if kind == "part"]
     for number, (collection, part) in enumerate(found, 1):
         problems += _verify_part(store, collection, part, episodes)

@@ -118,8 +118,12 @@ def finetune(
     with only_one(store, run):
         state, committed = read_state(store, run), _committed(store, run)
         collected = committed[-1][1] if committed else 0
-        done = state is not None and list_checkpoints(store, run)[-1:] == [state.updates_done]
-        if state is not None and done and state.status == "finished" and collected >= online.episodes:
+        if (
+            state is not None
+            and state.status == "finished"
+            and collected >= online.episodes
+            and list_checkpoints(store, run)[-1:] == [state.updates_done]
+        ):
             return read_run(store, run), state
         online = replace(online, episodes=max(online.episodes, collected))  # more were asked for before
         learner, seconds = open_learner(store, run, manifest, request)

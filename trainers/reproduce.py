@@ -96,16 +96,16 @@ def judge_unit(
         The judgements of the last checkpoint, and the curve.
     """
     updates = list_checkpoints(store, run)[-1] if unit.online else last_update(unit)
-    final = [_judge(store, run, updates, env, (0, trials.episodes), world_of, say) for env in unit.envs]
+    final = [judge_scenes(store, run, updates, env, (0, trials.episodes), world_of, say) for env in unit.envs]
     curve: list[Judged] = []
     if unit.curve_env is not None and trials.curve:
         for update in curve_updates(list_checkpoints(store, run), updates, trials.points):
             chosen = (FIRST_SEED, trials.curve)
-            curve.append(_judge(store, run, update, unit.curve_env, chosen, world_of, say))
+            curve.append(judge_scenes(store, run, update, unit.curve_env, chosen, world_of, say))
     return final, curve
 
 
-def _judge(
+def judge_scenes(
     store: Store,
     run: str,
     update: int,
@@ -113,7 +113,20 @@ def _judge(
     seeds: tuple[int, int],
     world_of: MakeWorld,
     say: Callable[[str], None],
+    workers: int = 1,
 ) -> Judged:
+    """Judge a checkpoint in one condition, or find the judgement that is there; the store keeps its rows.
+
+    Args:
+        store: Where the run is.
+        run: Run id.
+        update: Which checkpoint.
+        env: Where.
+        seeds: The first scene, and how many.
+        world_of: Makes the world.
+        say: Told what is being done.
+        workers: Processes.
+    """
     first, episodes = seeds
     there = find_judged(read_judged(store, run), env, update, first, episodes)
     if there is not None:
@@ -123,7 +136,8 @@ def _judge(
         say(f"{env} at {update:,}: {done}/{total} · {successes} succeeded")
 
     policy = open_policy(store, run, update)
-    found = evaluate(policy, world_of(env), range(first, first + episodes), on_progress=progress)
+    scenes = range(first, first + episodes)
+    found = evaluate(policy, world_of(env), scenes, workers=workers, on_progress=progress)
     write_evaluation(store, found)
     judged = find_judged(read_judged(store, run), env, update, first, episodes)
     if judged is None:

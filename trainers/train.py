@@ -138,8 +138,11 @@ def train(
     run = run_id(manifest, request)
     with only_one(store, run) if ranks.first else nullcontext():
         state = read_state(store, run)
-        there = list_checkpoints(store, run)[-1:] or [0]
-        if state is not None and there[0] >= request.config.updates and judging is None:
+        if (
+            state is not None
+            and judging is None
+            and (list_checkpoints(store, run) or [0])[-1] >= request.config.updates
+        ):
             return register(store, run, manifest, request), replace(state, status="finished")
         learner, seconds = open_learner(store, run, manifest, request)
         if ranks.first:
