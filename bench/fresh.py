@@ -38,9 +38,9 @@ def store_of(result: Result, roots: list[str]) -> Store:
     raise SystemExit(f"{last.run} at {last.updates} is in none of {', '.join(roots)}")
 
 
-def judged_again(store: Store, result: Result, there: Judged, episodes: int, workers: int) -> Judged:
-    """The same checkpoint in the same condition, on fresh scenes."""
-    run, seeds, parts = result.runs[-1].run, (FIRST_SEED, episodes), OBS_KINDS[result.unit.obs]
+def judged_again(store: Store, result: Result, there: Judged, workers: int) -> Judged:
+    """The same checkpoint in the same condition, on as many fresh scenes."""
+    run, seeds, parts = result.runs[-1].run, (FIRST_SEED, there.episodes), OBS_KINDS[result.unit.obs]
     size = read_info(store, result.data.mixture).image_size[0]
     found = judge_scenes(
         store,
@@ -81,7 +81,6 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--roots", nargs="+", default=["cog-store"], help="stores that may hold the runs")
-    parser.add_argument("--episodes", type=int, default=250)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -90,7 +89,7 @@ def main() -> None:
         result = read_result(path)
         store = store_of(result, asked.roots)
         for there in result.judged:
-            again = judged_again(store, result, there, asked.episodes, asked.workers)
+            again = judged_again(store, result, there, asked.workers)
             print(
                 f"{path.stem:<52}{there.env:<24}{there.successes:>4}/{there.episodes}"
                 f"{again.successes:>6}/{again.episodes}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import duckdb
@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from catalog.db import catalog_path, damaged
 from catalog.guard import VIEWS, Statement, check, plain, translate
-from catalog.sync import open_indexed
+from catalog.sync import open_indexed, read_problems
 from cogdata import parts
 from cogdata.errors import CogError
 from cogdata.schema import PREDICATES
@@ -52,10 +52,12 @@ class QueryResult:
     Attributes:
         table: The rows, at most ``limit`` of them; column names are unique.
         more: Whether there were more.
+        unread: Why files of the store could not be read, which the rows say nothing of; a line each.
     """
 
     table: pa.Table
     more: bool
+    unread: tuple[str, ...] = ()
 
 
 def run_query(store: Store, sql: str, *, limit: int | None = None) -> QueryResult:
@@ -71,8 +73,9 @@ def run_query(store: Store, sql: str, *, limit: int | None = None) -> QueryResul
     """
     if limit is not None and limit < 0:
         raise CogError(f"limit is {limit}, must be 0 or more")
-    with _opened(store, sql) as found:
-        return _cut(found, limit) if isinstance(found, pa.Table) else _fetch(found, limit)
+    with _opened(store, sql) as (found, unread):
+        result = _cut(found, limit) if isinstance(found, pa.Table) else _fetch(found, limit)
+        return replace(result, unread=unread)
 
 
 @contextmanager
@@ -86,22 +89,23 @@ def open_query(store: Store, sql: str) -> Iterator[pa.RecordBatchReader]:
     Raises:
         CogError: As :func:`run_query`, also while the batches are read.
     """
-    with _opened(store, sql) as found:
+    with _opened(store, sql) as (found, _):
         yield found.to_reader() if isinstance(found, pa.Table) else found.to_arrow_reader(_BATCH_ROWS)
 
 
 @contextmanager
-def _opened(store: Store, sql: str) -> Iterator[duckdb.DuckDBPyRelation | pa.Table]:
+def _opened(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation | pa.Table, tuple[str, ...]]]:
     with open_indexed(store) as con:
+        unread = read_problems(con)
         statement = check(con, sql)
         if statement.describes or statement.lists_tables:
-            yield _documentation(con, statement)
+            yield _documentation(con, statement), unread
             return
         if "steps" in statement.tables:
             add_steps(con, store)
         _lock_down(con, store)
         with translated(store, sql):
-            yield con.sql(statement.sql)
+            yield con.sql(statement.sql), unread
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def sync(store: Store, *, timeout_s: float = LOCK_WAIT_S) -> SyncReport:
     try:
         with connect(store, timeout_s=timeout_s) as con:
             if read_listing(con) == listing:
-                return SyncReport({}, {}, _problems(con))
+                return SyncReport({}, {}, read_problems(con))
     except (CatalogMissingError, CatalogDamagedError):
         pass
     return _write(store, timeout_s)
@@ -307,15 +307,20 @@ def read_listing(con: _Con) -> _Listing:
     return {path: (kind, fingerprint) for path, kind, fingerprint in rows}
 
 
-def _problems(con: _Con) -> tuple[str, ...]:
+def read_problems(con: _Con) -> tuple[str, ...]:
+    """Return why files could not be read into a catalog, a line each.
+
+    Args:
+        con: Open catalog.
+    """
     sql = "SELECT problem FROM base.files WHERE problem IS NOT NULL ORDER BY path"
     return tuple(problem for (problem,) in con.execute(sql).fetchall())
 
 
 def list_unread(store: Store) -> tuple[str, ...]:
     """Say of which files the catalog holds nothing because they could not be read; one line each."""
-    with connect(store) as con:
-        return _problems(con)
+    with open_indexed(store) as con:
+        return read_problems(con)
 
 
 def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
@@ -339,7 +344,7 @@ def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
             problems |= load(con, store, paths)
     _note_files(con, new, listing, problems)
     _shadow(con, {path.split("/")[1] for path in gone | new if PATTERNS["part"][:11] == path[:11]})
-    return SyncReport(_count(new.values()), _count(gone.values()), _problems(con))
+    return SyncReport(_count(new.values()), _count(gone.values()), read_problems(con))
 
 
 def _count(kinds: Iterable[str]) -> dict[str, int]:

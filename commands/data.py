@@ -32,12 +32,13 @@ def data_ls(format: Format = "table", root: Root = None) -> None:
     """List the collections."""
     from catalog.output import check_format
     from catalog.summaries import collections_table
+    from catalog.sync import list_unread
 
     check_format(format)
     empty = "the store is empty: start with `cog collect --policy weak_grasp --episodes 100`"
     store = open_root(root)
     print_listing(collections_table(store), format, empty)
-    note_unread(store)
+    note_unread(list_unread(store))
 
 
 def data_info(

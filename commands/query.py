@@ -50,9 +50,10 @@ def query_command(
     if limit is not None or format != "table":
         raise CogError("--as freezes the whole result: leave --limit and --format out")
     from catalog.mixture import freeze
+    from catalog.sync import list_unread
 
     say_frozen(freeze(store, name, text, weights=_weights(weight or []), allow_overlap=allow_overlap))
-    note_unread(store)
+    note_unread(list_unread(store))
 
 
 def _sql(sql: str | None, file: Path | None) -> str:
@@ -92,7 +93,7 @@ def _print_query(store: Store, sql: str, format: str, limit: int | None) -> None
     write_result(result.table, format, sys.stdout.buffer)
     if result.more:
         note(f"the first {limit} rows; there are more")
-    note_unread(store)
+    note_unread(result.unread)
 
 
 def show_command(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -235,15 +235,10 @@ def note_changed_recipe(store: Store, ref: str) -> None:
             note(line)
 
 
-def note_unread(store: Store) -> None:
+def note_unread(unread: Sequence[str]) -> None:
     """Remark that files of the store could not be read, so that what was just said says nothing of them."""
-    from catalog.sync import list_unread
-
-    with contextlib.suppress(CogError):  # a store that cannot be written has no catalog to ask
-        if unread := list_unread(store):
-            note(
-                f"{len(unread)} files of the store could not be read and do not count, the first: {unread[0]}"
-            )
+    if unread:
+        note(f"{len(unread)} files of the store could not be read and do not count, the first: {unread[0]}")
 
 
 def update_catalog(store: Store) -> None:
