@@ -79,8 +79,26 @@ def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
     units = plan_units(
         ["place_in_tray"], methods=["bc_all", "bc_init"], seeds=[0], settings=["cql.updates=7"], **STATE
     )
-    assert [unit.settings for unit in units] == [(), ("cql.updates=6000", "cql.updates=7")]
+    assert [unit.settings[-1:] for unit in units] == [(), ("cql.updates=7",)]
     assert configure_stages("bc_init", "fast", units[1].settings)[1][1].updates == 7
+
+
+@pytest.mark.parametrize(
+    ("task", "obs", "updates", "acting_samples"),
+    [
+        ("place_in_tray", "state", 30_000, 1),
+        ("place_in_tray", "image+robot", 30_000, 1),
+        ("drawer", "state", 6_000, 64),
+        ("drawer", "image+robot", 30_000, 1),
+    ],
+)
+def test_a_task_has_its_own_settings_with_and_without_pictures(
+    task: str, obs: str, updates: int, acting_samples: int
+) -> None:
+    unit = plan_units([task], obs=obs, preset="fast", methods=["cog"], seeds=[0])[0]
+    config = configure_stages("cog", "fast", unit.settings)[0][1].to_dict()
+    assert (config["updates"], config["acting_samples"]) == (updates, acting_samples)
+    assert config["shared_encoder"] == (obs != "state")
 
 
 @pytest.mark.parametrize(
