@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cogdata.intervals import mcnemar, wilson
-from trainers.benchmark import TASKS, VARIATIONS, Row
+from trainers.benchmark import SEEDS, TASKS, VARIATIONS, Row
 from trainers.methods import METHODS
 from trainers.results import Judged, Result
 
@@ -282,7 +282,10 @@ class Verdict:
 
 
 def verdicts(tables: Sequence[Block]) -> list[Verdict]:
-    """Hold tables against the targets; of several observation kinds with pictures the best one counts."""
+    """Hold tables against the targets; of several methods, or kinds of pictures, the best one counts.
+
+    One with :data:`SEEDS` seeds goes before one with fewer.
+    """
     return [_verdict(target, tables) for target in TARGETS]
 
 
@@ -299,8 +302,8 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
                 found.append((mean, method, min(len(cell.judged) for cell in cells)))
     if not found:
         return Verdict(target, None, None, 0)
-    pick = max if target.least is not None else min
-    mean, method, seeds = pick(found)
+    wanted = 1 if target.least is not None else -1
+    mean, method, seeds = max(found, key=lambda one: (min(one[2], SEEDS), wanted * one[0]))
     return Verdict(target, method, mean, seeds)
 
 

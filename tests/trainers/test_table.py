@@ -77,7 +77,10 @@ def test_a_variation_is_held_against_what_it_varies() -> None:
 
 
 def test_targets_are_held_against_the_better_method() -> None:
-    """On the table .975 of bfn and .5 of cog, .97 wanted; BC-all may have at most .15."""
+    """On the table .975 of bfn and .5 of cog, .97 wanted; BC-all may have at most .15.
+
+    In the gripper bfn's three seeds go before the one of cog, whose mean is higher.
+    """
     good = "1" * 39 + "0"
     found = verdicts(
         blocks(
@@ -94,7 +97,7 @@ def test_targets_are_held_against_the_better_method() -> None:
         if one.target.task == "place_in_tray" and not one.target.images
     }
     assert met["cog", TABLE] == ("bfn", pytest.approx(0.975), 3, True)
-    assert met["cog", GRIPPER] == ("cog", 1.0, 1, True)
+    assert met["cog", GRIPPER] == ("bfn", pytest.approx(0.975), 3, False)
     assert met["bc_all", TABLE] == ("bc_all", pytest.approx(0.175), 1, False)
     assert met["no_prior", TABLE] == (None, None, 0, None)
 
