@@ -306,9 +306,6 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
         "CQL for a fifth of the updates, by its mode", "place_in_tray", _TRAY, "cog",
         ("cql.updates=6000", "cql.decay=0"),
     ),
-    "cql-unaveraged": Variation(
-        "CQL acts by its last weights", "place_in_tray", _TRAY, "cog", ("cql.average_rate=1",)
-    ),
     "wide-prior": Variation(
         "empty-handed grasps in the prior", "place_in_tray",
         Study("place_in_tray_wide", _TRAY.envs),
