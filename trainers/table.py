@@ -284,7 +284,7 @@ class Verdict:
 def verdicts(tables: Sequence[Block]) -> list[Verdict]:
     """Hold tables against the targets; of several methods, or kinds of pictures, the best one counts.
 
-    One with :data:`SEEDS` seeds goes before one with fewer.
+    One with at least :data:`SEEDS` seeds goes before one with fewer.
     """
     return [_verdict(target, tables) for target in TARGETS]
 
@@ -303,7 +303,7 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
     if not found:
         return Verdict(target, None, None, 0)
     wanted = 1 if target.least is not None else -1
-    mean, method, seeds = max(found, key=lambda one: (min(one[2], SEEDS), wanted * one[0]))
+    mean, method, seeds = max(found, key=lambda one: (one[2] >= SEEDS, wanted * one[0]))
     return Verdict(target, method, mean, seeds)
 
 
