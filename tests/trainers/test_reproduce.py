@@ -65,11 +65,11 @@ def test_what_has_been_learned_is_not_waited_for() -> None:
 
 
 def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) -> None:
-    """6,000 updates of the clone and 3,000 of the learner's 6,000 are three quarters of all."""
+    """6,000 updates of the clone and 21,000 of the learner's 30,000 are three quarters of all."""
     store, unit = Store(str(tmp_path)), unit_of("bc_init", 0)
     stages = configure_stages("bc_init", "fast", unit.settings)
-    assert [config.updates for _, config in stages] == [6000, 6000]
-    for (stage, config), portion, done in zip(stages, ("prior", "no_prior"), (6000, 3000), strict=True):
+    assert [config.updates for _, config in stages] == [6000, 30000]
+    for (stage, config), portion, done in zip(stages, ("prior", "no_prior"), (6000, 21000), strict=True):
         info = make_manifest(f"place_in_tray_{portion}").info
         store.write_text(f"{mixture_folder(info.name, info.version)}/mixture.json", info.to_json())
         head = replace(HEAD, run=stage.algo, algo=stage.algo, stage=stage.algo, method="bc_init")
@@ -80,10 +80,10 @@ def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) 
     others.append(replace(unit, settings=(*unit.settings, "cql.discount=0.9"), variant="another"))
     shares = shares_learned(store, [unit, *others])
     assert shares.pop(unit.name) == 0.75
-    assert shares == {one.name: share for one, share in zip(others, (0, 0, 0, 0.5), strict=True)}
+    assert shares == {one.name: share for one, share in zip(others, (0, 0, 0, 1 / 6), strict=True)}
     store.write_text("runs/damaged/run.json", "{")
     write_run(store, replace(head, mixture_digest="f" * 64))  # of another version than today's
-    assert shares_learned(store, [unit]) == {unit.name: 0.5}
+    assert shares_learned(store, [unit]) == {unit.name: 1 / 6}
 
 
 def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
