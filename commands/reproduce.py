@@ -157,6 +157,7 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     """Do what is missing of a plan, each unit in a process of its own."""
+    from cogdata.manifest import newest_digest
     from trainers.reproduce import expected_seconds, schedule_seconds, shares_learned
     from trainers.results import REPLACED
 
@@ -173,9 +174,17 @@ def _reproduce(
         f"{len(units)} unit{'s' if len(units) > 1 else ''}, {len(units) - len(left)} there, "
         f"{len(left)} to do, {at_once} at a time: about {forecast:.0f} minutes"
     )
-    if others := {one.name for one in left} & {result.unit.name for result in known}:
+    written = {result.unit.name for result in known}
+    others = [one for one in left if one.name in written]
+    undecided = [one for one in others if newest_digest(store, one.learned_from) is None]
+    if undecided:
         note(
-            f"{len(others)} of them have a file in {results}, of other settings, other data or fewer scenes: "
+            f"{len(undecided)} of them have a file in {results}, which counts if it is of the same settings "
+            f"and data: name another --results to make them all"
+        )
+    if differ := len(others) - len(undecided):
+        note(
+            f"{differ} of them have a file in {results}, of other settings, other data or fewer scenes: "
             f"it goes to {results / REPLACED} where the new one does not hold all that it does"
         )
     if dry_run:
