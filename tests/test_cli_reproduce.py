@@ -105,9 +105,9 @@ def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path)
         in said
     )
     assert run(*reproduce(tmp_path, "--dry-run")).code == 0
-    said = run(*reproduce(made, "--root", str(tmp_path / "another"), "--dry-run"))
-    assert f"2 of them have a file in {made / 'results'}, which counts if it is of the same" in said.err
-    assert "of other settings" not in said.err
+    noted = run(*reproduce(made, "--root", str(tmp_path / "another"), "--dry-run")).err
+    assert f"2 of them have a file in {made / 'results'}, which counts if it is of the same" in noted
+    assert "of other settings" not in noted
     assert not list(tmp_path.iterdir())
 
 
