@@ -157,16 +157,15 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     """Do what is missing of a plan, each unit in a process of its own."""
-    from cogdata.manifest import newest_digest
     from trainers.reproduce import expected_seconds, schedule_seconds, shares_learned
     from trainers.results import REPLACED
 
     began = time.monotonic()
-    left, known = _units_left(store, units, trials, results)
+    left, known, digests = _units_left(store, units, trials, results)
     if not dry_run:
         for one in left:  # once, here: two units that freeze the same at once would make two versions of it
             _freeze_portions(store, one)
-        left, known = _units_left(store, units, trials, results)  # on what was not frozen before, too
+        left, known, digests = _units_left(store, units, trials, results)  # on what was new, too
     learned = shares_learned(store, left)
     expected = {one.name: expected_seconds(one, trials, known, device, learned[one.name]) for one in left}
     forecast = schedule_seconds(list(expected.values()), at_once) / 60
@@ -176,7 +175,7 @@ def _reproduce(
     )
     written = {result.unit.name for result in known}
     others = [one for one in left if one.name in written]
-    undecided = [one for one in others if newest_digest(store, one.learned_from) is None]
+    undecided = [one for one in others if digests[one.learned_from] is None]
     if undecided:
         note(
             f"{len(undecided)} of them have a file in {results}, which counts if it is of the same settings "
@@ -273,8 +272,8 @@ def _collect_for(store: Store, name: str, scale: float, workers: int, *, dry_run
 
 def _units_left(
     store: Store, units: list[Unit], trials: Trials, results: Path
-) -> tuple[list[Unit], list[Result]]:
-    """Units without a result on the present mixture, and all results that can be read."""
+) -> tuple[list[Unit], list[Result], dict[str, str | None]]:
+    """Units without a result on the present mixture, all results, and mixture → digest; None: not frozen."""
     from cogdata.manifest import newest_digest
     from trainers.reproduce import is_done
     from trainers.results import read_result
@@ -286,7 +285,7 @@ def _units_left(
         for unit in units
         if unit.name not in found or not is_done(found[unit.name], unit, digests[unit.learned_from], trials)
     ]
-    return left, list(found.values())
+    return left, list(found.values()), digests
 
 
 def _freeze_portions(store: Store, unit: Unit) -> None:
