@@ -34,7 +34,7 @@ WINDOW: Final = 50
 
 
 def draw_table(block: Block, folder: Path) -> list[Path]:
-    """Draw every cell as a point with its 95 % interval, the paper's figure beside it.
+    """Draw every seed of a cell as a dot, their mean with its 95 % interval, and the paper's figure.
 
     Args:
         block: What to draw.
@@ -65,6 +65,9 @@ def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN40
     rate = cell.successes / cell.episodes
     reach = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
     axes.errorbar(x, rate, reach, fmt="o", ms=4, color=COLOURS[method], label=LABELS[method])
+    if len(cell.judged) > 1:
+        seeds = [one.rate for one in cell.judged.values()]
+        axes.plot([x] * len(seeds), seeds, "o", ms=6, mfc="none", mew=0.7, color=COLOURS[method])
 
 
 def draw_curves(block: Block, folder: Path) -> list[Path]:
@@ -83,7 +86,9 @@ def draw_curves(block: Block, folder: Path) -> list[Path]:
     figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
     for axes, row in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
         for method in block.methods:
-            _band(axes, _curves(block.results, row.env, method), LABELS[method], COLOURS[method])
+            found = _curves(block.results, row.env, method)
+            label = LABELS[method] + (", 1 seed" if len(found) == 1 else "")
+            _band(axes, found, label, COLOURS[method])
         axes.set(xlabel="thousand gradient steps", ylabel="success", ylim=(-0.03, 1.03))
         axes.set_title(row.label, fontsize=9)
         _legend(axes, columns=1)
@@ -114,6 +119,8 @@ def _band(axes: Any, curves: list[Sequence[Judged]], label: str, colour: str) ->
 def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw success against episodes collected online, a panel per condition.
 
+    A line begins at 0 with the success of the policy that it goes on from, on the table's scenes.
+
     Args:
         results: All there are; those without online episodes are left out.
         folder: Where the files go.
@@ -132,17 +139,29 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
         for result in (one for one in tuned if env in one.unit.envs):
             method = result.unit.method
             outcomes = [int(outcome) for outcome in result.online]
-            ends = range(WINDOW, len(outcomes) + 1, 10)
-            axes.plot(
-                list(ends), [statistics.fmean(outcomes[end - WINDOW : end]) for end in ends],
-                color=COLOURS[method], lw=1.2, label=None if method in seen else tuned_label(result),
-            )  # fmt: skip
+            ends = list(range(WINDOW, len(outcomes) + 1, 10))
+            rates = [statistics.fmean(outcomes[end - WINDOW : end]) for end in ends]
+            if (before := before_tuning(result, results)) is not None:
+                ends, rates = [0, *ends], [before.rate, *rates]
+            label = None if method in seen else tuned_label(result)
+            axes.plot(ends, rates, color=COLOURS[method], lw=1.2, label=label)
             seen.add(method)
         axes.set(xlabel="episodes collected online", ylim=(-0.03, 1.03))
         axes.set_title(CONDITIONS[env], fontsize=9)
         axes.set_ylabel(f"success, mean of {WINDOW}")
         _legend(axes, columns=1)
     return _save(figure, folder, "finetuning")
+
+
+def before_tuning(result: Result, results: Sequence[Result]) -> Judged | None:
+    """How the policy that an online result goes on from was judged; None: not run."""
+    unit = result.unit
+    wanted = (unit.study, unit.obs, unit.preset, unit.method, unit.seed, "")
+    for one in results:
+        own = one.unit
+        if (own.study, own.obs, own.preset, own.method, own.seed, own.variant) == wanted:
+            return one.of(unit.envs[0])
+    return None
 
 
 def tuned_label(result: Result) -> str:

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from cogdata.store import write_failed
 from trainers.benchmark import CONDITIONS, SEEDS, TASKS, VARIATIONS
-from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
+from trainers.figures import (
+    LABELS,
+    before_tuning,
+    draw_curves,
+    draw_finetuning,
+    draw_table,
+    tuned_label,
+)
 from trainers.results import Result
 from trainers.table import (
     Block,
@@ -106,7 +113,7 @@ def render_page(results: Sequence[Result], *, figures: Sequence[str], link: str,
         "tuned": [_tuned(result, results, link) for result in results if result.online],
         "tuned_figure": next((path for path in figures if "finetuning" in path), None),
         "variations": [_varied(one) for one in variations(results)],
-        "machines": sorted({_machine(result) for result in results}),
+        "machines": sorted({_machine(result) for result in results if result.machine}) or ["not known"],
         "units": [_unit(result, link) for result in results],
         "notes": notes,
         "trials": max(one.episodes for result in results for one in result.judged),
@@ -165,7 +172,8 @@ def _skills(block: Block) -> dict[str, Any] | None:
     """Share of episodes on whose last observation each predicate held."""
     names = [name for name in _SKILLS if any(name in one.last for r in block.results for one in r.judged)]
     rows = []
-    for (env, method), cell in block.cells.items():
+    for env, method in sorted(block.cells, key=lambda key: block.methods.index(key[1])):
+        cell = block.cells[env, method]
         held = [one.last for one in cell.judged.values()]
         label = next(row.label for row in block.rows if row.env == env)
         shares = [
@@ -207,7 +215,7 @@ def _curve(block: Block, method: str) -> list[str] | None:
         for one in own
     ]
     learned = [update for one in own if (update := updates_to_learn(one)) is not None]
-    when = f"{min(learned):,} to {max(learned):,}" if learned else "–"
+    when = " to ".join(f"{update:,}" for update in sorted({min(learned), max(learned)})) if learned else "–"
     scenes = ", ".join(dict.fromkeys(str(one.curve[0].episodes) for one in own))
     return [LABELS[method], scenes, "<br>".join(rows), when]
 
@@ -219,26 +227,23 @@ def _target(verdict: Verdict) -> list[str]:
     what = f"{TASKS[target.task].title}, {'pixels' if target.images else 'poses'}: "
     what += ", ".join(CONDITIONS[env] for env in target.envs) + (" (mean)" if len(target.envs) > 1 else "")
     if verdict.found is None or verdict.method is None:
-        return [what, " or ".join(LABELS[method] for method in target.methods), bound, "not run", ""]
+        return [what, " or ".join(LABELS[method] for method in target.methods), bound, "not run", "", ""]
     found = f"{verdict.found:.3f}".removeprefix("0")
     seeds = f"{verdict.seeds} seed{'s' if verdict.seeds != 1 else ''}"
     met = "met" if verdict.seeds >= SEEDS else "met so far"
-    return [what, LABELS[verdict.method], bound, f"{found}, {seeds}", met if verdict.met else "**missed**"]
+    others = [
+        f"{LABELS[method]} {f'{rate:.3f}'.removeprefix('0')}" + ("" if target.holds(rate) else ", missed")
+        for method, rate in verdict.others.items()
+    ]
+    return [
+        what, LABELS[verdict.method], bound, f"{found}, {seeds}", met if verdict.met else "**missed**",
+        "; ".join(others),
+    ]  # fmt: skip
 
 
 def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
     env = result.unit.envs[0]
-    before = next(
-        (
-            one.of(env)
-            for one in results
-            if not one.unit.variant
-            and (one.unit.study, one.unit.obs, one.unit.preset, one.unit.method, one.unit.seed)
-            == (result.unit.study, result.unit.obs, result.unit.preset, result.unit.method, result.unit.seed)
-        ),
-        None,
-    )
-    after = result.of(env)
+    before, after = before_tuning(result, results), result.of(env)
     first, last = result.online[:50].count("1"), result.online[-50:].count("1")
     return [
         CONDITIONS[env], tuned_label(result), str(result.unit.seed),
@@ -250,11 +255,12 @@ def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
 
 
 def _varied(varied: Varied) -> list[str]:
-    against = varied.against
+    against, variation = varied.against, VARIATIONS[varied.variation]
+    beside = "" if variation.against is None else f" `{variation.against}`"
     return [
-        f"`{varied.variation}`: {VARIATIONS[varied.variation].summary}", LABELS[varied.method],
+        f"`{varied.variation}`: {variation.summary}", LABELS[varied.method],
         CONDITIONS[varied.env], f"{varied.cell}",
-        "–" if varied.unchanged is None else f"{varied.unchanged}", str(len(varied.cell.judged)),
+        "–" if varied.unchanged is None else f"{varied.unchanged}{beside}", str(len(varied.cell.judged)),
         "" if against is None else f"{against.only_this} : {against.only_other}, p = {against.p:.1g}",
     ]  # fmt: skip
 

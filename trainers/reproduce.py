@@ -32,8 +32,8 @@ MakeWorld = Callable[[str], World]
 """Environment id → where to judge."""
 
 UPDATE_MS: Final = {
-    False: {"bc": 5.0, "sac": 12.0, "iql": 12.0, "cql": 19.0, "bfn": 26.0},
-    True: {"bc": 30.0, "sac": 123.0, "iql": 140.0, "cql": 70.0, "bfn": 65.0},
+    False: {"bc": 5.0, "sac": 12.0, "cql": 19.0, "bfn": 26.0},
+    True: {"bc": 30.0, "sac": 123.0, "cql": 70.0, "bfn": 65.0},
 }
 """Whether pictures are seen → algorithm → one update on one thread: a first guess (docs/learning.md)."""
 UPDATE_ROWS: Final = {False: 256, True: 128}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cogdata.intervals import mcnemar, wilson
@@ -167,14 +167,14 @@ def cells_of(results: Iterable[Result]) -> dict[tuple[str, str], Cell]:
 
 @dataclass(frozen=True)
 class Varied:
-    """A variation in one condition, and the unchanged method beside it.
+    """A variation in one condition, and beside it what it differs from in one thing.
 
     Attributes:
         variation: Key of ``VARIATIONS``.
         method: What was varied.
         env: The condition.
         cell: Its own.
-        unchanged: The table's; None: not run.
+        unchanged: The table's, or that of the variation it is held against; None: not run.
     """
 
     variation: str
@@ -185,24 +185,21 @@ class Varied:
 
     @property
     def against(self) -> Against | None:
-        """Its successes against those of the unchanged method; None: no scene and seed in common."""
+        """Its successes against those of the unchanged one; None: no scene and seed in common."""
         return None if self.unchanged is None else compare(self.cell, self.unchanged)
 
 
 def variations(results: Sequence[Result]) -> list[Varied]:
     """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies."""
-    unchanged = {
-        (block.obs, block.preset, *key): cell
-        for block in blocks(results)
-        for key, cell in block.cells.items()
-    }
     found = []
-    for name in VARIATIONS:
+    for name, variation in VARIATIONS.items():
         varied = [one for one in results if one.unit.variant == name]
+        beside = [one for one in results if one.unit.variant == (variation.against or "")]
         for kind in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
             cells = cells_of(one for one in varied if (one.unit.obs, one.unit.preset) == kind)
+            others = cells_of(one for one in beside if (one.unit.obs, one.unit.preset) == kind)
             for (env, method), cell in cells.items():
-                found.append(Varied(name, method, env, cell, unchanged.get((*kind, env, method))))
+                found.append(Varied(name, method, env, cell, others.get((env, method))))
     return found
 
 
@@ -225,6 +222,10 @@ class Target:
     envs: tuple[str, ...]
     least: float | None = None
     most: float | None = None
+
+    def holds(self, found: float) -> bool:
+        """Whether a mean is within its bounds."""
+        return (self.least is None or found >= self.least) and (self.most is None or found <= self.most)
 
 
 _TABLE, _GRIPPER = "cog/PickTray-v0", "cog/PlaceTray-v0"
@@ -265,20 +266,19 @@ class Verdict:
         method: The best of its methods; None: not run.
         found: Its mean over the target's conditions and all seeds; None: not run.
         seeds: The fewest in any of these cells.
+        others: Method → the same mean of the target's other methods, those that were run.
     """
 
     target: Target
     method: str | None
     found: float | None
     seeds: int
+    others: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def met(self) -> bool | None:
         """Whether the target was reached; None: not run."""
-        if self.found is None:
-            return None
-        low = self.target.least is None or self.found >= self.target.least
-        return low and (self.target.most is None or self.found <= self.target.most)
+        return None if self.found is None else self.target.holds(self.found)
 
 
 def verdicts(tables: Sequence[Block]) -> list[Verdict]:
@@ -304,7 +304,7 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
         return Verdict(target, None, None, 0)
     wanted = 1 if target.least is not None else -1
     mean, method, seeds = max(found, key=lambda one: (one[2] >= SEEDS, wanted * one[0]))
-    return Verdict(target, method, mean, seeds)
+    return Verdict(target, method, mean, seeds, {other: rate for rate, other, _ in found if other != method})
 
 
 def updates_to_learn(result: Result) -> int | None:

@@ -89,7 +89,7 @@ def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
         ("place_in_tray", "state", 30_000, 1),
         ("place_in_tray", "image+robot", 30_000, 1),
         ("drawer", "state", 6_000, 64),
-        ("drawer", "image+robot", 30_000, 1),
+        ("drawer", "image+robot", 30_000, 4),
     ],
 )
 def test_a_task_has_its_own_settings_with_and_without_pictures(
@@ -134,7 +134,6 @@ def test_a_variation_differs_in_what_it_says() -> None:
     assert units["generalist"].learned_from == "drawer_all"
     assert len(units["generalist"].envs) == 4
     assert units["flow-clone"].settings == ("bc.head=flow",)
-    assert units["wide-prior"].mixture == "place_in_tray_wide"
     with pytest.raises(CogError, match="^unknown variation 'prior-1'"):
         plan_variations(list(TASKS), ["prior-1"], seeds=[0], **STATE)
     with pytest.raises(CogError, match="variation 'prior-10' is of place_in_tray: name that task, or all"):

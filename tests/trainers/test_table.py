@@ -76,6 +76,19 @@ def test_a_variation_is_held_against_what_it_varies() -> None:
     assert (seen.unchanged, seen.against) == (None, None)
 
 
+def test_a_variation_of_a_variation_is_held_against_that_one() -> None:
+    """Kept rewards differ from zeros in one thing; from the table's unit, here 1.00, in two."""
+    found = [
+        result_of("bfn", 0, "1111"),
+        result_of("bfn", 0, "0011", variant="solved-zeros"),
+        result_of("bfn", 0, "0001", variant="solved-kept"),
+    ]
+    zeros, kept = (one for one in variations(found) if one.env == TABLE)
+    assert (str(zeros.unchanged), str(kept.unchanged)) == ("1.00", ".50")
+    assert kept.against is not None
+    assert (kept.against.only_this, kept.against.only_other) == (0, 1)
+
+
 def test_targets_are_held_against_the_better_method() -> None:
     """On the table .975 of bfn and .5 of cog, .97 wanted; BC-all may have at most .15.
 
@@ -97,6 +110,8 @@ def test_targets_are_held_against_the_better_method() -> None:
         if one.target.task == "place_in_tray" and not one.target.images
     }
     assert met["cog", TABLE] == ("bfn", pytest.approx(0.975), 3, True)
+    beside = next(one.others for one in found if one.target.envs == (TABLE,) and one.method == "bfn")
+    assert beside == {"cog": 0.5}
     assert met["cog", GRIPPER] == ("bfn", pytest.approx(0.975), 3, False)
     assert met["bc_all", TABLE] == ("bc_all", pytest.approx(0.175), 1, False)
     assert met["no_prior", TABLE] == (None, None, 0, None)
