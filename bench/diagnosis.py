@@ -198,7 +198,7 @@ def draw(traced: Sequence[Traced], title: str, path: Path) -> None:
             axes.plot(steps, heights, mark, ms=3, color="#222222", alpha=0.6, label=WORDS[name])
     axes.plot([], [], color="#4e79a7", label="success")
     axes.plot([], [], color="#e15759", label="failure")
-    axes.set(yscale="log", xlabel="step", ylabel="value of the chosen action (or less, at 1e-4)")
+    axes.set(yscale="log", xlabel="step", ylabel="value of the chosen action\n(1e-4: or less)")
     axes.set_title(title, fontsize=9)
     figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=5)
     axes.spines[["top", "right"]].set_visible(False)
