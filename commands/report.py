@@ -20,7 +20,8 @@ def report_command(
         "docs/results.md"
     ),
     catalog: Annotated[
-        bool, typer.Option("--catalog", help="First write the results of all judged units in the store.")
+        bool,
+        typer.Option("--catalog", help="First write the results of the table's judged units in the store."),
     ] = False,
     root: Root = None,
 ) -> None:
@@ -45,7 +46,7 @@ def report_command(
 
 
 def _results_of_catalog(store: Store, results: Path) -> None:
-    """Write the result of every unit that SQL finds judged; what a file says beyond that is kept."""
+    """Write the result of every unit of the table that SQL finds judged; what a file says beyond is kept."""
     from catalog.query import run_query
     from cogdata.runs import read_run
     from trainers.reproduce import result_of_run, unit_of_run
