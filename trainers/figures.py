@@ -13,7 +13,7 @@ from typing import Any, Final
 from cogdata.store import write_failed
 from trainers.benchmark import CONDITIONS, TASKS
 from trainers.results import Judged, Result
-from trainers.table import Block, Cell
+from trainers.table import Block, Cell, before_tuning
 
 LABELS: Final[Mapping[str, str]] = {
     "no_prior": "no prior data", "bc_init": "BC-init", "bc_all": "BC-all", "bc_oracle": "BC-oracle",
@@ -151,17 +151,6 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
         axes.set_ylabel(f"success, mean of {WINDOW}")
         _legend(axes, columns=1)
     return _save(figure, folder, "finetuning")
-
-
-def before_tuning(result: Result, results: Sequence[Result]) -> Judged | None:
-    """How the policy that an online result goes on from was judged; None: not run."""
-    unit = result.unit
-    wanted = (unit.study, unit.obs, unit.preset, unit.method, unit.seed, "")
-    for one in results:
-        own = one.unit
-        if (own.study, own.obs, own.preset, own.method, own.seed, own.variant) == wanted:
-            return one.of(unit.envs[0])
-    return None
 
 
 def tuned_label(result: Result) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 from collections.abc import Sequence
@@ -11,19 +12,13 @@ from typing import Any, Final
 
 from cogdata.store import write_failed
 from trainers.benchmark import CONDITIONS, SEEDS, TASKS, VARIATIONS
-from trainers.figures import (
-    LABELS,
-    before_tuning,
-    draw_curves,
-    draw_finetuning,
-    draw_table,
-    tuned_label,
-)
+from trainers.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
 from trainers.results import Result
 from trainers.table import (
     Block,
     Varied,
     Verdict,
+    before_tuning,
     blocks,
     rate_text,
     updates_to_learn,
@@ -172,17 +167,15 @@ def _skills(block: Block) -> dict[str, Any] | None:
     """Share of episodes on whose last observation each predicate held."""
     names = [name for name in _SKILLS if any(name in one.last for r in block.results for one in r.judged)]
     rows = []
-    for env, method in sorted(block.cells, key=lambda key: block.methods.index(key[1])):
-        cell = block.cells[env, method]
+    for row, method in itertools.product(block.rows, block.methods):
+        if (cell := block.cells.get((row.env, method))) is None:
+            continue
         held = [one.last for one in cell.judged.values()]
-        label = next(row.label for row in block.rows if row.env == env)
         shares = [
             rate_text(sum(last[name] for last in held) / cell.episodes) if name in held[0] else "–"
             for name in names
         ]
-        rows.append([label, LABELS[method], *shares])
-    order = [row.label for row in block.rows]
-    rows.sort(key=lambda row: order.index(row[0]))
+        rows.append([row.label, LABELS[method], *shares])
     return {"names": [_SKILLS[name] for name in names], "rows": rows}
 
 
@@ -228,11 +221,11 @@ def _target(verdict: Verdict) -> list[str]:
     what += ", ".join(CONDITIONS[env] for env in target.envs) + (" (mean)" if len(target.envs) > 1 else "")
     if verdict.found is None or verdict.method is None:
         return [what, " or ".join(LABELS[method] for method in target.methods), bound, "not run", "", ""]
-    found = f"{verdict.found:.3f}".removeprefix("0")
+    found = rate_text(verdict.found, 3)
     seeds = f"{verdict.seeds} seed{'s' if verdict.seeds != 1 else ''}"
     met = "met" if verdict.seeds >= SEEDS else "met so far"
     others = [
-        f"{LABELS[method]} {f'{rate:.3f}'.removeprefix('0')}" + ("" if target.holds(rate) else ", missed")
+        f"{LABELS[method]} {rate_text(rate, 3)}" + ("" if target.holds(rate) else ", missed")
         for method, rate in verdict.others.items()
     ]
     return [

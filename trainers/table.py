@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cogdata.intervals import mcnemar, wilson
@@ -121,9 +121,9 @@ class Block:
         return compare(this, that)
 
 
-def rate_text(value: float) -> str:
+def rate_text(value: float, digits: int = 2) -> str:
     """Write a rate as the paper does: .97, 1.00."""
-    text = f"{value:.2f}"
+    text = f"{value:.{digits}f}"
     return text[1:] if text.startswith("0") else text
 
 
@@ -163,6 +163,12 @@ def cells_of(results: Iterable[Result]) -> dict[tuple[str, str], Cell]:
         for one in result.judged:
             judged.setdefault((one.env, result.unit.method), {})[result.unit.seed] = one
     return {key: Cell(dict(sorted(seeds.items()))) for key, seeds in judged.items()}
+
+
+def before_tuning(result: Result, results: Iterable[Result]) -> Judged | None:
+    """How the policy that an online result goes on from was judged; None: not run."""
+    name = replace(result.unit, variant="").name
+    return next((one.of(result.unit.envs[0]) for one in results if one.unit.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -273,7 +279,7 @@ class Verdict:
     method: str | None
     found: float | None
     seeds: int
-    others: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, float]
 
     @property
     def met(self) -> bool | None:
@@ -301,10 +307,12 @@ def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
                 mean = statistics.fmean(cell.mean for cell in cells)
                 found.append((mean, method, min(len(cell.judged) for cell in cells)))
     if not found:
-        return Verdict(target, None, None, 0)
+        return Verdict(target, None, None, 0, {})
     wanted = 1 if target.least is not None else -1
-    mean, method, seeds = max(found, key=lambda one: (one[2] >= SEEDS, wanted * one[0]))
-    return Verdict(target, method, mean, seeds, {other: rate for rate, other, _ in found if other != method})
+    found.sort(key=lambda one: (one[2] >= SEEDS, wanted * one[0]), reverse=True)
+    mean, method, seeds = found[0]
+    others = {other: rate for rate, other, _ in reversed(found) if other != method}  # its best comes last
+    return Verdict(target, method, mean, seeds, others)
 
 
 def updates_to_learn(result: Result) -> int | None:
