@@ -1,0 +1,1 @@
+"""Stores of released formats, and what they hold: see ``make.py``."""
