@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cogdata.errors import CogError
-from cogdata.interrupts import answer_ctrl_c
+from cogdata.system.interrupts import answer_ctrl_c
 from commands.collect import collect_command
 from commands.data import data_info, data_ls, data_rebuild, data_sheet, data_verify
 from commands.demo import demo_command

@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-from catalog.db import catalog_path
 from catalog.doctor import verify
-from catalog.mixture import freeze
+from catalog.index.db import catalog_path
+from catalog.index.sync import rebuild, sync
+from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
 from catalog.recipes import RECIPES, Need, recipe_sql
-from catalog.sync import rebuild, sync
 from cogdata.episode import Episode, EpisodeMeta
-from cogdata.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
 from cogdata.rng import generator
-from cogdata.store import Store
+from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
+from cogdata.storage.store import Store
 
 RECIPE = "drawer_all"
 SCENE = tuple(f"{thing}_{axis}_m" for thing in ("target", "object", "drawer", "top_drawer") for axis in "xyz")

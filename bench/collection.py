@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from catalog.recipes import RECIPES
-from cogdata.machine import usable_cores
+from cogdata.system.machine import usable_cores
 
 COG = (sys.executable, "-m", "cli")
 EVERY_S = 10.0

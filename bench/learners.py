@@ -24,16 +24,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from cogdata.manifest import Manifest, MixtureInfo, SourceCounts, Stats
 from cogdata.rng import generator
-from cogdata.store import Store
-from cogdata.stream import StreamOptions
-from cogdata.transitions import Batch, Observation
+from cogdata.storage.manifest import Manifest, MixtureInfo, SourceCounts, Stats
+from cogdata.storage.store import Store
+from cogdata.streaming.stream import StreamOptions
+from cogdata.streaming.transitions import Batch, Observation
 from trainers.algorithm import OBS_KINDS
 from trainers.algos import ALGORITHMS, build, configure
-from trainers.batches import obs_spec, tensor_batch
-from trainers.request import TrainRequest
-from trainers.train import train
+from trainers.training.batches import obs_spec, tensor_batch
+from trainers.training.request import TrainRequest
+from trainers.training.train import train
 
 SCENE = (
     "object_x_m", "object_y_m", "object_z_m", "object_qx", "object_qy", "object_qz", "object_qw",

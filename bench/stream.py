@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 import webdataset
 
-from cogdata.manifest import Manifest, read_manifest
-from cogdata.samples import Sample, floats, read_frames, read_steps
-from cogdata.store import Store, open_store
-from cogdata.stream import StreamOptions, open_stream
+from cogdata.storage.manifest import Manifest, read_manifest
+from cogdata.storage.samples import Sample, floats, read_frames, read_steps
+from cogdata.storage.store import Store, open_store
+from cogdata.streaming.stream import StreamOptions, open_stream
 from cogdata.units import parse_bytes
 
 BATCH = 256

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from cogdata.episode import EpisodeMeta
-from cogdata.parts import PartWriter
 from cogdata.rollout import Act, rollout
-from cogdata.store import open_store
+from cogdata.storage.parts import PartWriter
+from cogdata.storage.store import open_store
 from collectors.envs import CogEnv, make
 from collectors.policies import POLICIES, ScriptedPolicy, make_policy
 from collectors.robots import widowx

@@ -14,11 +14,11 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from catalog.db import catalog_path, is_writable, open_catalog, private_copy, require_store
-from catalog.sync import TABLES, apply, open_indexed, read_listing, scan, try_sync
-from cogdata import manifest, parts, runs, samples
+from catalog.index.db import catalog_path, is_writable, open_catalog, private_copy, require_store
+from catalog.index.sync import TABLES, apply, open_indexed, read_listing, scan, try_sync
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.storage import manifest, parts, runs, samples
+from cogdata.storage.store import Store
 
 Progress = Callable[[int, int], None]
 _Episodes = dict[str, dict[tuple[Any, ...], str]]  # episode_id → where its bytes are → digest

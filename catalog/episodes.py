@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from catalog.index.sync import open_indexed
 from catalog.query import open_query
-from catalog.sync import open_indexed
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.storage.store import Store
 
 _ID: Final = re.compile(r"([a-z0-9][a-z0-9_-]*)/(\d{1,7})")
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import duckdb
 
-from catalog.migrations import SCHEMA_SQL
+from catalog.index.migrations import SCHEMA_SQL
 from cogdata.errors import CogError, unknown
 
 VIEWS: Final = (

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from catalog.db import catalog_path, damaged
 from catalog.guard import VIEWS, Statement, check, plain, translate
-from catalog.sync import open_indexed, read_problems
-from cogdata import parts
+from catalog.index.db import catalog_path, damaged
+from catalog.index.sync import open_indexed, read_problems
 from cogdata.errors import CogError
 from cogdata.schema import PREDICATES
-from cogdata.store import Store
+from cogdata.storage import parts
+from cogdata.storage.store import Store
 
 _BATCH_ROWS: Final = 65_536
 _DAMAGE: Final = (

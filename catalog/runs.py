@@ -7,11 +7,11 @@ from contextlib import ExitStack, suppress
 
 import pyarrow as pa
 
-from catalog.db import require_store
-from catalog.sync import try_sync
-from cogdata import runs
+from catalog.index.db import require_store
+from catalog.index.sync import try_sync
 from cogdata.errors import CogError, unknown
-from cogdata.store import Store
+from cogdata.storage import runs
+from cogdata.storage.store import Store
 
 
 def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> list[tuple[str, int]]:

@@ -8,13 +8,13 @@ from typing import Final
 import pyarrow as pa
 
 from catalog.doctor import describe_store
-from catalog.mixture import list_mixtures
+from catalog.mixtures.mixture import list_mixtures
 from catalog.query import run_query
 from cogdata.errors import CogError
 from cogdata.intervals import mcnemar
-from cogdata.manifest import MixtureInfo
-from cogdata.runs import read_run
-from cogdata.store import Store
+from cogdata.storage.manifest import MixtureInfo
+from cogdata.storage.runs import read_run
+from cogdata.storage.store import Store
 
 _ONCE: Final = """
     select * from evaluations

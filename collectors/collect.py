@@ -19,7 +19,9 @@ from typing import Any, Final
 
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.errors import CogError, unknown
-from cogdata.parts import (
+from cogdata.rng import derive_seed, generator
+from cogdata.rollout import rollout
+from cogdata.storage.parts import (
     PART_SIZE,
     CollectionInfo,
     Commit,
@@ -30,9 +32,7 @@ from cogdata.parts import (
     read_commit,
     write_collection,
 )
-from cogdata.rng import derive_seed, generator
-from cogdata.rollout import rollout
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from collectors.drivers import (
     Driven,
     check_name,

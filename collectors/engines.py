@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Protocol
 
-from cogdata.cluster import Cluster
 from cogdata.errors import CogError
-from cogdata.interrupts import ctrl_c_held_back, ignore_ctrl_c
-from cogdata.parts import Commit
-from cogdata.store import Store
+from cogdata.storage.parts import Commit
+from cogdata.storage.store import Store
+from cogdata.system.cluster import Cluster
+from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
 from collectors.collect import CollectRequest, EpisodeDone, collect_part
 
 MAX_RETRIES: Final = 2

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cogdata import __version__
-from cogdata.parts import PART_SIZE, CollectionInfo
+from cogdata.storage.parts import PART_SIZE, CollectionInfo
 from collectors.drivers import fingerprint
 from collectors.localize import SIMULATOR
 

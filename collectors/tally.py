@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cogdata.intervals import wilson
-from cogdata.parts import CollectionInfo, Commit
+from cogdata.storage.parts import CollectionInfo, Commit
 from collectors.collect import EpisodeDone, Plan
 
 WARN_AFTER: Final = 100

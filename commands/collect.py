@@ -28,7 +28,7 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
+    from cogdata.storage.store import Store
     from collectors.engines import Engine
 
 SYNC_PAUSE_S = 2.0
@@ -142,8 +142,8 @@ def local_engine(workers: int) -> Engine:
 
 def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN401 - a Plan, imported lazily
     """Collect what is planned and bring the catalog up to date; Ctrl-C commits what is done."""
-    from catalog.sync import try_sync
-    from cogdata.parts import Commit
+    from catalog.index.sync import try_sync
+    from cogdata.storage.parts import Commit
     from collectors.collect import prepare
     from collectors.provenance import changed_versions
     from collectors.tally import Tally

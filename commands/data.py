@@ -25,14 +25,14 @@ from commands.shared import (
 
 if TYPE_CHECKING:
     from catalog.doctor import Problem
-    from cogdata.store import Store
+    from cogdata.storage.store import Store
 
 
 def data_ls(format: Format = "table", root: Root = None) -> None:
     """List the collections."""
+    from catalog.index.sync import list_unread
     from catalog.output import check_format
     from catalog.summaries import collections_table
-    from catalog.sync import list_unread
 
     check_format(format)
     empty = "the store is empty: start with `cog collect --policy weak_grasp --episodes 100`"
@@ -45,7 +45,7 @@ def data_info(
     collection: Annotated[str, typer.Argument(help="Name, as `cog data ls` prints it.")], root: Root = None
 ) -> None:
     """Show where a collection comes from and what it holds."""
-    from cogdata.parts import read_collection
+    from cogdata.storage.parts import read_collection
     from collectors.collect import committed
 
     store = open_root(root)
@@ -79,7 +79,7 @@ def data_verify(root: Root = None) -> None:
 def _misnamed(store: Store) -> list[Problem]:
     """Collections whose settings are not those that their name was made from."""
     from catalog.doctor import Problem
-    from cogdata.parts import list_collections, read_collection
+    from cogdata.storage.parts import list_collections, read_collection
     from collectors.collect import CollectRequest
 
     problems = []
@@ -95,7 +95,7 @@ def _misnamed(store: Store) -> list[Problem]:
 
 def data_rebuild(root: Root = None) -> None:
     """Make the catalog anew from the files."""
-    from catalog.sync import rebuild
+    from catalog.index.sync import rebuild
 
     report = rebuild(open_root(root))
     counts = [f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in report.added.items()]
@@ -116,9 +116,9 @@ def data_sheet(
 ) -> None:
     """Draw first, middle and last frame of many episodes on one page."""
     from catalog.episodes import find_episodes
-    from cogdata.captions import Entry, default_factor, overview
-    from cogdata.pictures import png
-    from cogdata.samples import read_episode
+    from cogdata.display.captions import Entry, default_factor, overview
+    from cogdata.display.pictures import png
+    from cogdata.storage.samples import read_episode
 
     if out.suffix.lower() != ".png":
         raise CogError(f"--out {out} must end with .png")

@@ -15,7 +15,7 @@ from commands.shared import Seed, open_root, say, say_frozen, seed_range, update
 from commands.train import train_run
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
+    from cogdata.storage.store import Store
 
 DEMO_ENVS = ("cog/PickTray-v0", "cog/PlaceTray-v0")
 DEMO_METHODS = {"bc": "behaviour cloning", "bfn": "COG, best of N in sample"}
@@ -34,11 +34,11 @@ def demo_command(
 ) -> None:
     """From nothing to a judged policy: collect, freeze place_in_tray, train, judge, report."""
     from catalog.recipes import refreeze
-    from cogdata.machine import usable_cores
-    from cogdata.manifest import read_manifest
+    from cogdata.storage.manifest import read_manifest
+    from cogdata.system.machine import usable_cores
     from collectors.collect import plan, request
     from trainers.algos import configure
-    from trainers.request import TrainRequest
+    from trainers.training.request import TrainRequest
 
     check_steps(steps)
     began, store = time.monotonic(), open_root(root)
@@ -70,9 +70,9 @@ def demo_command(
 
 
 def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], seconds: float) -> None:  # noqa: ANN401
-    from trainers.lineage import lineage, sheets
-    from trainers.report import Report, Score, render, text_table
-    from trainers.runlog import read_metrics
+    from trainers.evaluation.lineage import lineage, sheets
+    from trainers.evaluation.report import Report, Score, render, text_table
+    from trainers.training.runlog import read_metrics
 
     scores = [
         Score(

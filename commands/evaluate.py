@@ -23,9 +23,9 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from cogdata.cluster import Cluster
-    from cogdata.store import Store
-    from trainers.evaluate import World
+    from cogdata.storage.store import Store
+    from cogdata.system.cluster import Cluster
+    from trainers.evaluation.evaluate import World
 
 
 def eval_command(
@@ -49,7 +49,7 @@ def eval_command(
 ) -> None:
     """Judge a run in simulation; every episode becomes a row of `evaluations`."""
     from collectors.drivers import check_name, is_driver
-    from trainers.judge import parse_update
+    from trainers.evaluation.during_training import parse_update
 
     for name in env:
         check_name(name)
@@ -66,7 +66,7 @@ def eval_command(
 
 def cluster_of(address: str | None, workers: str) -> Cluster:
     """Make the Ray cluster that judges."""
-    from cogdata.cluster import Cluster
+    from cogdata.system.cluster import Cluster
 
     return Cluster(address, None if workers == "auto" else worker_count(workers))
 
@@ -76,7 +76,7 @@ def world_of(env: str, image_size: int, parts: Iterable[str]) -> World:
     import functools
 
     from collectors.drivers import open_env
-    from trainers.evaluate import World
+    from trainers.evaluation.evaluate import World
 
     shown = tuple(sorted(parts))
     return World(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
@@ -95,11 +95,11 @@ def judge_run(
     """Judge a run in an environment, keep the rows, and say what came out."""
     from dataclasses import replace
 
+    from cogdata.display.pictures import animated_webp, enlarge
     from cogdata.intervals import wilson
-    from cogdata.pictures import animated_webp, enlarge
     from collectors.checks import check_env
     from collectors.drivers import is_driver
-    from trainers.evaluate import evaluate, open_policy, write_evaluation
+    from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)
     parts = {*policy.learner.spec.parts, *(("image",) if record else ())}
@@ -143,9 +143,9 @@ def export_policy_command(
     root: Root = None,
 ) -> None:
     """Write a policy into one file that runs without this project: observations in, action out."""
-    from trainers.evaluate import open_policy
-    from trainers.export import SUFFIXES, export_policy
-    from trainers.judge import parse_update
+    from trainers.evaluation.during_training import parse_update
+    from trainers.evaluation.evaluate import open_policy
+    from trainers.evaluation.export import SUFFIXES, export_policy
 
     store = open_root(root)
     policy = open_policy(store, run, parse_update(store, run, update))

@@ -26,13 +26,13 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from cogdata.manifest import Manifest
-    from cogdata.runs import RunInfo
-    from cogdata.store import Store
-    from cogdata.stream import Stream, StreamOptions
-    from trainers.finetune import FinetuneProgress, Surroundings
-    from trainers.online import Arena
-    from trainers.request import TrainRequest
+    from cogdata.storage.manifest import Manifest
+    from cogdata.storage.runs import RunInfo
+    from cogdata.storage.store import Store
+    from cogdata.streaming.stream import Stream, StreamOptions
+    from trainers.finetuning.finetune import FinetuneProgress, Surroundings
+    from trainers.training.online import Arena
+    from trainers.training.request import TrainRequest
 
 
 def finetune_command(
@@ -66,15 +66,15 @@ def finetune_command(
     root: Root = None,
 ) -> None:
     """Go on learning from episodes that the policy itself collects. The same command again resumes it."""
-    from cogdata.machine import usable_cores
-    from cogdata.manifest import read_manifest
-    from cogdata.runs import read_run
-    from cogdata.stream import default_memory
+    from cogdata.storage.manifest import read_manifest
+    from cogdata.storage.runs import read_run
+    from cogdata.streaming.stream import default_memory
+    from cogdata.system.machine import usable_cores
     from collectors.drivers import is_driver
-    from trainers.online import Online
-    from trainers.ranks import ranks_here
-    from trainers.request import TrainRequest
-    from trainers.start import from_run, parse_run
+    from trainers.training.online import Online
+    from trainers.training.ranks import ranks_here
+    from trainers.training.request import TrainRequest
+    from trainers.training.start import from_run, parse_run
 
     if ranks_here() > 1:
         raise CogError("fine-tuning takes one process: type `cog finetune …` without torchrun")
@@ -104,8 +104,8 @@ def begin_finetune(
 ) -> str:
     """Fine-tune, or go on with it; returns the run."""
     from collectors.provenance import describe_learned
-    from trainers.finetune import Surroundings
-    from trainers.request import run_id
+    from trainers.finetuning.finetune import Surroundings
+    from trainers.training.request import run_id
 
     run = run_id(manifest, request)
     head = describe_learned(
@@ -126,7 +126,7 @@ def finetuned_config(
 ) -> tuple[str, str, Any]:
     """Algorithm, preset and configuration: the run's own, or another's with the same policy network."""
     from trainers.algos import config_from_dict, configure
-    from trainers.start import same_policy
+    from trainers.training.start import same_policy
 
     named = {pair.partition("=")[0].strip() for pair in overrides}
     if "updates" in named:
@@ -154,8 +154,8 @@ def arena_of(env: str, image_size: int, workers: int) -> tuple[Arena, int]:
 
     from collectors.checks import check_env
     from collectors.drivers import is_driver, open_env
-    from trainers.online import Arena
-    from trainers.worlds import WORLDS
+    from trainers.evaluation.worlds import WORLDS
+    from trainers.training.online import Arena
 
     check_env(env, image_size=image_size)
     make = functools.partial(open_env, env, image_size=image_size)
@@ -174,12 +174,12 @@ def arena_of(env: str, image_size: int, workers: int) -> tuple[Arena, int]:
 
 def _online_memory(store: Store, request: TrainRequest) -> int:
     """Bytes that a run's own episodes will take; says so if they are many, refuses if too many."""
-    from cogdata.machine import free_memory
+    from cogdata.system.machine import free_memory
     from trainers.algorithm import ObsSpec
     from trainers.checkpoint import read_info
-    from trainers.finetune import online_of
-    from trainers.replay import Replay
-    from trainers.start import parent_of
+    from trainers.finetuning.finetune import online_of
+    from trainers.finetuning.replay import Replay
+    from trainers.training.start import parent_of
 
     spec = ObsSpec.from_dict(read_info(store, parent_of(request), request.parent_update).obs)
     online, free = online_of(request), free_memory()
@@ -198,9 +198,9 @@ def _online_memory(store: Store, request: TrainRequest) -> int:
 
 def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamOptions], Stream]:
     """Open a mixture's batches if they fit into memory beside what else is there."""
-    from cogdata.footprint import footprint
-    from cogdata.machine import free_memory
-    from cogdata.stream import open_stream
+    from cogdata.streaming.footprint import footprint
+    from cogdata.streaming.stream import open_stream
+    from cogdata.system.machine import free_memory
 
     def opened(options: StreamOptions) -> Stream:
         needed, free = sum(footprint(manifest, options)) + beside, free_memory()
@@ -217,9 +217,9 @@ def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamO
 def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: Surroundings) -> None:
     from dataclasses import replace
 
-    from cogdata.parts import list_parts, part_range, read_collection
+    from cogdata.storage.parts import list_parts, part_range, read_collection
     from collectors.provenance import changed_versions
-    from trainers.finetune import finetune, online_of
+    from trainers.finetuning.finetune import finetune, online_of
 
     run, online, ticker = around.head.name, online_of(request), Ticker()
     note(

@@ -55,7 +55,7 @@ def _algorithms() -> list[tuple[str, str]]:
 
 
 def _methods() -> list[tuple[str, str]]:
-    from trainers.methods import METHODS
+    from trainers.training.methods import METHODS
 
     return [(name, method.summary) for name, method in METHODS.items()]
 
@@ -67,6 +67,6 @@ def _recipes() -> list[tuple[str, str]]:
 
 
 def _variations() -> list[tuple[str, str]]:
-    from trainers.benchmark import VARIATIONS
+    from trainers.paper.table1 import VARIATIONS
 
     return [(name, f"{one.summary} [{one.task}]") for name, one in VARIATIONS.items()]

@@ -21,7 +21,7 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
+    from cogdata.storage.store import Store
 
 INFER_STEPS = 2_000
 
@@ -40,7 +40,7 @@ def mix_show(
     mixture: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], root: Root = None
 ) -> None:
     """Show the SQL, counts, shares and digest of a mixture."""
-    from cogdata.manifest import read_info
+    from cogdata.storage.manifest import read_info
 
     say(read_info(open_root(root), mixture).to_json())
 
@@ -51,7 +51,7 @@ def mix_diff(
     root: Root = None,
 ) -> None:
     """Show which episodes differ between two mixtures, or are frozen differently."""
-    from catalog.mixture import diff
+    from catalog.mixtures.mixture import diff
 
     found = diff(open_root(root), a, b)
     for title, pairs in (
@@ -74,7 +74,7 @@ def mix_refresh(
     root: Root = None,
 ) -> None:
     """Freeze a mixture's SQL again; a new version if its content changed."""
-    from catalog.mixture import refresh
+    from catalog.mixtures.mixture import refresh
     from catalog.recipes import refreeze
 
     say_frozen((refreeze if recipe else refresh)(open_root(root), mixture))
@@ -102,10 +102,10 @@ def infer_mixture(
     store: Store, ref: str, name: str, *, obs: str, steps: int = INFER_STEPS, seed: int = 0
 ) -> str:
     """Infer the rewards of a mixture, keep the labels, freeze; returns the new one's reference."""
-    from catalog.mixture import check_name
-    from catalog.portions import check_labellable, freeze_labelled
-    from cogdata.manifest import read_info, read_manifest
-    from trainers.infer import infer_rewards
+    from catalog.mixtures.mixture import check_name
+    from catalog.mixtures.portions import check_labellable, freeze_labelled
+    from cogdata.storage.manifest import read_info, read_manifest
+    from trainers.training.infer import infer_rewards
 
     check_name(name)
     check_labellable(store, read_info(store, ref))
@@ -135,9 +135,9 @@ def mix_copy(
     root: Root = None,
 ) -> None:
     """Copy a mixture and the episodes that it reads to another store, for example to train there."""
-    from catalog.db import lock
-    from cogdata.manifest import read_info
-    from cogdata.transfer import copy_mixture
+    from catalog.index.db import lock
+    from cogdata.storage.manifest import read_info
+    from cogdata.storage.transfer import copy_mixture
 
     source, target, ticker = open_root(root), open_root(to), Ticker()
     ref = read_info(source, frozen_mixture(source, mixture)).ref
@@ -161,7 +161,7 @@ def mix_rm(
     root: Root = None,
 ) -> None:
     """Remove a mixture; episodes stay."""
-    from catalog.mixture import remove
+    from catalog.mixtures.mixture import remove
 
     for ref in remove(open_root(root), mixture, force=force):
         say(f"{ref} removed")

@@ -21,7 +21,7 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
+    from cogdata.storage.store import Store
 
 
 def query_command(
@@ -49,8 +49,8 @@ def query_command(
         return
     if limit is not None or format != "table":
         raise CogError("--as freezes the whole result: leave --limit and --format out")
-    from catalog.mixture import freeze
-    from catalog.sync import list_unread
+    from catalog.index.sync import list_unread
+    from catalog.mixtures.mixture import freeze
 
     say_frozen(freeze(store, name, text, weights=_weights(weight or []), allow_overlap=allow_overlap))
     note_unread(list_unread(store))
@@ -109,7 +109,7 @@ def show_command(
 ) -> None:
     """Draw an episode, a sheet (PNG) and an animation (WebP), with predicates, phases and rewards."""
     from catalog.episodes import find_episodes
-    from cogdata.samples import read_episode
+    from cogdata.storage.samples import read_episode
 
     single = out.suffix.lower() in (".png", ".webp")
     if out.suffix and not single and not out.is_dir():
@@ -128,8 +128,8 @@ def show_command(
 
 
 def _draw(episode: Any, files: list[Path], scale: int | None) -> None:  # noqa: ANN401 - an Episode, lazily
-    from cogdata.captions import default_factor, episode_animation, episode_sheet
-    from cogdata.pictures import animated_webp, png
+    from cogdata.display.captions import default_factor, episode_animation, episode_sheet
+    from cogdata.display.pictures import animated_webp, png
 
     size = episode.image.shape[2]
     for file in files:

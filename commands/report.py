@@ -11,7 +11,7 @@ from cogdata.errors import CogError
 from commands.shared import RESULTS, Results, Root, open_root, say
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
+    from cogdata.storage.store import Store
 
 
 def report_command(
@@ -26,9 +26,9 @@ def report_command(
     root: Root = None,
 ) -> None:
     """Table 1 and its figures as a page, from the files of `cog reproduce` alone, or from the catalog."""
-    from trainers.page import write_page
-    from trainers.results import read_results
-    from trainers.table import verdicts
+    from trainers.paper.page import write_page
+    from trainers.paper.results import read_results
+    from trainers.paper.statistics import verdicts
 
     if root is not None and not catalog:
         raise CogError(f"--root is read with --catalog alone: the page is made from the files in {results}")
@@ -48,9 +48,9 @@ def report_command(
 def _results_of_catalog(store: Store, results: Path) -> None:
     """Write the result of every unit of the table that SQL finds judged; what a file says beyond is kept."""
     from catalog.query import run_query
-    from cogdata.runs import read_run
-    from trainers.reproduce import result_of_run, unit_of_run
-    from trainers.results import write_result
+    from cogdata.storage.runs import read_run
+    from trainers.paper.reproduce import result_of_run, unit_of_run
+    from trainers.paper.results import write_result
 
     sql = (
         "select run from runs where method is not null and run in (select run from evaluations) "

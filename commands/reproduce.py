@@ -40,10 +40,10 @@ from commands.shared import (
 from commands.train import train_stages
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
-    from trainers.benchmark import Unit
-    from trainers.reproduce import Trials
-    from trainers.results import Result
+    from cogdata.storage.store import Store
+    from trainers.paper.reproduce import Trials
+    from trainers.paper.results import Result
+    from trainers.paper.table1 import Unit
 
 
 def reproduce_command(
@@ -82,8 +82,8 @@ def reproduce_command(
     root: Root = None,
 ) -> None:
     """Table 1 from nothing: collect, freeze, train every method and seed, judge, write results down."""
-    from trainers.benchmark import CURVE_POINTS, find_tasks
-    from trainers.reproduce import Trials
+    from trainers.paper.reproduce import Trials
+    from trainers.paper.table1 import CURVE_POINTS, find_tasks
 
     countable("--trials", trials)
     if not 0 <= curve <= MOST_EPISODES:
@@ -130,7 +130,7 @@ def _planned(
     common: dict[str, Any],
 ) -> list[Unit]:
     """The units that the options ask for: the table's, those that go on from them online, or variations."""
-    from trainers.benchmark import plan_finetuning, plan_units, plan_variations
+    from trainers.paper.table1 import plan_finetuning, plan_units, plan_variations
 
     if variations is not None:
         if methods is not None or finetune is not None or settings:
@@ -157,8 +157,8 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     """Do what is missing of a plan, each unit in a process of its own."""
-    from trainers.reproduce import expected_seconds, schedule_seconds, shares_learned
-    from trainers.results import REPLACED
+    from trainers.paper.reproduce import expected_seconds, schedule_seconds, shares_learned
+    from trainers.paper.results import REPLACED
 
     began = time.monotonic()
     left, known, digests = _units_left(store, units, trials, results)
@@ -208,12 +208,12 @@ def _refuse_results(units: list[Unit], results: Path) -> None:
 
 def _check_memory(store: Store, left: list[Unit], at_once: int) -> None:
     """Refuse more units at once than there is memory for: each checks its own pool alone."""
-    from cogdata.footprint import footprint
-    from cogdata.machine import free_memory
-    from cogdata.manifest import read_manifest
-    from cogdata.stream import StreamOptions
+    from cogdata.storage.manifest import read_manifest
+    from cogdata.streaming.footprint import footprint
+    from cogdata.streaming.stream import StreamOptions
+    from cogdata.system.machine import free_memory
     from trainers.algorithm import OBS_KINDS
-    from trainers.methods import configure_stages
+    from trainers.training.methods import configure_stages
 
     manifests = {name: read_manifest(store, name) for name in {unit.learned_from for unit in left}}
     sizes = []
@@ -243,7 +243,7 @@ def _collect_for(store: Store, name: str, scale: float, workers: int, *, dry_run
     A mixture of that name that is not the recipe of today is taken as it is.
     """
     from catalog.recipes import find_recipe, is_short, is_todays, refreeze
-    from cogdata.manifest import list_versions
+    from cogdata.storage.manifest import list_versions
     from collectors.collect import plan, request
 
     there = bool(list_versions(store, name))
@@ -274,9 +274,9 @@ def _units_left(
     store: Store, units: list[Unit], trials: Trials, results: Path
 ) -> tuple[list[Unit], list[Result], dict[str, str | None]]:
     """Units without a result on the present mixture, all results, and mixture → digest; None: not frozen."""
-    from cogdata.manifest import newest_digest
-    from trainers.reproduce import is_done
-    from trainers.results import read_result
+    from cogdata.storage.manifest import newest_digest
+    from trainers.paper.reproduce import is_done
+    from trainers.paper.results import read_result
 
     found = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
     digests = {name: newest_digest(store, name) for name in {unit.learned_from for unit in units}}
@@ -289,7 +289,7 @@ def _units_left(
 
 
 def _freeze_portions(store: Store, unit: Unit) -> None:
-    from trainers.methods import find_method
+    from trainers.training.methods import find_method
 
     whole = _mixture_of(store, unit)
     for stage in find_method(unit.method).stages:
@@ -298,7 +298,7 @@ def _freeze_portions(store: Store, unit: Unit) -> None:
 
 def _mixture_of(store: Store, unit: Unit) -> str:
     """The mixture that a unit learns from; what is not frozen yet is frozen."""
-    from cogdata.manifest import list_versions, read_info
+    from cogdata.storage.manifest import list_versions, read_info
 
     there = list_versions(store, unit.mixture)  # whether its recipe has changed since is said once, before
     whole = read_info(store, unit.mixture).ref if there else frozen_mixture(store, unit.mixture)
@@ -311,7 +311,7 @@ def _mixture_of(store: Store, unit: Unit) -> str:
             if inferred.created_at >= read_info(store, whole).created_at:
                 return inferred.ref
         return infer_mixture(store, whole, unit.learned_from, obs=unit.obs)
-    from catalog.portions import freeze_part
+    from catalog.mixtures.portions import freeze_part
 
     part = freeze_part(store, whole, unit.variant, where=made.where, until=made.until, reward=made.reward)
     return part.ref
@@ -319,8 +319,8 @@ def _mixture_of(store: Store, unit: Unit) -> str:
 
 def _run_units(left: list[Unit], expected: dict[str, float], at_once: int, command: list[str]) -> None:
     """Run units as processes; what they say last is shown, what they end with is kept."""
-    from cogdata.commands import Commands
-    from trainers.reproduce import schedule_seconds
+    from cogdata.system.subprocesses import Commands
+    from trainers.paper.reproduce import schedule_seconds
 
     latest: dict[str, str] = {}
     done: list[str] = []
@@ -375,12 +375,12 @@ def _ended_by(code: int) -> str:
 
 def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, device: str) -> None:
     """Train a unit, judge it, write its result."""
-    from cogdata.manifest import read_info
+    from cogdata.storage.manifest import read_info
     from collectors.drivers import check_name
     from collectors.provenance import revision
     from trainers.algorithm import OBS_KINDS
-    from trainers.reproduce import commands_of, judge_unit
-    from trainers.results import (
+    from trainers.paper.reproduce import commands_of, judge_unit
+    from trainers.paper.results import (
         Result,
         describe_data,
         describe_machine,
@@ -389,7 +389,7 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
         read_judged,
         write_result,
     )
-    from trainers.settings import TrainSettings
+    from trainers.training.settings import TrainSettings
 
     for env in unit.envs:
         check_name(env)
@@ -433,14 +433,14 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
 
 def _finetune_unit(store: Store, unit: Unit, run: str, device: str) -> str:
     """Go on online from the policy of a unit's run; returns the new run."""
-    from cogdata.manifest import read_manifest
-    from cogdata.runs import read_run
-    from cogdata.stream import default_memory
-    from trainers.benchmark import FINETUNED, UPDATES_PER_STEP
-    from trainers.online import Online
-    from trainers.reproduce import last_update
-    from trainers.request import TrainRequest
-    from trainers.start import from_run
+    from cogdata.storage.manifest import read_manifest
+    from cogdata.storage.runs import read_run
+    from cogdata.streaming.stream import default_memory
+    from trainers.paper.reproduce import last_update
+    from trainers.paper.table1 import FINETUNED, UPDATES_PER_STEP
+    from trainers.training.online import Online
+    from trainers.training.request import TrainRequest
+    from trainers.training.start import from_run
 
     theirs, algo = read_run(store, run), FINETUNED[unit.method]
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")

@@ -9,17 +9,17 @@ from commands.evaluate import world_of
 from commands.shared import countable, first_said, natural, seed_range
 
 if TYPE_CHECKING:
-    from cogdata.manifest import Manifest
-    from cogdata.store import Store
-    from trainers.judge import Judging
-    from trainers.request import TrainRequest
-    from trainers.settings import TrainSettings
+    from cogdata.storage.manifest import Manifest
+    from cogdata.storage.store import Store
+    from trainers.evaluation.during_training import Judging
+    from trainers.training.request import TrainRequest
+    from trainers.training.settings import TrainSettings
 
 
 def all_seeds(settings: TrainSettings) -> list[int]:
     """The seeds of runs that are trained at once."""
-    from cogdata.machine import usable_cores
-    from trainers.ranks import ranks_here
+    from cogdata.system.machine import usable_cores
+    from trainers.training.ranks import ranks_here
 
     if settings.seed is not None:
         raise CogError("--seeds are several, --seed is one: leave one of them out")
@@ -40,12 +40,12 @@ def resumed_stage(
     """The request that goes on with a run, as the only stage, and its mixture."""
     from dataclasses import replace
 
-    from cogdata.manifest import read_manifest
-    from cogdata.runs import read_run
-    from trainers.methods import WHOLE
-    from trainers.ranks import device_to_resume_on
-    from trainers.request import resume_request, run_id
-    from trainers.settings import RUN_OPTIONS
+    from cogdata.storage.manifest import read_manifest
+    from cogdata.storage.runs import read_run
+    from trainers.training.methods import WHOLE
+    from trainers.training.ranks import device_to_resume_on
+    from trainers.training.request import resume_request, run_id
+    from trainers.training.settings import RUN_OPTIONS
 
     if typed.set or settings.tables or any(getattr(settings, name) is not None for name in RUN_OPTIONS):
         raise CogError(
@@ -66,12 +66,12 @@ def resumed_stage(
 
 def stages_of(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest, str]]:
     """Every run that the settings ask for, in order, with the portion of the mixture that it learns from."""
-    from cogdata.machine import usable_cores
-    from cogdata.stream import default_memory
-    from trainers.methods import WHOLE
-    from trainers.ranks import device_of_rank, ranks_here
-    from trainers.request import TrainRequest
-    from trainers.start import check_start, from_run
+    from cogdata.streaming.stream import default_memory
+    from cogdata.system.machine import usable_cores
+    from trainers.training.methods import WHOLE
+    from trainers.training.ranks import device_of_rank, ranks_here
+    from trainers.training.request import TrainRequest
+    from trainers.training.start import check_start, from_run
 
     among = ranks_here() if settings.seeds is None else len(all_seeds(settings))
     common = {
@@ -99,8 +99,8 @@ def _stages_of_method(
     method: str, settings: TrainSettings, common: dict[str, Any]
 ) -> list[tuple[TrainRequest, str]]:
     from trainers.algos import config_class
-    from trainers.methods import configure_stages, find_method
-    from trainers.request import TrainRequest
+    from trainers.training.methods import configure_stages, find_method
+    from trainers.training.request import TrainRequest
 
     configs = {stage.algo: config_class(stage.algo) for stage in find_method(method).stages}
     preset = first_said(settings.preset, "fast")
@@ -123,7 +123,7 @@ def _stages_of_method(
 
 def _watched(settings: TrainSettings) -> dict[str, Any]:
     """What a request says of how a run is watched, which may be another each time it goes on."""
-    from trainers.alarm import Alarm, parse_alarm
+    from trainers.training.divergence import Alarm, parse_alarm
 
     alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
     return {"alarm": alarm, "trackers": settings.log or (), "pool": first_said(settings.pool, "host")}
@@ -157,7 +157,7 @@ def judging_of(settings: TrainSettings, request: TrainRequest, manifest: Manifes
     if settings.eval_env is None:
         return None
     from trainers.algorithm import OBS_KINDS
-    from trainers.judge import FIRST_SEED, Judging
+    from trainers.evaluation.during_training import FIRST_SEED, Judging
 
     size = manifest.info.image_size[0]
     if "scene" in OBS_KINDS[request.obs]:
@@ -187,8 +187,8 @@ def as_toml(
     store: Store, settings: TrainSettings, stages: list[tuple[TrainRequest, str]], mixture: str
 ) -> str:
     """All settings of runs as a file that asks for the same again."""
-    from cogdata.manifest import list_versions, parse_ref, read_info
-    from trainers.settings import to_toml
+    from cogdata.storage.manifest import list_versions, parse_ref, read_info
+    from trainers.training.settings import to_toml
 
     request, _ = stages[0]
     frozen = list_versions(store, parse_ref(mixture)[0])
@@ -218,12 +218,12 @@ def as_toml(
 
 def frozen_portion(store: Store, ref: str, portion: str) -> str:
     """Resolve a portion of a mixture; it is frozen if it has not been."""
-    from trainers.methods import WHOLE
+    from trainers.training.methods import WHOLE
 
     if portion == WHOLE:
         return ref
     try:
-        from catalog.portions import freeze_portion
+        from catalog.mixtures.portions import freeze_portion
     except ModuleNotFoundError:
         raise CogError(
             f"the {portion} portion of {ref} is frozen by the catalog, which needs duckdb: install it here"
@@ -233,9 +233,9 @@ def frozen_portion(store: Store, ref: str, portion: str) -> str:
 
 def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any]:
     """Algorithm, preset, observation and configuration; those not given are the parent's, if there is one."""
-    from cogdata.runs import read_run
+    from cogdata.storage.runs import read_run
     from trainers.algos import config_class, config_from_dict, configure
-    from trainers.start import parse_run, same_policy
+    from trainers.training.start import parse_run, same_policy
 
     algo, preset, obs, parent = settings.algo, settings.preset, settings.obs, settings.from_
     theirs = None if parent is None else read_run(store, parse_run(parent)[0])

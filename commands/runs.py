@@ -34,7 +34,7 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
     from dataclasses import asdict
 
     from catalog.summaries import judged_table
-    from cogdata.runs import ancestry, read_best, read_state
+    from cogdata.storage.runs import ancestry, read_best, read_state
 
     store = open_root(root)
     chain, state = ancestry(store, run), read_state(store, run)
@@ -72,7 +72,7 @@ def runs_copy(
     root: Root = None,
 ) -> None:
     """Copy a run, its judgements and the runs it starts from to another store, for example to judge there."""
-    from cogdata.transfer import copy_run
+    from cogdata.storage.transfer import copy_run
 
     source, target = open_root(root), open_root(to)
     say_copied(copy_run(source, target, run), target)

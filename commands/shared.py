@@ -16,8 +16,8 @@ import typer
 from cogdata.errors import CogError, unknown
 
 if TYPE_CHECKING:
-    from cogdata.store import Store
-    from cogdata.transfer import Copied
+    from cogdata.storage.store import Store
+    from cogdata.storage.transfer import Copied
 
 CLI: Final = str(Path(__file__).parent.parent / "cli.py")
 """What a command runs to run another one as a process of its own."""
@@ -72,7 +72,7 @@ class Ticker:
 
 def open_root(root: str | None) -> Store:
     """Open the store that is meant."""
-    from cogdata.store import open_store
+    from cogdata.storage.store import open_store
 
     return open_store(root)
 
@@ -85,7 +85,7 @@ def check_fraction(scale: float) -> None:
 
 def worker_count(text: str, *, one_robot: bool = False, option: str = "--workers") -> int:
     """Read a number of processes; "auto" is one per core, of a robot one."""
-    from cogdata.machine import usable_cores
+    from cogdata.system.machine import usable_cores
 
     if text == "auto":
         return 1 if one_robot else usable_cores()
@@ -209,7 +209,7 @@ def countable(option: str, value: int) -> int:
 
 def frozen_mixture(store: Store, ref: str) -> str:
     """Resolve a mixture; a recipe is frozen if there is none of its name and the catalog is installed."""
-    from cogdata.manifest import list_versions, parse_ref
+    from cogdata.storage.manifest import list_versions, parse_ref
 
     name, _ = parse_ref(ref)
     if list_versions(store, name):
@@ -244,7 +244,7 @@ def note_unread(unread: Sequence[str]) -> None:
 def update_catalog(store: Store) -> None:
     """Bring the catalog up to date where it is installed; the next command does it otherwise."""
     with contextlib.suppress(ModuleNotFoundError):
-        from catalog.sync import try_sync
+        from catalog.index.sync import try_sync
 
         try_sync(store)
 

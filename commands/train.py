@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cogdata.errors import CogError
-from cogdata.machine import OtherPrograms
+from cogdata.system.machine import OtherPrograms
 from commands.requests import (
     all_seeds,
     as_toml,
@@ -38,13 +38,13 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from cogdata.manifest import Manifest
-    from cogdata.store import Store
-    from cogdata.stream import Stream, StreamOptions
-    from trainers.judge import Judging
-    from trainers.ranks import Ranks
-    from trainers.request import TrainRequest
-    from trainers.settings import TrainSettings
+    from cogdata.storage.manifest import Manifest
+    from cogdata.storage.store import Store
+    from cogdata.streaming.stream import Stream, StreamOptions
+    from trainers.evaluation.during_training import Judging
+    from trainers.training.ranks import Ranks
+    from trainers.training.request import TrainRequest
+    from trainers.training.settings import TrainSettings
 
 CROWDED: Final = 0.5
 """Cores more than the machine has, from which on threads that wait at full power are in each other's way."""
@@ -116,7 +116,7 @@ def train_command(
     root: Root = None,
 ) -> None:
     """Learn from a mixture. The same command again goes on where it was stopped."""
-    from trainers.settings import TrainSettings, read_settings
+    from trainers.training.settings import TrainSettings, read_settings
 
     typed = TrainSettings(
         mixture=mixture,
@@ -166,10 +166,10 @@ def _train_seeds(
     import tempfile
     from dataclasses import replace
 
-    from cogdata.commands import Commands
-    from cogdata.footprint import check_memory
-    from cogdata.manifest import read_manifest
-    from cogdata.stream import StreamOptions
+    from cogdata.storage.manifest import read_manifest
+    from cogdata.streaming.footprint import check_memory
+    from cogdata.streaming.stream import StreamOptions
+    from cogdata.system.subprocesses import Commands
     from trainers.algorithm import OBS_KINDS
 
     seeds = all_seeds(settings)
@@ -205,10 +205,10 @@ def train_stages(
     mixture: str,
 ) -> str:
     """Train runs one after another, each from where the one before it ended; returns the last one."""
-    from cogdata.manifest import read_manifest
+    from cogdata.storage.manifest import read_manifest
     from trainers.checkpoint import list_checkpoints
-    from trainers.ranks import ranks_of_torchrun
-    from trainers.start import from_run
+    from trainers.training.ranks import ranks_of_torchrun
+    from trainers.training.start import from_run
 
     again = None if settings.method is None else "the same command"
     ended: str | None = None
@@ -253,13 +253,13 @@ def train_run(
     Returns:
         The run, and the updates that it has: more than were asked for if it was longer already.
     """
-    from cogdata.footprint import check_memory
-    from cogdata.runs import read_best, read_state
-    from cogdata.stream import open_stream
-    from trainers.ranks import Ranks
-    from trainers.request import run_id
-    from trainers.resident import ResidentStream
-    from trainers.train import Progress, train
+    from cogdata.storage.runs import read_best, read_state
+    from cogdata.streaming.footprint import check_memory
+    from cogdata.streaming.stream import open_stream
+    from trainers.training.ranks import Ranks
+    from trainers.training.request import run_id
+    from trainers.training.resident import ResidentStream
+    from trainers.training.train import Progress, train
 
     run = run_id(manifest, request)
     note(

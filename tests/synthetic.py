@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from cogdata.episode import Episode, EpisodeMeta
-from cogdata.manifest import EPISODES, Manifest, MixtureInfo, SourceCounts, Stats, mixture_digest
-from cogdata.parts import PART_SIZE, PartWriter
 from cogdata.rng import generator
-from cogdata.store import Store
+from cogdata.storage.manifest import EPISODES, Manifest, MixtureInfo, SourceCounts, Stats, mixture_digest
+from cogdata.storage.parts import PART_SIZE, PartWriter
+from cogdata.storage.store import Store
 
 
 def make_episode(collection: str, index: int, *, steps: int = 4, size: int = 4) -> Episode:

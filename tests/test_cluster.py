@@ -18,10 +18,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cogdata.cluster import Cluster
 from cogdata.errors import CogError
-from cogdata.parts import Commit, list_parts
-from cogdata.store import Store
+from cogdata.storage.parts import Commit, list_parts
+from cogdata.storage.store import Store
+from cogdata.system.cluster import Cluster
 from collectors import engines
 from collectors.collect import CollectRequest, plan, prepare, request
 from collectors.engines import LocalEngine, RayEngine
@@ -218,7 +218,7 @@ def test_addresses_that_lead_nowhere_are_one_line(
 
 
 def test_a_port_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cogdata.cluster.CONNECT_S", 1.0)
+    monkeypatch.setattr("cogdata.system.cluster.CONNECT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from catalog.doctor import verify
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from tests.golden import read
 from tests.running import Run
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from cogdata.manifest import Manifest
-from cogdata.store import Store
+from cogdata.storage.manifest import Manifest
+from cogdata.storage.store import Store
 from commands.demo import DEMO_METHODS
 from tests.synthetic import make_manifest, write_episodes
 from trainers.algos import configure
-from trainers.request import TrainRequest, run_id
+from trainers.training.request import TrainRequest, run_id
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

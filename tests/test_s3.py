@@ -18,11 +18,11 @@ import fsspec
 import pytest
 
 from catalog.doctor import verify
-from catalog.mixture import freeze
+from catalog.index.sync import scan
+from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
-from catalog.sync import scan
-from cogdata.parts import list_parts
-from cogdata.store import Store, open_store
+from cogdata.storage.parts import list_parts
+from cogdata.storage.store import Store, open_store
 from collectors.collect import CollectRequest, plan, prepare, request
 from collectors.engines import LocalEngine
 from tests.running import TINY, Run
@@ -225,7 +225,7 @@ def test_a_server_that_never_answers_is_given_up(s3: str, run: Run, monkeypatch:
 
 _DRIVER = """
 import sys
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from collectors.collect import plan, prepare, request
 from collectors.engines import LocalEngine
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from catalog.doctor import verify
-from catalog.mixture import freeze
+from catalog.mixtures.mixture import freeze
 from cogdata.errors import CogError
-from cogdata.manifest import MixtureInfo, read_info, read_manifest
-from cogdata.parts import list_collections, list_parts
-from cogdata.runs import RunState, list_runs, read_run, read_state, write_state
-from cogdata.store import Store
-from cogdata.stream import Stream, StreamOptions
-from cogdata.transfer import copy_mixture, copy_run
+from cogdata.storage.manifest import MixtureInfo, read_info, read_manifest
+from cogdata.storage.parts import list_collections, list_parts
+from cogdata.storage.runs import RunState, list_runs, read_run, read_state, write_state
+from cogdata.storage.store import Store
+from cogdata.storage.transfer import copy_mixture, copy_run
+from cogdata.streaming.stream import Stream, StreamOptions
 from tests.catalog.support import collect_into, write_run_of
 from tests.running import Run
 

@@ -101,7 +101,7 @@ class TensorObs:
     """B observations on the learner's device; a part that was not asked for is None.
 
     Attributes:
-        image: uint8 (B, H, W, 3), or what :func:`trainers.encoders.scaled` makes of it.
+        image: uint8 (B, H, W, 3), or what :func:`trainers.networks.encoders.scaled` makes of it.
         robot: float32 (B, 10).
         scene: float32 (B, S).
     """
@@ -147,7 +147,7 @@ class Config:
     Attributes:
         updates: Gradient steps of a whole run.
         batch_size: Transitions per update.
-        encoder: Key of :data:`trainers.encoders.ENCODERS`; unused for "state".
+        encoder: Key of :data:`trainers.networks.encoders.ENCODERS`; unused for "state".
         crop_px: Zero padding of the random crop, in training only; 0: none.
     """
 

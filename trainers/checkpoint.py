@@ -19,8 +19,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cogdata.errors import CogError, unknown
-from cogdata.runs import is_training
-from cogdata.store import Store
+from cogdata.storage.runs import is_training
+from cogdata.storage.store import Store
 from trainers.algorithm import Algorithm, ObsSpec
 from trainers.algos import build, config_from_dict
 

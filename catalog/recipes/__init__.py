@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Final
 
-from catalog.mixture import FreezeReport, freeze
-from catalog.sync import open_indexed, require_current
-from cogdata import manifest
+from catalog.index.sync import open_indexed, require_current
+from catalog.mixtures.mixture import FreezeReport, freeze
 from cogdata.errors import CogError, unknown
-from cogdata.manifest import MixtureInfo
-from cogdata.store import Store
+from cogdata.storage import manifest
+from cogdata.storage.manifest import MixtureInfo
+from cogdata.storage.store import Store
 
 _SHOWN: Final = 3
 """Needs that an error names; of the rest it says how many."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog.recipes import RECIPES
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from tests.catalog.support import collect_into
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from catalog.db import connect
-from catalog.sync import TABLES
+from catalog.index.db import connect
+from catalog.index.sync import TABLES
 from cogdata.episode import Episode, EpisodeMeta
-from cogdata.manifest import MixtureInfo
-from cogdata.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
 from cogdata.rng import generator
-from cogdata.runs import EVALUATIONS, RunInfo, write_run
-from cogdata.store import Store
+from cogdata.storage.manifest import MixtureInfo
+from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
+from cogdata.storage.runs import EVALUATIONS, RunInfo, write_run
+from cogdata.storage.store import Store
 
 
 def make_episode(collection: str, index: int, **options: Any) -> Episode:

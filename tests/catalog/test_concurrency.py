@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog import sync
+from catalog.index import sync
 from catalog.query import run_query
-from cogdata import manifest
-from cogdata.store import Store
+from cogdata.storage import manifest
+from cogdata.storage.store import Store
 from tests.catalog.support import catalog_rows, collect_into
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 COMMIT_PARTS = """
 import shutil, sys, time
 from pathlib import Path
-from catalog.sync import sync
-from cogdata.store import Store
+from catalog.index.sync import sync
+from cogdata.storage.store import Store
 staged, root = Path(sys.argv[1]), Path(sys.argv[2])
 store = Store(str(root))
 print("ready", flush=True)
@@ -42,8 +42,8 @@ while True:
 
 FREEZE = """
 import sys
-from catalog.mixture import freeze
-from cogdata.store import Store
+from catalog.mixtures.mixture import freeze
+from cogdata.storage.store import Store
 store = Store(sys.argv[1])
 sys.stdin.readline()
 for count in sys.argv[2:]:
@@ -53,8 +53,8 @@ for count in sys.argv[2:]:
 
 SYNC = """
 import sys
-from catalog.sync import sync
-from cogdata.store import Store
+from catalog.index.sync import sync
+from cogdata.storage.store import Store
 sys.stdin.readline()
 print(sync(Store(sys.argv[1]), timeout_s=60).problems)
 """

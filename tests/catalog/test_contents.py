@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from catalog.contents import _Rows
+from catalog.mixtures.contents import _Rows
 
 
 def test_a_batch_is_let_go_of_as_soon_as_its_rows_are_taken() -> None:

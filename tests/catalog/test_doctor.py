@@ -12,13 +12,14 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from catalog import db, doctor, sync
+from catalog import doctor
 from catalog.doctor import Problem, describe_store, verify
-from catalog.mixture import freeze
+from catalog.index import db, sync
+from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
-from cogdata import runs
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.storage import runs
+from cogdata.storage.store import Store
 from tests.catalog.support import catalog_rows, collect_into, edit_json, write_evaluation, write_run_of
 
 GRASPS = "collections/grasps/part-00000-00-11"

@@ -11,8 +11,8 @@ import pytest
 from catalog import episodes, query
 from catalog.episodes import find_episodes
 from cogdata.errors import CogError
-from cogdata.samples import read_episode
-from cogdata.store import Store
+from cogdata.storage.samples import read_episode
+from cogdata.storage.store import Store
 
 
 @pytest.mark.parametrize("asked", ["grasps/0000003", "grasps/3", " grasps/3 "])

@@ -11,12 +11,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from catalog import migrations
 from catalog.guard import COLUMNS, VIEWS
+from catalog.index import migrations
 from catalog.query import STEPS, run_query
-from cogdata import parts, runs
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.storage import parts, runs
+from cogdata.storage.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs" / "catalog.md"
 
@@ -93,7 +93,7 @@ def test_a_changed_layout_needs_a_new_version() -> None:
     bare = "".join("".join(lines).split())
     digest = hashlib.sha256(bare.encode()).hexdigest()[:16]
     assert SCHEMA_DIGESTS[migrations.CATALOG_VERSION] == digest, (
-        "schema.sql has changed: raise CATALOG_VERSION in catalog/migrations.py and add its digest here"
+        "schema.sql has changed: raise CATALOG_VERSION in catalog/index/migrations.py and add its digest here"
     )
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.db import CatalogBusyError, lock
 from catalog.doctor import verify
-from catalog.mixture import diff, freeze, list_mixtures, refresh, remove, resolve_weights
+from catalog.index.db import CatalogBusyError, lock
+from catalog.index.sync import sync
+from catalog.mixtures.mixture import diff, freeze, list_mixtures, refresh, remove, resolve_weights
 from catalog.query import run_query
-from catalog.sync import sync
-from cogdata import manifest
 from cogdata.errors import CogError
-from cogdata.manifest import SourceCounts
-from cogdata.samples import read_episode
-from cogdata.store import Store
+from cogdata.storage import manifest
+from cogdata.storage.manifest import SourceCounts
+from cogdata.storage.samples import read_episode
+from cogdata.storage.store import Store
 from tests.catalog.support import collect_into, make_episode, write_run_of
 
 ALL = "select episode_id from episodes"
@@ -461,7 +461,7 @@ def test_what_is_damaged_keeps_no_mixture_from_going(tray: Store) -> None:
 def test_nothing_is_frozen_from_a_catalog_of_before(tray: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     freeze(tray, "mix", ALL)
     collect_into(tray, "grasps", 12, 15)
-    monkeypatch.setattr("catalog.sync.sync", partial(sync, timeout_s=0.05))
+    monkeypatch.setattr("catalog.index.sync.sync", partial(sync, timeout_s=0.05))
     with lock(tray, "catalog"), pytest.raises(CatalogBusyError, match="try again in a moment"):
         freeze(tray, "mix", ALL)
     counts = freeze(tray, "mix", ALL).info.counts.values()

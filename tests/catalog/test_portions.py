@@ -5,13 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from catalog.mixture import freeze
-from catalog.portions import freeze_labelled, freeze_part, freeze_portion, portion_sql
+from catalog.mixtures.mixture import freeze
+from catalog.mixtures.portions import freeze_labelled, freeze_part, freeze_portion, portion_sql
 from catalog.query import run_query
 from catalog.recipes import ensure_mixture
 from cogdata.errors import CogError
-from cogdata.manifest import MixtureInfo, SourceCounts, read_manifest
-from cogdata.store import Store
+from cogdata.storage.manifest import MixtureInfo, SourceCounts, read_manifest
+from cogdata.storage.store import Store
 
 MINE = """
     select episode_id, 'prior' as source, 0.5 as reward, 2.0 as weight, 1 as t_start, 3 as t_end

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog import sync
+from catalog.index import sync
 from catalog.output import FORMATS, write_result
 from catalog.query import run_query
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from tests.catalog.support import collect_into
 
 READS = "a query only reads, with SELECT, WITH, VALUES, FROM, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN"

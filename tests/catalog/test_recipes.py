@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from catalog.mixture import freeze
+from catalog.mixtures.mixture import freeze
 from catalog.recipes import (
     RECIPES,
     Need,
@@ -18,8 +18,8 @@ from catalog.recipes import (
     shortfall,
 )
 from cogdata.errors import CogError
-from cogdata.manifest import SourceCounts, read_manifest
-from cogdata.store import Store
+from cogdata.storage.manifest import SourceCounts, read_manifest
+from cogdata.storage.store import Store
 from tests.catalog.support import collect_into
 
 

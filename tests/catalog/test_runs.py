@@ -8,12 +8,12 @@ import filelock
 import pytest
 
 from catalog.doctor import verify
-from catalog.mixture import freeze
+from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
 from catalog.runs import remove_runs
 from cogdata.errors import CogError
-from cogdata.runs import is_training, list_leftovers, list_runs, lock_file
-from cogdata.store import Store
+from cogdata.storage.runs import is_training, list_leftovers, list_runs, lock_file
+from cogdata.storage.store import Store
 from tests.catalog.support import write_evaluation, write_run_of
 
 

@@ -7,11 +7,11 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from catalog.mixture import freeze
+from catalog.mixtures.mixture import freeze
 from catalog.summaries import Comparison, collections_table, compare_runs, mixtures_table
 from cogdata.errors import CogError
-from cogdata.runs import EVALUATIONS
-from cogdata.store import Store
+from cogdata.storage.runs import EVALUATIONS
+from cogdata.storage.store import Store
 from tests.catalog.support import write_run_of
 
 ENV = "cog/PickTray-v0"

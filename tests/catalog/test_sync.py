@@ -15,12 +15,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from catalog import db, loaders, migrations, sync
-from catalog.mixture import freeze
+from catalog.index import db, loaders, migrations, sync
+from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
-from cogdata import parts, runs
 from cogdata.errors import CogError, UnreachableError
-from cogdata.store import Store
+from cogdata.storage import parts, runs
+from cogdata.storage.store import Store
 from tests.catalog.support import catalog_rows, collect_into, edit_json, write_evaluation, write_run_of
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cogdata.store import Store
+from cogdata.storage.store import Store
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cogdata.errors import CogError
-from cogdata.parts import PART_SIZE, Commit, list_parts, read_collection
-from cogdata.store import Store
+from cogdata.storage.parts import PART_SIZE, Commit, list_parts, read_collection
+from cogdata.storage.store import Store
 from collectors.collect import (
     CollectRequest,
     EpisodeDone,
@@ -84,7 +84,7 @@ def test_missing_ranges_are_cut_at_part_borders() -> None:
 
 _DRIVER = """
 import sys
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from collectors.collect import plan, prepare, request
 from collectors.engines import LocalEngine
 from collectors.provenance import changed_versions

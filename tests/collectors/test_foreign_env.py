@@ -15,8 +15,8 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from cogdata.errors import CogError
-from cogdata.parts import read_collection
-from cogdata.store import Store
+from cogdata.storage.parts import read_collection
+from cogdata.storage.store import Store
 from collectors.checks import check_env
 from collectors.collect import collect_episode, plan, prepare, request
 from collectors.drivers import open_env, view_of
@@ -24,7 +24,7 @@ from collectors.engines import LocalEngine
 from collectors.policies import POLICIES
 from collectors.policies.needs import needs
 from collectors.policies.view import SceneView
-from trainers.worlds import Worlds
+from trainers.evaluation.worlds import Worlds
 
 HERE = __name__
 GUIDE = Path(__file__).parents[2] / "docs" / "real_robot.md"
@@ -436,7 +436,7 @@ class Unhurried(Good):
 
 _COLLECT = """
 import sys
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from collectors.collect import plan, prepare, request
 from collectors.engines import LocalEngine
 if __name__ == "__main__":

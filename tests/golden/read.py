@@ -9,17 +9,17 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from catalog.index.sync import sync
 from catalog.query import run_query
-from catalog.sync import sync
-from cogdata.manifest import read_manifest
-from cogdata.parts import list_collections, list_parts, part_folder
-from cogdata.runs import list_runs, read_run
-from cogdata.samples import read_episode
-from cogdata.store import Store
-from cogdata.stream import Stream, StreamOptions
-from trainers.batches import tensor_obs
+from cogdata.storage.manifest import read_manifest
+from cogdata.storage.parts import list_collections, list_parts, part_folder
+from cogdata.storage.runs import list_runs, read_run
+from cogdata.storage.samples import read_episode
+from cogdata.storage.store import Store
+from cogdata.streaming.stream import Stream, StreamOptions
 from trainers.checkpoint import load_policy
-from trainers.request import resume_request, run_id
+from trainers.training.batches import tensor_obs
+from trainers.training.request import resume_request, run_id
 
 ROWS: Final = ("collections", "parts", "episodes", "steps", "mixtures", "mixture_episodes", "runs")
 BATCHES: Final = 3

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from cogdata.rng import generator
-from cogdata.stream import StreamOptions
-from cogdata.transitions import Batch, Observation
+from cogdata.streaming.stream import StreamOptions
+from cogdata.streaming.transitions import Batch, Observation
 from tests.trainers.toy import PLACES, ToyStream, make_spec, observe, seeded
 from trainers.algorithm import Algorithm
-from trainers.batches import tensor_batch, tensor_obs
+from trainers.training.batches import tensor_batch, tensor_obs
 
 MIDDLE = 3
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, TensorBatch, TensorObs
-from trainers.augment import augment
-from trainers.encoders import Inputs
+from trainers.networks.augment import augment
+from trainers.networks.encoders import Inputs
 
 
 @dataclass(frozen=True)

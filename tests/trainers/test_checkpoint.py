@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cogdata.errors import CogError
-from cogdata.store import Store
+from cogdata.storage.store import Store
 from tests.trainers.toy import KINDS, seeded, small_learner, tensors
 from trainers.algorithm import Algorithm
 from trainers.algos import ALGORITHMS

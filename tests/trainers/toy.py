@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cogdata.manifest import Manifest, MixtureInfo, SourceCounts, Stats
 from cogdata.rng import generator
-from cogdata.stream import StreamOptions
-from cogdata.transitions import Batch, Observation
+from cogdata.storage.manifest import Manifest, MixtureInfo, SourceCounts, Stats
+from cogdata.streaming.stream import StreamOptions
+from cogdata.streaming.transitions import Batch, Observation
 from trainers.algorithm import Algorithm, Config, ObsSpec, TensorBatch
 from trainers.algos import build, configure
-from trainers.batches import obs_spec, tensor_batch
+from trainers.training.batches import obs_spec, tensor_batch
 
 KINDS = ("image", "image+robot", "state")
 SIZE = 16

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from trainers.algorithm import Algorithm, Config, ObsSpec, TensorBatch, TensorObs
-from trainers.augment import augment
-from trainers.heads import HEADS, Cloner, HybridCloner
+from trainers.networks.augment import augment
+from trainers.networks.heads import HEADS, Cloner, HybridCloner
 
 
 @dataclass(frozen=True)

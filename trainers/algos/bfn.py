@@ -30,12 +30,12 @@ from torch import Tensor, nn
 
 from cogdata.errors import CogError
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.augment import augment
-from trainers.encoders import Inputs
-from trainers.flow import Flow
-from trainers.networks import Critics, average, follow
-from trainers.precision import has_bfloat16
-from trainers.targets import TARGETS
+from trainers.networks.augment import augment
+from trainers.networks.encoders import Inputs
+from trainers.networks.flow import Flow
+from trainers.networks.modules import Critics, average, follow
+from trainers.networks.precision import has_bfloat16
+from trainers.networks.targets import TARGETS
 
 CriticLoss = Literal["squared", "cross_entropy"]
 """How far a critic is from its target."""

@@ -43,9 +43,9 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError
-from trainers.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
-from trainers.networks import LOG_HALF, GaussianPolicy, average, tanh_normal, tanh_normal_log_density
+from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
+from trainers.networks.modules import LOG_HALF, GaussianPolicy, average, tanh_normal, tanh_normal_log_density
 
 LARGEST_WEIGHT: Final = 1e6
 """Bound of a learned penalty weight (published code)."""

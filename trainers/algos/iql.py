@@ -26,9 +26,9 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from trainers.actor_critic import ActorCritic, ActorCriticConfig, adam, value_metrics
 from trainers.algorithm import Config, ObsSpec, Success, TensorBatch
-from trainers.networks import ValueNetwork, tanh_normal_log_density
+from trainers.algos.actor_critic import ActorCritic, ActorCriticConfig, adam, value_metrics
+from trainers.networks.modules import ValueNetwork, tanh_normal_log_density
 
 WEIGHT_LIMIT: Final = 100.0
 """Largest weight of a transition in the policy's loss (published code)."""

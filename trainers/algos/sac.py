@@ -22,8 +22,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainers.actor_critic import SoftActorCritic, SoftConfig, value_metrics
 from trainers.algorithm import ACTION_DIM, Config, Success, TensorBatch
+from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, value_metrics
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Studies behind the results of the paper's reproduction; each is a command."""

@@ -1,0 +1,114 @@
+"""Does a result hold on scenes that no setting was chosen by? The same checkpoints, judged on other seeds.
+
+Outcomes are written into the store of the run as rows of ``evaluations``, as ``cog eval`` does; what is there
+already is not judged again.
+
+    python -m bench.paper.fresh results/table1/*-bfn-s?.json --roots cog-store --out results/fresh_scenes.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cogdata.storage.manifest import read_info
+from cogdata.storage.store import Store, open_store
+from commands.evaluate import world_of
+from trainers.algorithm import OBS_KINDS
+from trainers.checkpoint import list_checkpoints
+from trainers.paper.figures import LABELS
+from trainers.paper.reproduce import judge_scenes
+from trainers.paper.results import Judged, Result, read_result
+from trainers.paper.table1 import CONDITIONS
+
+FIRST_SEED = 50_000
+"""Neither the table, its curves, nor any benchmark begins an episode with these."""
+
+
+def store_of(result: Result, roots: list[str]) -> Store:
+    """The store that holds the checkpoint that was judged."""
+    last = result.runs[-1]
+    for root in roots:
+        store = open_store(root)
+        if last.updates in list_checkpoints(store, last.run):
+            return store
+    raise SystemExit(f"{last.run} at {last.updates} is in none of {', '.join(roots)}")
+
+
+def judged_again(store: Store, result: Result, there: Judged, workers: int) -> Judged:
+    """The same checkpoint in the same condition, on as many fresh scenes."""
+    run, seeds, parts = result.runs[-1].run, (FIRST_SEED, there.episodes), OBS_KINDS[result.unit.obs]
+    size = read_info(store, result.data.mixture).image_size[0]
+    found = judge_scenes(
+        store,
+        run,
+        there.update,
+        there.env,
+        seeds,
+        lambda env: world_of(env, size, parts),
+        lambda _: None,
+        workers,
+    )
+    if found.checkpoint_digest != there.checkpoint_digest:
+        raise SystemExit(
+            f"{run} at {there.update} in {store.url} is not the checkpoint of {result.unit.name}"
+        )
+    return found
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown rows: a condition, a method, its successes on the table's scenes and on fresh ones, seeds."""
+    sums: dict[tuple[str, str, str], tuple[int, int, int, int]] = {}
+    for line in lines:
+        _, obs, _, method, _ = line["result"].split("-")
+        key = (line["env"], "poses" if obs == "state" else "pixels", method)
+        before, after, scenes, seeds = sums.get(key, (0, 0, 0, 0))
+        won = line["outcomes"].count("1")
+        sums[key] = (before + line["table"], after + won, scenes + len(line["outcomes"]), seeds + 1)
+    return [
+        f"| {CONDITIONS[env]} | {seen} | {LABELS[method]} | {before}/{scenes} | {after}/{scenes} | {seeds} |"
+        for (env, seen, method), (before, after, scenes, seeds) in sums.items()
+    ]
+
+
+def main() -> None:
+    """Judge, print a line per condition, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--roots", nargs="+", default=["cog-store"], help="stores that may hold the runs")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    lines: list[dict[str, Any]] = []
+    for path in asked.results:
+        result = read_result(path)
+        store = store_of(result, asked.roots)
+        for there in result.judged:
+            again = judged_again(store, result, there, asked.workers)
+            print(
+                f"{path.stem:<52}{there.env:<24}{there.successes:>4}/{there.episodes}"
+                f"{again.successes:>6}/{again.episodes}",
+                flush=True,
+            )
+            lines.append(
+                {
+                    "result": path.stem,
+                    "env": there.env,
+                    "first_seed": FIRST_SEED,
+                    "checkpoint_digest": again.checkpoint_digest,
+                    "table": there.successes,
+                    "outcomes": again.outcomes,
+                }
+            )
+    print("\n".join(table(lines)))
+    if asked.out is not None:
+        asked.out.write_text(json.dumps(lines, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Reading the store's files into the catalog's tables: one loader per kind of file.
+
+A loader gets all new files of its kind at once. What it cannot read it reports, in one line per file; the
+rest is loaded.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from cogdata.errors import CogError, UnreachableError
+from cogdata.storage import manifest, parts, runs
+from cogdata.storage.store import Store
+
+_UNREADABLE: Final = (
+    duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+"""What a damaged file, or a folder in the place of one, makes its reader raise; CogError is a ValueError."""
+
+_NO_SPACE: Final = "No space left"
+"""What the system says of a full disk, which is no fault of the file that was being read."""
+
+
+class NotNow(str):
+    """Why a file could not be read, if that says nothing of the file: the next sync tries again."""
+
+
+_Con = duckdb.DuckDBPyConnection
+Loader = Callable[[_Con, Store, Sequence[str]], dict[str, str]]
+"""(catalog, store, paths) → path → why it could not be read."""
+
+
+def insert(con: _Con, table: str, rows: pa.Table) -> None:
+    """Append rows to a table of schema ``base``, column by column name.
+
+    Args:
+        con: Catalog, open for writing.
+        table: Name within ``base``.
+        rows: Columns that are left out become null.
+    """
+    con.register("arrived", rows)
+    con.execute(f"INSERT INTO base.{table} BY NAME SELECT * FROM arrived")
+    con.unregister("arrived")
+
+
+def _utc(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
+    info = parts.read_collection(store, path.split("/")[1])
+    low, high = info.success_range
+    row = {
+        "collection": info.name,
+        "policy": info.policy,
+        "env": info.env,
+        "noise": info.noise,
+        "root_seed": info.root_seed,
+        "image_size": info.image_size,
+        "horizon": info.horizon,
+        "success_low": low,
+        "success_high": high,
+        "part_size": info.part_size,
+        "command": info.command,
+        "created_at": _utc(info.created_at),
+        "cogdata_version": info.cogdata_version,
+        "code": info.code,
+        "libraries": json.dumps(info.libraries, sort_keys=True),
+        "host": info.host,
+        "localize": info.localize,
+    }
+    return {"collections": pa.Table.from_pylist([row])}
+
+
+def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
+    info = manifest.MixtureInfo.from_json(store.read_text(path))
+    episodes = store.read_table(path.replace("mixture.json", "episodes.parquet"))
+    counts = list(info.counts.values())
+    head = {
+        "mixture": info.name,
+        "version": info.version,
+        "digest": info.digest,
+        "shape": info.shape,
+        "episodes": sum(count.episodes for count in counts),
+        "transitions": sum(count.transitions for count in counts),
+        "rewarded_before": sum(count.rewarded_before for count in counts),
+        "rewarded_after": sum(count.rewarded_after for count in counts),
+        "weights": json.dumps(info.weights, sort_keys=True),
+        "counts": json.dumps({name: asdict(count) for name, count in info.counts.items()}, sort_keys=True),
+        "image_height": info.image_size[0],
+        "image_width": info.image_size[1],
+        "scene_fields": list(info.scene_fields),
+        "sql": info.sql,
+        "created_at": _utc(info.created_at),
+        "cogdata_version": info.cogdata_version,
+    }
+    wanted = ["episode_id", "source", "reward", "weight", "t_start", "t_end", "steps", "digest"]
+    rows = episodes.select(wanted)
+    rows = rows.append_column("mixture", pa.array([info.name] * len(rows), pa.string()))
+    rows = rows.append_column("version", pa.array([info.version] * len(rows), pa.int32()))
+    return {"mixtures": pa.Table.from_pylist([head]), "mixture_episodes": rows}
+
+
+def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
+    info = runs.RunInfo(**json.loads(store.read_text(path)))
+    row = asdict(info) | {
+        "config": json.dumps(info.config, sort_keys=True),
+        "online": None if info.online is None else json.dumps(info.online, sort_keys=True),
+        "created_at": _utc(info.created_at),
+    }
+    return {"runs": pa.Table.from_pylist([row])}
+
+
+def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
+    state = runs.RunState(**json.loads(store.read_text(path)))
+    row = asdict(state) | {"run": path.split("/")[1], "updated_at": _utc(state.updated_at)}
+    return {"run_states": pa.Table.from_pylist([row])}
+
+
+def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
+    table = store.read_table(path)
+    known = [name for name in runs.EVALUATIONS.names if name in table.column_names]
+    return {"evaluations": table.select(known)}
+
+
+_Rows = Callable[[Store, str], dict[str, pa.Table]]
+
+
+def _each(read: _Rows) -> Loader:
+    """Turn a reader of one file into a loader of many that reports what it cannot read."""
+
+    def load(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
+        problems: dict[str, str] = {}
+        found: dict[str, dict[str, pa.Table]] = {}
+        for path in paths:
+            try:
+                found[path] = {
+                    table: rows.append_column("file", pa.array([path] * len(rows), pa.string()))
+                    for table, rows in read(store, path).items()
+                }
+            except _UNREADABLE as error:
+                problems[path] = _problem(store, path, error)
+        try:
+            _insert_all(con, list(found.values()))
+        except _UNREADABLE as first:  # one of them does not fit its table: find out which
+            _raise_if_full(first)
+            for path, tables in found.items():
+                try:
+                    _insert_all(con, [tables])
+                except _UNREADABLE as error:
+                    problems[path] = _problem(store, path, error)
+        return problems
+
+    return load
+
+
+def _insert_all(con: _Con, found: Sequence[Mapping[str, pa.Table]]) -> None:
+    """Insert the rows of some files, or those of none of them."""
+    con.execute("BEGIN")
+    try:
+        for table in sorted({name for tables in found for name in tables}):
+            its_rows = [tables[table] for tables in found if table in tables]
+            insert(con, table, pa.concat_tables(its_rows, promote_options="permissive"))
+        con.execute("COMMIT")
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+
+
+def _problem(store: Store, path: str, error: Exception) -> str:
+    _raise_if_full(error)
+    if _is_passing(error):
+        said = (
+            str(error)
+            if isinstance(error, CogError)
+            else f"cannot read {store.path(path)}: {_one_line(error)}"
+        )
+        return NotNow(f"{said}; the next command tries again")
+    if isinstance(error, CogError):
+        return str(error)
+    return f"{store.path(path)} cannot be read ({_one_line(error)}): restore or remove it"
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error may be gone in a moment: the system's have a number, Arrow's of damage have none."""
+    known = isinstance(error, OSError) and error.errno not in (None, errno.EISDIR)
+    return known or isinstance(error, UnreachableError)
+
+
+def _raise_if_full(error: Exception) -> None:
+    if _NO_SPACE in str(error):
+        raise error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+_HEADS: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("file", "collection", "part")),
+        *((name, pa.int32()) for name in ("start", "stop", "episodes")),
+        *((name, pa.int64()) for name in ("steps", "frames", "bytes")),
+    ]
+)
+
+
+def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
+    """Read the heads and the episode tables of committed parts, the latter all at once."""
+    problems: dict[str, str] = {}
+    heads: dict[str, pa.Table] = {}
+    for path in paths:
+        _, collection, part, _ = path.split("/")
+        try:
+            commit = parts.read_commit(store, collection, part)
+            row = {"file": path, "collection": collection, "part": part}
+            numbers = {name: getattr(commit, name) for name in _HEADS.names if name not in row}
+            heads[path] = pa.Table.from_pylist([row | numbers], schema=_HEADS)
+        except _UNREADABLE as error:
+            problems[path] = _problem(store, path, error)
+    try:
+        _load_episodes(con, store, list(heads))
+    except _UNREADABLE as first:  # one of them is damaged: find out which
+        _raise_if_full(first)
+        for path in heads:
+            try:
+                _load_episodes(con, store, [path])
+            except _UNREADABLE as error:
+                _raise_if_full(error)
+                said = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)})"
+                passing = _is_passing(error)
+                problems[path] = _problem(store, path, error) if passing else f"{said}: run `cog data verify`"
+    if readable := [head for path, head in heads.items() if path not in problems]:
+        insert(con, "parts", pa.concat_tables(readable))
+    return problems
+
+
+def _episodes_path(store: Store, commit_path: str) -> str:
+    return store.path(f"{commit_path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
+
+
+def _load_episodes(con: _Con, store: Store, paths: Sequence[str]) -> None:
+    if not paths:
+        return
+    names = ", ".join(parts.PART_EPISODES.names)
+    if store.is_local:
+        con.execute(
+            f"INSERT INTO base.episodes BY NAME SELECT replace(replace(filename, $prefix, ''), "
+            f"$episodes, $commit) AS file, false AS shadowed, {names} "
+            "FROM read_parquet($files, filename = true, union_by_name = true)",
+            {
+                "prefix": f"{store.url}/",
+                "episodes": parts.EPISODES,
+                "commit": parts.COMMIT,
+                "files": [_episodes_path(store, path) for path in paths],
+            },
+        )
+        return
+    tables = []
+    for path in paths:
+        table = store.read_table(f"{path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
+        rows = table.select(parts.PART_EPISODES.names).cast(parts.PART_EPISODES)
+        tables.append(rows.append_column("file", pa.array([path] * len(rows), pa.string())))
+    con.register("arrived", pa.concat_tables(tables))
+    con.execute("INSERT INTO base.episodes BY NAME SELECT *, false AS shadowed FROM arrived")
+    con.unregister("arrived")
+
+
+LOADERS: Final[Mapping[str, Loader]] = {
+    "collection": _each(_collection_rows),
+    "part": _load_parts,
+    "mixture": _each(_mixture_rows),
+    "run": _each(_run_rows),
+    "state": _each(_state_rows),
+    "evaluation": _each(_evaluation_rows),
+}
+"""Kind of file → its loader."""

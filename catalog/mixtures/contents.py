@@ -1,0 +1,213 @@
+"""What a mixture holds: its episodes, and in one pass over their steps the counts, rewards and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from catalog.mixtures.shape import Scene
+from catalog.query import add_steps
+from cogdata.errors import CogError
+from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from cogdata.storage import manifest
+from cogdata.storage.manifest import SourceCounts, Stats
+from cogdata.storage.store import Store
+
+_BATCH_ROWS: Final = 65_536
+_Con = duckdb.DuckDBPyConnection
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is frozen of a query's rows.
+
+    Attributes:
+        episodes: Table of ``manifest.EPISODES``, by source and episode_id.
+        counts: Per source.
+        rewards: Table of ``manifest.REWARDS``; None for the episode shape.
+        stats: Of all transitions that take part.
+    """
+
+    episodes: pa.Table
+    counts: dict[str, SourceCounts]
+    rewards: pa.Table | None
+    stats: Stats
+
+
+def collect_contents(con: _Con, store: Store, shape: str, scene: Scene) -> Contents:
+    """Work out what is frozen.
+
+    Args:
+        con: Open catalog with the table ``chosen`` (see :func:`catalog.mixtures.shape.choose`).
+        store: Where the steps lie.
+        shape: "episode" or "step".
+        scene: What the episodes share.
+
+    Raises:
+        CogError: The files of the steps are damaged, or have no such steps.
+    """
+    _add_members(con, shape)
+    episodes = _episodes(con)
+    only = con.execute(
+        "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
+    ).fetchall()
+    add_steps(con, store, only)
+    sizes = {"robot": ROBOT_DIM, "scene": len(scene.scene_fields), "action": ACTION_DIM}
+    moments = {name: _Moments(size) for name, size in sizes.items()}
+    rows: list[_Rows] = []
+    for batch in _transitions(con, shape):
+        rows.append(_Rows.of(batch))
+        for name, moment in moments.items():
+            moment.add(batch.column(name))
+    if not rows:
+        raise CogError("the steps of the chosen episodes are missing: run `cog data verify`")
+    joined = _Rows.joined(rows)
+    return Contents(
+        episodes=episodes,
+        counts=_counts(episodes, joined),
+        rewards=_rewards(episodes, joined) if shape == "step" else None,
+        stats=Stats(
+            mean={name: moment.mean() for name, moment in moments.items()},
+            std={name: moment.deviation() for name, moment in moments.items()},
+        ),
+    )
+
+
+def _add_members(con: _Con, shape: str) -> None:
+    """Make ``members``, a row per source and episode; ``number`` is its row in the table of episodes."""
+    chosen = {
+        "episode": "SELECT * FROM chosen",
+        "step": "SELECT episode_id, any_value(source) AS source, NULL::FLOAT AS reward, "
+        "any_value(weight) AS weight, min(t) AS t_start, max(t) + 1 AS t_end FROM chosen GROUP BY episode_id",
+    }[shape]
+    con.execute(
+        "CREATE TEMP TABLE members AS SELECT *, "
+        f"row_number() OVER (ORDER BY source, episode_id) - 1 AS number FROM ({chosen})"
+    )
+
+
+def _episodes(con: _Con) -> pa.Table:
+    given = {
+        "weight": "coalesce(m.weight, 1)",
+        "t_start": "coalesce(m.t_start, 0)",
+        "t_end": "coalesce(m.t_end, e.steps)",
+    }
+    own = ("episode_id", "source", "reward")
+    columns = ", ".join(
+        f"{given.get(name, f'm.{name}' if name in own else f'e.{name}')} AS {name}"
+        for name in manifest.EPISODES.names
+    )
+    sql = f"SELECT {columns} FROM members m JOIN episodes e USING (episode_id) ORDER BY m.number"
+    return con.sql(sql).to_arrow_table().cast(manifest.EPISODES)
+
+
+def _transitions(con: _Con, shape: str) -> Iterator[pa.RecordBatch]:
+    """Every transition that takes part: its member, its rewards, what is observed and done."""
+    picked = {
+        "episode": "members p ON s.episode_id = p.episode_id AND s.t >= coalesce(p.t_start, 0) "
+        "AND (p.t_end IS NULL OR s.t < p.t_end)",
+        "step": "(SELECT c.episode_id, c.t, c.reward, m.number FROM chosen c JOIN members m "
+        "USING (episode_id)) p ON s.episode_id = p.episode_id AND s.t = p.t",
+    }[shape]
+    relation = con.sql(
+        "SELECT p.number::INTEGER AS number, s.t, s.reward AS collected, "
+        "coalesce(p.reward, s.reward) AS frozen, s.robot, s.scene, s.action "
+        f"FROM steps s JOIN {picked} WHERE s.action IS NOT NULL"
+    )
+    yield from relation.to_arrow_reader(_BATCH_ROWS)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Transitions.
+
+    Attributes:
+        number: int32 (N,): row of its episode.
+        t: int32 (N,).
+        collected: float32 (N,): reward.
+        frozen: float32 (N,): reward.
+    """
+
+    number: NDArray[np.int32]
+    t: NDArray[np.int32]
+    collected: NDArray[np.float32]
+    frozen: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> _Rows:
+        """Copy the columns: a view of one keeps the whole batch."""
+        return cls(*(batch.column(name).to_numpy().copy() for name in cls.__dataclass_fields__))
+
+    @classmethod
+    def joined(cls, rows: list[_Rows]) -> _Rows:
+        return cls(
+            *(np.concatenate([getattr(some, name) for some in rows]) for name in cls.__dataclass_fields__)
+        )
+
+
+class _Moments:
+    """Mean and standard deviation of vectors that arrive in batches.
+
+    Sums are of differences from the first vector, so numbers that never change deviate by exactly 0.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._first: NDArray[np.float64] | None = None
+        self._count = 0
+        self._sum = np.zeros(size)
+        self._squares = np.zeros(size)
+
+    def add(self, lists: pa.Array) -> None:
+        values = lists.flatten().to_numpy().reshape(len(lists), self._size).astype(np.float64)
+        if self._first is None:
+            self._first = values[0].copy()
+        values -= self._first
+        self._count += len(values)
+        self._sum += values.sum(axis=0)
+        self._squares += np.einsum("ij,ij->j", values, values)
+
+    def mean(self) -> list[float]:
+        first = np.zeros(self._size) if self._first is None else self._first
+        return [float(value) for value in first + self._sum / self._count]
+
+    def deviation(self) -> list[float]:
+        variance = self._squares / self._count - (self._sum / self._count) ** 2
+        return [float(value) for value in np.sqrt(np.maximum(variance, 0))]
+
+
+def _counts(episodes: pa.Table, rows: _Rows) -> dict[str, SourceCounts]:
+    encoded = episodes.column("source").combine_chunks().dictionary_encode()
+    names, source = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    of_row = source[rows.number]
+    counted = zip(
+        *(
+            np.bincount(some, minlength=len(names)).tolist()
+            for some in (source, of_row, of_row[rows.collected > 0], of_row[rows.frozen > 0])
+        ),
+        strict=True,
+    )
+    return {name: SourceCounts(*numbers) for name, numbers in zip(names, counted, strict=True)}
+
+
+def _rewards(episodes: pa.Table, rows: _Rows) -> pa.Table:
+    """Rewards step by step, an episode a row, by name; in the step shape an episode has one source."""
+    ids = episodes.column("episode_id").combine_chunks()
+    by_name = pc.sort_indices(ids)
+    place = np.empty(len(ids), np.int64)
+    place[by_name.to_numpy()] = np.arange(len(ids))
+    of_row = place[rows.number]
+    order = np.argsort((of_row << 32) + rows.t, kind="stable")
+    ends = np.concatenate([[0], np.cumsum(np.bincount(of_row, minlength=len(ids)))])
+    lists = {
+        name: pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values[order]))
+        for name, values in (("t", rows.t), ("reward", rows.frozen))
+    }
+    return pa.table({"episode_id": ids.take(by_name), **lists}, manifest.REWARDS)

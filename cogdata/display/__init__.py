@@ -1,0 +1,1 @@
+"""Episodes as pictures for people: captions, contact sheets, animations."""

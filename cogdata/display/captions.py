@@ -1,0 +1,300 @@
+"""Episodes with what happened written under their frames: a sheet of one, an animation, a page of many.
+
+Under the frame of observation t stand t, a mark per predicate on it (filled: true), the reward of the action
+that led to it, and the phase of the policy that looked at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from cogdata.display.pictures import enlarge
+from cogdata.episode import Episode, UInt8
+from cogdata.errors import CogError
+from cogdata.schema import PREDICATES
+
+Colour = tuple[int, int, int]
+
+_PAPER: Final = 246
+_INK: Final[Colour] = (38, 38, 38)
+_PALE: Final[Colour] = (150, 150, 150)
+_GOOD: Final[Colour] = (27, 122, 52)
+_BAD: Final[Colour] = (190, 40, 35)
+_PALETTE: Final[tuple[Colour, ...]] = (
+    (31, 145, 62), (33, 102, 200), (230, 120, 0), (140, 60, 165), (0, 145, 155), (205, 45, 45),
+)  # fmt: skip
+COLOURS: Final = {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(PREDICATES)}
+"""Predicate → colour of its mark, RGB."""
+
+_FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
+_TEXT: Final = 0.4
+_TITLE: Final = 0.48
+_LINE_PX: Final = 16
+_MARK_PX: Final = 9
+_GAP_PX: Final = 6
+_TILE_PX: Final = 132
+"""Least width of a tile: narrower frames stand in the middle of it."""
+_COLUMNS: Final = (8, 9, 10)
+"""Frames in a row of a sheet: whichever leaves the last row fullest."""
+_HELD: Final = 10
+"""How many times an animation shows its last frame."""
+
+
+# --- drawing ---------------------------------------------------------------------------------------------
+
+
+def _paper(height: int, width: int) -> UInt8:
+    return np.full((height, width, 3), _PAPER, np.uint8)
+
+
+def _width(text: str, size: float = _TEXT) -> int:
+    return int(cv2.getTextSize(text, _FONT, size, 1)[0][0])
+
+
+def _fit(text: str, width: int, size: float = _TEXT) -> str:
+    """The text, shortened at its end until it fits."""
+    if _width(text, size) <= width:
+        return text
+    while text and _width(f"{text}..", size) > width:
+        text = text[:-1]
+    return f"{text}.."
+
+
+def _write(page: UInt8, text: str, x: int, y: int, colour: Colour = _INK, size: float = _TEXT) -> None:
+    """Write a line of ASCII whose top left corner is (x, y)."""
+    height = int(cv2.getTextSize("H", _FONT, size, 1)[0][1])
+    plain = text.encode("ascii", "replace").decode()
+    cv2.putText(page, plain, (x, y + height + 2), _FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def _mark(page: UInt8, x: int, y: int, colour: Colour, *, filled: bool) -> None:
+    corner, opposite = (x, y), (x + _MARK_PX - 1, y + _MARK_PX - 1)
+    if filled:
+        cv2.rectangle(page, corner, opposite, colour, cv2.FILLED)
+    else:
+        cv2.rectangle(page, corner, opposite, tuple((255 + value) // 2 for value in colour), 1)
+
+
+def _grid(tiles: Sequence[UInt8], columns: int) -> UInt8:
+    """Lay tiles of one size out in rows."""
+    height, width = tiles[0].shape[:2]
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    page = _paper(rows * (height + _GAP_PX + 2) + _GAP_PX, columns * (width + _GAP_PX) + _GAP_PX)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        y, x = _GAP_PX + row * (height + _GAP_PX + 2), _GAP_PX + column * (width + _GAP_PX)
+        page[y : y + height, x : x + width] = tile
+    return page
+
+
+def _stack(pages: Sequence[UInt8]) -> UInt8:
+    """Put pages of different widths one below the other."""
+    width = max(page.shape[1] for page in pages)
+    whole = _paper(sum(page.shape[0] for page in pages), width)
+    y = 0
+    for page in pages:
+        whole[y : y + page.shape[0], : page.shape[1]] = page
+        y += page.shape[0]
+    return whole
+
+
+def _framed(frame: UInt8, width: int) -> UInt8:
+    """A frame in the middle of a strip of at least its width."""
+    page = _paper(frame.shape[0], max(width, frame.shape[1]))
+    x = (page.shape[1] - frame.shape[1]) // 2
+    page[:, x : x + frame.shape[1]] = frame
+    return page
+
+
+def default_factor(size_px: int, wanted_px: int) -> int:
+    """Return how often to repeat a pixel for a frame to be about so wide, at least once.
+
+    Args:
+        size_px: Width of the frame.
+        wanted_px: Width that would be pleasant.
+    """
+    return max(1, round(wanted_px / size_px))
+
+
+# --- one episode -----------------------------------------------------------------------------------------
+
+
+def episode_sheet(episode: Episode, factor: int) -> UInt8:
+    """Draw every frame of an episode with its caption, under a title and a legend.
+
+    Args:
+        episode: What to draw.
+        factor: Enlargement of the frames.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+    """
+    columns = min(_COLUMNS, key=lambda count: -(episode.steps + 1) % count)
+    tiles = [_tile(episode, t, factor) for t in range(episode.steps + 1)]
+    frames = _grid(tiles, columns)
+    return _stack([_title(episode, frames.shape[1]), frames, _legend(episode, frames.shape[1])])
+
+
+def episode_animation(episode: Episode, factor: int) -> UInt8:
+    """Draw an episode as pictures to be shown one after the other; the last one stays a while.
+
+    Args:
+        episode: What to draw.
+        factor: Enlargement of the frames.
+
+    Returns:
+        uint8 (N, height, width, 3), RGB.
+    """
+    title = _fit(episode.meta.episode_id, max(2 * _TILE_PX, episode.image.shape[2] * factor))
+    pictures = [_picture(episode, t, factor, title) for t in range(episode.steps + 1)]
+    return np.stack([*pictures, *[pictures[-1]] * _HELD])
+
+
+def _reward(episode: Episode, t: int) -> str:
+    """The reward of the action that led to observation t; empty: none."""
+    reward = float(episode.reward[t - 1]) if t else 0.0
+    return f"{reward:+g}" if reward else ""
+
+
+def _phase(episode: Episode, t: int) -> str:
+    return episode.phase[t] if t < episode.steps else "end"
+
+
+def _tile(episode: Episode, t: int, factor: int) -> UInt8:
+    frame = _framed(enlarge(episode.image[t], factor), _TILE_PX)
+    width = frame.shape[1]
+    caption = _paper(2 * _LINE_PX, width)
+    _write(caption, f"{t}", 1, 1)
+    _write(caption, _reward(episode, t), 30, 1, _GOOD)
+    x = width - len(episode.predicates) * (_MARK_PX + 3)
+    for number, (name, values) in enumerate(episode.predicates.items()):
+        _mark(caption, x + number * (_MARK_PX + 3), 3, COLOURS[name], filled=bool(values[t]))
+    new = t in (0, episode.steps) or episode.phase[t] != episode.phase[t - 1]
+    _write(caption, _fit(_phase(episode, t), width - 2), 1, _LINE_PX - 1, _INK if new else _PALE)
+    return np.concatenate([frame, caption])
+
+
+def _picture(episode: Episode, t: int, factor: int, title: str) -> UInt8:
+    """A frame of the animation: here every predicate has its name beside its mark."""
+    frame = _framed(enlarge(episode.image[t], factor), 2 * _TILE_PX)
+    width, names = frame.shape[1], list(episode.predicates)
+    caption = _paper((3 + -(-len(names) // 2)) * _LINE_PX + _GAP_PX, width)
+    _write(caption, title, 4, 2)
+    _write(caption, f"{t}/{episode.steps}", 4, 2 + _LINE_PX)
+    _write(caption, f"reward {_reward(episode, t) or '0'}", width // 2, 2 + _LINE_PX,
+           _GOOD if _reward(episode, t) else _PALE)  # fmt: skip
+    _write(caption, _fit(_phase(episode, t), width - 8), 4, 2 + 2 * _LINE_PX)
+    for number, name in enumerate(names):
+        row, column = divmod(number, 2)
+        x, y = 4 + column * width // 2, 4 + (3 + row) * _LINE_PX
+        holds = bool(episode.predicates[name][t])
+        _mark(caption, x, y, COLOURS[name], filled=holds)
+        _write(caption, name, x + _MARK_PX + 5, y - 2, _INK if holds else _PALE)
+    return np.concatenate([frame, caption])
+
+
+def _title(episode: Episode, width: int) -> UInt8:
+    meta = episode.meta
+    page = _paper(2 * _LINE_PX + 8, width)
+    verdict, colour = (f"{meta.goal}: success", _GOOD) if episode.success else (f"{meta.goal}: failure", _BAD)
+    _write(page, _fit(meta.episode_id, width - 2 * _GAP_PX, _TITLE), _GAP_PX, 4, _INK, _TITLE)
+    _write(page, verdict, _GAP_PX, 5 + _LINE_PX, colour)
+    said = f"{meta.policy} in {meta.env}, noise {meta.noise:g}, seed {meta.seed}"
+    x = _GAP_PX + _width(verdict) + 14
+    _write(page, _fit(said, width - x - _GAP_PX), x, 5 + _LINE_PX)
+    return page
+
+
+def _legend(episode: Episode, width: int) -> UInt8:
+    """What the marks mean, in as many lines as it takes."""
+    entries: list[tuple[str, str]] = [(name, name) for name in episode.predicates]
+    entries += [("", "filled: holds"), ("", "+1 reward of the action that led here")]
+    page = _paper(_LINE_PX * (1 + len(entries)), width)
+    x, y = _GAP_PX, 0
+    for mark, text in entries:
+        needed = (_MARK_PX + 5 if mark else 0) + _width(text) + 16
+        if x > _GAP_PX and x + needed > width:
+            x, y = _GAP_PX, y + _LINE_PX
+        if mark:
+            _mark(page, x, y + 3, COLOURS[mark], filled=True)
+            _write(page, text, x + _MARK_PX + 5, y)
+        else:
+            _write(page, text, x, y, _GOOD if text.startswith("+") else _PALE)
+        x += needed
+    return page[: y + _LINE_PX + _GAP_PX]
+
+
+# --- many episodes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An episode on a page of many.
+
+    Attributes:
+        episode_id: Its name.
+        policy: Who acted.
+        success: Whether its goal holds on the last observation.
+        solved: Whether the task was rewarded.
+        frames: uint8 (3, H, W, 3): first, middle, last.
+    """
+
+    episode_id: str
+    policy: str
+    success: bool
+    solved: bool
+    frames: UInt8
+
+    @classmethod
+    def of(cls, episode: Episode) -> Entry:
+        """Take the first, the middle and the last frame of an episode."""
+        chosen = [0, episode.steps // 2, episode.steps]
+        meta = episode.meta
+        return cls(meta.episode_id, meta.policy, episode.success, episode.solved, episode.image[chosen])
+
+
+def overview(entries: Sequence[Entry], factor: int, columns: int) -> UInt8:
+    """Draw first, middle and last frame of many episodes on one page.
+
+    Args:
+        entries: At least one.
+        factor: Enlargement of the frames.
+        columns: Episodes in a row.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        CogError: Their pictures differ in size.
+    """
+    sizes = sorted({entry.frames.shape[1:3] for entry in entries})
+    if len(sizes) > 1:
+        raise CogError(
+            f"pictures of {' and '.join(f'{height}x{width}' for height, width in sizes)} px do not fit one "
+            f"page: add WHERE image_height = {sizes[-1][0]}"
+        )
+    return _grid([_entry(entry, factor) for entry in entries], columns)
+
+
+def _entry(entry: Entry, factor: int) -> UInt8:
+    frames = enlarge(entry.frames, factor)
+    gap = _paper(frames.shape[1], 2)
+    row = np.concatenate([frames[0], gap, frames[1], gap, frames[2]], axis=1)
+    row = _framed(row, 2 * _TILE_PX)
+    width = row.shape[1]
+    caption = _paper(2 * _LINE_PX + 2, width)
+    _write(caption, _fit(entry.episode_id, width - 2), 1, 1)
+    _mark(caption, 1, _LINE_PX + 2, _GOOD if entry.success else _BAD, filled=entry.success)
+    verdict = "success" if entry.success else "failure"
+    if entry.solved:
+        verdict += ", solved"
+    _write(caption, verdict, _MARK_PX + 6, _LINE_PX - 1, _GOOD if entry.success else _BAD)
+    x = _MARK_PX + 6 + _width(verdict) + 10
+    _write(caption, _fit(entry.policy, width - x), x, _LINE_PX - 1)
+    return np.concatenate([row, caption])

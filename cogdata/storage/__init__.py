@@ -1,0 +1,1 @@
+"""The store and every kind of file in it: shards and parts, mixtures, runs."""

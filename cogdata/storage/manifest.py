@@ -1,0 +1,360 @@
+"""A frozen mixture as files: what to read, with which rewards, in which shares. Needs no database.
+
+``mixtures/<name>/v<n>/`` holds ``mixture.json`` (:class:`MixtureInfo`), ``episodes.parquet``
+(:data:`EPISODES`), ``rewards.parquet`` (:data:`REWARDS`, only for mixtures frozen step by step) and
+``stats.json`` (:class:`Stats`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cogdata.errors import CogError, unknown
+from cogdata.schema import NAME_PATTERN, SCHEMA_VERSION
+from cogdata.storage.store import Store
+
+EPISODES: Final = pa.schema(
+    [
+        ("episode_id", pa.string()),
+        ("source", pa.string()),
+        ("reward", pa.float32()),  # for every step of the episode; null: as collected, or see rewards
+        ("weight", pa.float64()),  # relative, of each of its transitions within the source
+        ("t_start", pa.int32()),  # transitions t_start <= t < t_end take part
+        ("t_end", pa.int32()),
+        ("steps", pa.int32()),  # T of the whole episode
+        ("digest", pa.string()),
+        ("shard", pa.string()),  # path within the store
+        ("frames_offset", pa.int64()),  # byte ranges of the sample's members within the shard
+        ("frames_size", pa.int64()),
+        ("steps_offset", pa.int64()),
+        ("steps_size", pa.int64()),
+        ("frames_crc32", pa.int64()),  # of the members' bytes, so that a reader refuses a damaged shard
+        ("steps_crc32", pa.int64()),
+    ]
+)
+LOCATION: Final = (
+    "shard", "frames_offset", "frames_size", "steps_offset", "steps_size", "frames_crc32", "steps_crc32",
+)  # fmt: skip
+"""Columns of :data:`EPISODES` that say where an episode's bytes are; not part of the digest."""
+
+REWARDS: Final = pa.schema(
+    [("episode_id", pa.string()), ("t", pa.list_(pa.int32())), ("reward", pa.list_(pa.float32()))]
+)
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What one source of a mixture holds, before and after relabelling.
+
+    Attributes:
+        episodes: Episodes.
+        transitions: Transitions that take part.
+        rewarded_before: Transitions with reward > 0 as collected.
+        rewarded_after: Transitions with reward > 0 as frozen.
+    """
+
+    episodes: int
+    transitions: int
+    rewarded_before: int
+    rewarded_after: int
+
+
+@dataclass(frozen=True)
+class MixtureInfo:
+    """The head of a mixture version.
+
+    Attributes:
+        name: Mixture name.
+        version: From 1.
+        digest: sha256 (hex) of the content, see :func:`mixture_digest`; the SQL is not part of it.
+        sql: The query it was frozen from.
+        shape: "episode" or "step".
+        weights: Exact share of every batch per source, summing to 1; empty: uniform over transitions.
+        counts: Per source.
+        image_size: (H, W) px of every frame.
+        scene_fields: Names of the scene vector.
+        created_at: ISO time, UTC.
+        cogdata_version: Version that froze it.
+        asked_weights: Shares as they were asked for, which ``weights`` were resolved from; not part of the
+            digest. Empty: none, or a version that was frozen before they were kept.
+    """
+
+    name: str
+    version: int
+    digest: str
+    sql: str
+    shape: str
+    weights: dict[str, float]
+    counts: dict[str, SourceCounts]
+    image_size: tuple[int, int]
+    scene_fields: tuple[str, ...]
+    created_at: str
+    cogdata_version: str
+    schema_version: int = SCHEMA_VERSION
+    asked_weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> str:
+        """``name@version``, as ``cog train --mixture`` takes it."""
+        return f"{self.name}@{self.version}"
+
+    def require_episodes(self) -> None:
+        """Refuse a mixture that was frozen step by step.
+
+        Raises:
+            CogError: It was.
+        """
+        if self.shape == "step":
+            raise CogError(
+                f"mixture {self.ref} was frozen step by step and says every reward already: name one "
+                f"that was frozen by episodes"
+            )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares to freeze more of its kind with: as asked for, or of an old version the resolved ones."""
+        return self.asked_weights or self.weights
+
+    def to_json(self) -> str:
+        """Return indented JSON."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> MixtureInfo:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            return cls._from_data(json.loads(text))
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+            raise ValueError("not the head of a mixture") from None
+
+    @classmethod
+    def _from_data(cls, data: dict[str, Any]) -> MixtureInfo:
+        data["counts"] = {name: SourceCounts(**counts) for name, counts in data["counts"].items()}
+        data["image_size"] = tuple(data["image_size"])
+        data["scene_fields"] = tuple(data["scene_fields"])
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Mean and standard deviation of each dimension over the mixture's transitions (of s and a).
+
+    Attributes:
+        mean: column ("robot", "scene", "action") → one number per dimension.
+        std: As mean; population standard deviation.
+    """
+
+    mean: dict[str, list[float]]
+    std: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One mixture version, ready to be streamed.
+
+    Attributes:
+        info: Head.
+        episodes: Table of :data:`EPISODES`, sorted by (source, episode_id).
+        rewards: Table of :data:`REWARDS`, or None for the episode shape.
+        stats: For normalising inputs.
+    """
+
+    info: MixtureInfo
+    episodes: pa.Table
+    rewards: pa.Table | None
+    stats: Stats = field(repr=False)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources, sorted; a batch's ``source`` indexes them."""
+        return tuple(sorted(self.info.counts))
+
+
+def mixture_digest(episodes: pa.Table, rewards: pa.Table | None, weights: dict[str, float]) -> str:
+    """Return the sha256 (hex) of a mixture's content: episodes by digest, rewards, ranges and shares.
+
+    Args:
+        episodes: Table of :data:`EPISODES`.
+        rewards: Table of :data:`REWARDS` or None.
+        weights: Source → share.
+
+    Returns:
+        The same for the same content, whatever SQL said it and wherever it is stored.
+    """
+    sha = hashlib.sha256()
+    columns = ("episode_id", "digest", "source", "reward", "weight", "t_start", "t_end")
+    order = [("source", "ascending"), ("episode_id", "ascending")]
+    for row in episodes.select(columns).sort_by(order).to_pylist():
+        sha.update(json.dumps([row[name] for name in columns]).encode())
+    if rewards is not None:
+        for row in rewards.sort_by("episode_id").to_pylist():
+            sha.update(json.dumps([row["episode_id"], row["t"], row["reward"]]).encode())
+    sha.update(json.dumps(sorted(weights.items())).encode())
+    return sha.hexdigest()
+
+
+def mixture_folder(name: str, version: int) -> str:
+    """Return the path of a mixture version within the store."""
+    return f"mixtures/{name}/v{version}"
+
+
+def list_versions(store: Store, name: str) -> list[int]:
+    """Return the versions of a mixture that are in the store, ascending.
+
+    Args:
+        store: Where to look.
+        name: Mixture name.
+    """
+    versions = [
+        int(entry[1:])
+        for entry in store.list_folders(f"mixtures/{name}")
+        if entry[:1] == "v"
+        and entry[1:].isdecimal()
+        and store.exists(f"mixtures/{name}/{entry}/mixture.json")
+    ]
+    return sorted(versions)
+
+
+def parse_ref(ref: str) -> tuple[str, int | None]:
+    """Split ``name``, ``name@3`` or ``name@v3``.
+
+    Args:
+        ref: What the user typed.
+
+    Returns:
+        The name, and the version or None for the newest.
+
+    Raises:
+        CogError: It is none of these.
+    """
+    name, _, version = ref.partition("@")
+    digits = version.removeprefix("v")
+    if not NAME_PATTERN.fullmatch(name) or ("@" in ref and not digits.isdecimal()):
+        raise CogError(f"mixture {ref!r} must be NAME or NAME@VERSION, for example place_in_tray@1")
+    return name, int(digits) if digits else None
+
+
+def write_manifest(store: Store, manifest: Manifest) -> str:
+    """Write a version; ``mixture.json`` last, so that a crash leaves no version behind.
+
+    Args:
+        store: Where to.
+        manifest: What.
+
+    Returns:
+        The folder within the store.
+    """
+    folder = mixture_folder(manifest.info.name, manifest.info.version)
+    store.write_table(f"{folder}/episodes.parquet", manifest.episodes)
+    if manifest.rewards is not None:
+        store.write_table(f"{folder}/rewards.parquet", manifest.rewards)
+    store.write_text(f"{folder}/stats.json", json.dumps(asdict(manifest.stats), indent=2))
+    write_info(store, manifest.info)
+    return folder
+
+
+def write_info(store: Store, info: MixtureInfo) -> None:
+    """Write the head of a version, whole or not at all.
+
+    Args:
+        store: Where to.
+        info: What; of a version that is there only what is not part of its digest may be another.
+    """
+    store.write_text(f"{mixture_folder(info.name, info.version)}/mixture.json", info.to_json())
+
+
+def read_info(store: Store, ref: str) -> MixtureInfo:
+    """Read the head of a mixture version.
+
+    Args:
+        store: Where from.
+        ref: ``name`` (newest version) or ``name@version``.
+
+    Raises:
+        CogError: There is no such mixture or version, or its head is damaged.
+    """
+    name, version = parse_ref(ref)
+    versions = list_versions(store, name)
+    if not versions:
+        names = [entry for entry in store.list_folders("mixtures") if list_versions(store, entry)]
+        raise unknown("mixture", name, names)
+    if version is not None and version not in versions:
+        raise CogError(f"mixture {name!r} has no version {version}: there are {versions}")
+    chosen = version or versions[-1]
+    path = f"{mixture_folder(name, chosen)}/mixture.json"
+    try:
+        return MixtureInfo.from_json(store.read_text(path))
+    except (ValueError, IsADirectoryError):  # UnicodeDecodeError is a ValueError
+        raise _damaged(store, path) from None
+
+
+def _damaged(store: Store, path: str) -> CogError:
+    folder = path.rpartition("/")[0]
+    return CogError(
+        f"{store.path(path)} is damaged: restore it, or remove {folder} and freeze the query again"
+    )
+
+
+def newest_digest(store: Store, name: str) -> str | None:
+    """Say which content the newest version of a mixture has; None: none is frozen.
+
+    Args:
+        store: Where from.
+        name: Mixture name.
+
+    Raises:
+        CogError: Its head is damaged.
+    """
+    return read_info(store, name).digest if list_versions(store, name) else None
+
+
+def read_manifest(store: Store, ref: str) -> Manifest:
+    """Read a mixture version and check that its content still has its digest.
+
+    Args:
+        store: Where from.
+        ref: ``name`` (newest version) or ``name@version``.
+
+    Raises:
+        CogError: No such mixture, or its files were changed.
+    """
+    info = read_info(store, ref)
+    folder = mixture_folder(info.name, info.version)
+    episodes = _read_table(store, f"{folder}/episodes.parquet", EPISODES)
+    path = f"{folder}/rewards.parquet"
+    rewards = _read_table(store, path, REWARDS) if store.exists(path) else None
+    if mixture_digest(episodes, rewards, info.weights) != info.digest:
+        raise CogError(
+            f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again"
+        )
+    return Manifest(info, episodes, rewards, _read_stats(store, f"{folder}/stats.json"))
+
+
+def _read_table(store: Store, path: str, schema: pa.Schema) -> pa.Table:
+    try:
+        table = store.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise _damaged(store, path) from None
+    if not set(schema.names) <= set(table.column_names):
+        raise _damaged(store, path)
+    return table
+
+
+def _read_stats(store: Store, path: str) -> Stats:
+    try:
+        stats = Stats(**json.loads(store.read_text(path)))
+        fits = stats.mean.keys() == stats.std.keys() == {"robot", "scene", "action"}
+    except (TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
+        fits = False
+    if not fits:
+        raise _damaged(store, path)
+    return stats

@@ -1,0 +1,403 @@
+"""A part: a committed range of a collection's episodes. Encoding, the commit protocol, decoding.
+
+``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode:
+``<episode_id>.frames.zst``, ``<episode_id>.steps.arrow.zst``), ``steps.parquet``, ``episodes.parquet`` and,
+written last, ``COMMIT.json``. Without it the folder does not exist for any reader; it is created, never
+overwritten. The same range has the same name and the same bytes, so two writers cannot harm each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cogdata.episode import Episode
+from cogdata.errors import CogError, unknown
+from cogdata.schema import PREDICATES, SCHEMA_VERSION
+from cogdata.storage.samples import FRAMES_MEMBER, STEPS_MEMBER, encode_frames, encode_steps, steps_batch
+from cogdata.storage.store import Store
+
+PART_SIZE: Final = 100
+"""Episodes in a whole part. Fixed for ever: it is what makes ranges, names and bytes repeatable."""
+
+FRAMES: Final = "frames.tar"
+STEPS: Final = "steps.parquet"
+EPISODES: Final = "episodes.parquet"
+COMMIT: Final = "COMMIT.json"
+
+_PART_NAME: Final = re.compile(r"part-(?P<number>[0-9]{5,})(-(?P<first>[0-9][0-9])-(?P<last>[0-9][0-9]))?")
+
+PART_EPISODES: Final = pa.schema(
+    [
+        ("episode_id", pa.string()),
+        ("collection", pa.string()),
+        ("part", pa.string()),
+        ("episode_index", pa.int32()),
+        ("env", pa.string()),
+        ("policy", pa.string()),
+        ("policy_params", pa.string()),  # JSON: what the policy drew for this episode
+        ("noise", pa.float64()),
+        ("seed", pa.int64()),
+        ("task", pa.string()),
+        ("goal", pa.string()),
+        ("image_height", pa.int32()),
+        ("image_width", pa.int32()),
+        ("scene_fields", pa.list_(pa.string())),
+        ("steps", pa.int32()),
+        ("total_reward", pa.float32()),
+        ("success", pa.bool_()),
+        ("solved", pa.bool_()),
+        ("terminated", pa.bool_()),
+        ("truncated", pa.bool_()),
+        ("digest", pa.string()),
+        ("shard", pa.string()),
+        ("frames_offset", pa.int64()),
+        ("frames_size", pa.int64()),
+        ("frames_crc32", pa.int64()),
+        ("steps_offset", pa.int64()),
+        ("steps_size", pa.int64()),
+        ("steps_crc32", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """The head of a collection (``collection.json``), written once by its first command.
+
+    Attributes:
+        name: Folder name; derived from everything that decides the episodes' bytes.
+        command: What was typed.
+        policy: Policy name.
+        env: Gymnasium id.
+        noise: Action noise, standard deviation.
+        root_seed: Episode i is a function of (root_seed, i).
+        image_size: px, square.
+        horizon: Actions per episode.
+        success_range: Success rate that the policy documents for its own environment, (low, high); else 0, 1.
+        part_size: Episodes per whole part.
+        created_at: ISO time, UTC.
+        cogdata_version: Version that collected.
+        code: Git revision of the code, or "".
+        libraries: Versions of the libraries that decide bytes.
+        host: Machine that started it.
+        localize: Who said where movable things are: "simulator" or "camera".
+    """
+
+    name: str
+    command: str
+    policy: str
+    env: str
+    noise: float
+    root_seed: int
+    image_size: int
+    horizon: int
+    success_range: tuple[float, float]
+    part_size: int
+    created_at: str
+    cogdata_version: str
+    code: str
+    libraries: dict[str, str]
+    host: str
+    schema_version: int = SCHEMA_VERSION
+    localize: str = "simulator"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the name was derived from: the request, by the names that it has there."""
+        names = ("policy", "env", "noise", "root_seed", "image_size", "horizon", "localize")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """``COMMIT.json``: the part exists, and these are its files.
+
+    Attributes:
+        collection: Collection name.
+        part: Folder name.
+        start: First episode index.
+        stop: One past the last.
+        episodes: stop - start.
+        steps: Actions in all.
+        frames: Observations in all.
+        bytes: Size of the three files together.
+        files: name → {"size", "sha256"}.
+    """
+
+    collection: str
+    part: str
+    start: int
+    stop: int
+    episodes: int
+    steps: int
+    frames: int
+    bytes: int
+    files: dict[str, dict[str, Any]]
+
+
+def part_name(start: int, stop: int) -> str:
+    """Name the folder of a range of episodes; a whole part by its number, a shorter one by its range too.
+
+    Args:
+        start: First index.
+        stop: One past the last, within the same whole part.
+    """
+    number, first = divmod(start, PART_SIZE)
+    if not start < stop <= (number + 1) * PART_SIZE:
+        raise ValueError(f"range [{start}, {stop}) does not lie within one part of {PART_SIZE} episodes")
+    whole = first == 0 and stop - start == PART_SIZE
+    return f"part-{number:05d}" if whole else f"part-{number:05d}-{first:02d}-{first + stop - start - 1:02d}"
+
+
+def part_range(name: str) -> tuple[int, int]:
+    """Return the range [start, stop) that :func:`part_name` gave this name.
+
+    Args:
+        name: Folder name of a part.
+
+    Raises:
+        ValueError: It is not the name of a part.
+    """
+    match = _PART_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not the name of a part")
+    first = int(match["number"]) * PART_SIZE
+    if match["first"] is None:
+        return first, first + PART_SIZE
+    return first + int(match["first"]), first + int(match["last"]) + 1
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a folder is a part by its name. No other is read, whatever it holds."""
+    return _PART_NAME.fullmatch(name) is not None
+
+
+def part_folder(collection: str, part: str) -> str:
+    """Return the path of a part within the store."""
+    return f"collections/{collection}/{part}"
+
+
+# --- encoding ------------------------------------------------------------------------------------------
+
+
+class PartWriter:
+    """Builds one part in memory, an episode at a time, and commits it in one go.
+
+    Args:
+        store: Where to.
+        collection: Collection name.
+        start: Index of the first episode.
+        stop: One past the last.
+    """
+
+    def __init__(self, store: Store, collection: str, start: int, stop: int) -> None:
+        from webdataset.writer import TarWriter
+
+        self._store = store
+        self._collection = collection
+        self._range = (start, stop)
+        self._buffer = io.BytesIO()
+        self._tar = TarWriter(self._buffer, user="", group="", mtime=0, encoder=False)
+        self._steps: list[pa.RecordBatch] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, episode: Episode) -> None:
+        """Encode the next episode.
+
+        Args:
+            episode: Must have the next index of the range.
+        """
+        expected = self._range[0] + len(self._rows)
+        if episode.meta.index != expected or episode.meta.collection != self._collection:
+            raise ValueError(
+                f"episode {episode.meta.episode_id} added, {self._collection}/{expected} expected"
+            )
+        frames = encode_frames(episode)
+        steps = steps_batch(episode)
+        encoded = encode_steps(steps)
+        key = episode.meta.episode_id
+        self._tar.write({"__key__": key, FRAMES_MEMBER: frames, STEPS_MEMBER: encoded})
+        self._steps.append(steps)
+        self._rows.append(self._row(episode) | {"frames_crc32": zlib.crc32(frames),
+                                                "steps_crc32": zlib.crc32(encoded)})  # fmt: skip
+
+    def _row(self, episode: Episode) -> dict[str, Any]:
+        meta = episode.meta
+        return {
+            "episode_id": meta.episode_id,
+            "collection": meta.collection,
+            "episode_index": meta.index,
+            "env": meta.env,
+            "policy": meta.policy,
+            "policy_params": json.dumps(dict(meta.policy_params), sort_keys=True),
+            "noise": meta.noise,
+            "seed": meta.seed,
+            "task": meta.task,
+            "goal": meta.goal,
+            "image_height": episode.image.shape[1],
+            "image_width": episode.image.shape[2],
+            "scene_fields": list(episode.scene_fields),
+            "steps": episode.steps,
+            "total_reward": float(episode.reward.sum()),
+            "success": episode.success,
+            "solved": episode.solved,
+            "terminated": bool(episode.terminated[-1]),
+            "truncated": bool(episode.truncated[-1]),
+            "digest": episode.digest(),
+        }
+
+    def commit(self, *, short: bool = False) -> Commit:
+        """Write the three files, then ``COMMIT.json``.
+
+        Args:
+            short: Commit the episodes added so far, at least one, as a part of their own shorter range.
+
+        Returns:
+            The commit; the one that is there, if another writer was first.
+
+        Raises:
+            CogError: A write failed, and the part does not exist; or another writer committed other bytes.
+        """
+        start, stop = self._range
+        held = start + len(self._rows)
+        if held != stop and not (short and self._rows):
+            raise ValueError(f"part [{start}, {stop}) holds {len(self._rows)} episodes")
+        part = part_name(start, held)
+        commit, files = self._encode(part)
+        for there in (part_name(start, stop), part):  # what is committed never changes
+            if self._store.exists(f"{part_folder(self._collection, there)}/{COMMIT}"):
+                return read_commit(self._store, self._collection, there)
+        folder = part_folder(self._collection, part)
+        for name, data in files.items():
+            self._store.write_bytes(f"{folder}/{name}", data)
+        text = json.dumps(asdict(commit), indent=1, sort_keys=True)
+        if self._store.create_text(f"{folder}/{COMMIT}", text):
+            return commit
+        theirs = read_commit(self._store, self._collection, part)
+        if theirs.files != commit.files:
+            where = self._store.path(folder)
+            raise CogError(f"{where}: another writer committed other bytes meanwhile: run `cog data verify`")
+        return theirs
+
+    def _encode(self, part: str) -> tuple[Commit, dict[str, bytes]]:
+        start, stop = part_range(part)
+        self._tar.close()
+        shard = self._buffer.getvalue()
+        self._locate(shard)
+        own = {"part": part, "shard": f"{part_folder(self._collection, part)}/{FRAMES}"}
+        episodes = pa.Table.from_pylist([row | own for row in self._rows], schema=PART_EPISODES)
+        files = {FRAMES: shard, STEPS: self._steps_parquet(), EPISODES: _parquet(episodes)}
+        steps = sum(row["steps"] for row in self._rows)
+        commit = Commit(
+            collection=self._collection,
+            part=part,
+            start=start,
+            stop=stop,
+            episodes=stop - start,
+            steps=steps,
+            frames=steps + stop - start,
+            bytes=sum(len(data) for data in files.values()),
+            files={name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                   for name, data in files.items()},
+        )  # fmt: skip
+        return commit, files
+
+    def _locate(self, shard: bytes) -> None:
+        with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
+            members = {member.name: (member.offset_data, member.size) for member in tar}
+        for row in self._rows:
+            for field, extension in (("frames", FRAMES_MEMBER), ("steps", STEPS_MEMBER)):
+                row[f"{field}_offset"], row[f"{field}_size"] = members[f"{row['episode_id']}.{extension}"]
+
+    def _steps_parquet(self) -> bytes:
+        tables = []
+        for row, batch in zip(self._rows, self._steps, strict=True):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            ids = pa.array([row["episode_id"]] * len(table), pa.string())
+            t = pa.array(np.arange(len(table), dtype=np.int32))
+            tables.append(table.add_column(0, "t", t).add_column(0, "episode_id", ids))
+        joined = pa.concat_tables(tables)
+        for name in (name for name in PREDICATES if name not in joined.column_names):
+            joined = joined.append_column(name, pa.nulls(len(joined), pa.bool_()))
+        phase = joined.column("phase").cast(pa.string())
+        return _parquet(joined.set_column(joined.schema.get_field_index("phase"), "phase", phase))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    """Floats split by byte and zstd: physics noise compresses no better than that."""
+    floats = [
+        field.name + (".list.element" if pa.types.is_fixed_size_list(field.type) else "")
+        for field in table.schema
+        if pa.types.is_fixed_size_list(field.type)
+    ]
+    encoding = {"use_byte_stream_split": floats, "use_dictionary": [
+        field.name for field in table.schema if pa.types.is_string(field.type)
+    ]}  # fmt: skip
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=6, store_schema=False,
+                   write_statistics=False, **encoding)  # fmt: skip
+    return bytes(sink.getvalue())
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+def list_collections(store: Store) -> list[str]:
+    """Return the names of all collections, sorted."""
+    return [
+        name
+        for name in store.list_folders("collections")
+        if store.exists(f"collections/{name}/collection.json")
+    ]
+
+
+def list_parts(store: Store, collection: str) -> list[str]:
+    """Return the names of a collection's committed parts, sorted."""
+    folders = store.list_folders_with(f"collections/{collection}", COMMIT)
+    return [name for name in folders if is_part_name(name)]
+
+
+def read_commit(store: Store, collection: str, part: str) -> Commit:
+    """Read a part's ``COMMIT.json``.
+
+    Raises:
+        CogError: It is missing or not a commit.
+    """
+    path = f"{part_folder(collection, part)}/{COMMIT}"
+    try:
+        return Commit(**json.loads(store.read_text(path)))
+    except (TypeError, ValueError):  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise CogError(f"{store.path(path)} is damaged: remove the folder and collect again") from None
+
+
+def read_collection(store: Store, name: str) -> CollectionInfo:
+    """Read a collection's head.
+
+    Raises:
+        CogError: No such collection, or its head is damaged.
+    """
+    path = f"collections/{name}/collection.json"
+    if not store.exists(path):
+        raise unknown("collection", name, list_collections(store))
+    try:
+        data = json.loads(store.read_text(path))
+        return CollectionInfo(**(data | {"success_range": tuple(data["success_range"])}))
+    except (TypeError, KeyError, ValueError):
+        raise CogError(f"{store.path(path)} is damaged: run the same `cog collect` again") from None
+
+
+def write_collection(store: Store, info: CollectionInfo) -> None:
+    """Write a collection's head."""
+    store.write_text(
+        f"collections/{info.name}/collection.json", json.dumps(asdict(info), indent=2, sort_keys=True)
+    )

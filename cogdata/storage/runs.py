@@ -1,0 +1,286 @@
+"""A training run and its evaluations as files, so that any index over them can be rebuilt.
+
+``runs/<run>/`` holds ``run.json`` (:class:`RunInfo`, written once), ``state.json`` (:class:`RunState`,
+rewritten at each checkpoint), ``best.json`` (:class:`Best`), ``metrics.jsonl``, ``checkpoints/``,
+``tensorboard/`` and ``evaluations/<evaluation>.parquet`` (one row per judged episode, :data:`EVALUATIONS`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import filelock
+import pyarrow as pa
+
+from cogdata.errors import CogError, unknown
+from cogdata.schema import PREDICATES
+from cogdata.storage.store import Store, write_failed
+
+EVALUATIONS: Final = pa.schema(
+    [
+        ("run", pa.string()),
+        ("evaluation", pa.string()),  # one call of the judge: run, update, env, settings
+        ("env", pa.string()),
+        ("update", pa.int64()),  # gradient steps behind the judged checkpoint
+        ("checkpoint_digest", pa.string()),  # sha256 of its weights
+        ("seed", pa.int64()),  # given to env.reset; pairs runs
+        ("success", pa.bool_()),  # the task holds on the last observation
+        ("solved", pa.bool_()),  # the task was rewarded at any step
+        ("first_reward_t", pa.int32()),  # null: never
+        ("steps", pa.int32()),
+        ("total_reward", pa.float32()),
+        ("stochastic", pa.bool_()),  # whether actions were sampled
+        ("created_at", pa.timestamp("us")),  # UTC
+        *((name, pa.bool_()) for name in PREDICATES),  # on the last observation; null: not in this scene
+    ]
+)
+
+_DAMAGE: Final = (TypeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError)
+"""What a file that is not the JSON it should be makes its reader raise."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is: data, algorithm, settings, seed. Written once, before the first update.
+
+    Attributes:
+        run: Id and folder name.
+        mixture: Mixture name.
+        mixture_version: Its version.
+        mixture_digest: Its digest.
+        algo: Algorithm name.
+        preset: Named configuration it started from.
+        obs: "image", "image+robot" or "state".
+        seed: Root seed of weights, batches and noise.
+        updates: Gradient steps asked for.
+        batch_size: Transitions per update.
+        config: The whole resolved configuration of the algorithm.
+        device: torch device.
+        threads: torch threads on a CPU: part of what makes a run repeatable bit for bit.
+        memory_bytes: Budget of the stream's pool, which decides the order of a mixture larger than it.
+        created_at: ISO time, UTC.
+        cogdata_version: Version that trains.
+        parent: Run that it starts from; None: from fresh weights.
+        parent_update: Gradient steps behind the checkpoint of the parent.
+        parent_digest: sha256 (hex) of the weights of that checkpoint.
+        method: Named composition that it is a stage of.
+        stage: Which stage.
+        online: Settings of learning from its own episodes (``env``, ``collection`` and more); None: offline.
+        accelerator: What the device calls itself; None: a CPU, or a run from before this was kept.
+    """
+
+    run: str
+    mixture: str
+    mixture_version: int
+    mixture_digest: str
+    algo: str
+    preset: str
+    obs: str
+    seed: int
+    updates: int
+    batch_size: int
+    config: dict[str, Any]
+    device: str
+    threads: int
+    memory_bytes: int
+    created_at: str
+    cogdata_version: str
+    parent: str | None = None
+    parent_update: int | None = None
+    parent_digest: str | None = None
+    method: str | None = None
+    stage: str | None = None
+    online: dict[str, Any] | None = None
+    accelerator: str | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is.
+
+    Attributes:
+        status: "running", "stopped", "finished" or "diverged".
+        updates_done: Gradient steps behind the last checkpoint.
+        seconds: Wall time spent in updates so far.
+        updated_at: ISO time, UTC.
+    """
+
+    status: str
+    updates_done: int
+    seconds: float
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """A checkpoint that was judged while its run trained; the best of them is ``best.json``.
+
+    Attributes:
+        update: Gradient steps behind the checkpoint.
+        env: Where it was judged.
+        seeds: On what.
+        successes: How many of these episodes succeeded.
+    """
+
+    update: int
+    env: str
+    seeds: tuple[int, ...]
+    successes: int
+
+    @property
+    def rate(self) -> float:
+        """Share of episodes that succeeded."""
+        return self.successes / len(self.seeds)
+
+    def beats(self, other: Best | None) -> bool:
+        """Whether it is better, or cannot be compared; of equals the earlier one stays."""
+        alike = other is not None and (self.env, self.seeds) == (other.env, other.seeds)
+        return not alike or other is None or self.successes > other.successes
+
+
+def list_runs(store: Store) -> list[str]:
+    """Return the ids of all runs in the store, sorted."""
+    return sorted(run for run in store.list_folders("runs") if store.exists(f"runs/{run}/run.json"))
+
+
+def list_leftovers(store: Store) -> list[str]:
+    """Return the folders that hold files of a run but no ``run.json``, where none is being trained."""
+    folders = sorted(set(store.list_folders("runs")) - set(list_runs(store)))
+    return [name for name in folders if _holds_files(store, name) and not is_training(store, name)]
+
+
+def _holds_files(store: Store, run: str) -> bool:
+    here = f"runs/{run}"
+    return bool(
+        store.list_folders(here) or {f"{here}/{name}" for name in store.list_files(here)} - {lock_file(run)}
+    )
+
+
+def read_run(store: Store, run: str) -> RunInfo:
+    """Read ``run.json``.
+
+    Args:
+        store: Where from.
+        run: Run id.
+
+    Raises:
+        CogError: No such run, or its head is damaged.
+    """
+    path = f"runs/{run}/run.json"
+    if not store.exists(path):
+        raise unknown("run", run, list_runs(store))
+    try:
+        return RunInfo(**json.loads(store.read_text(path)))
+    except _DAMAGE:
+        raise CogError(f"{store.path(path)} is damaged: restore it, or remove the run's folder") from None
+
+
+def ancestry(store: Store, run: str) -> list[RunInfo]:
+    """Return a run and those it descends from, newest first; a chain whose next run is gone ends before it.
+
+    Args:
+        store: Where they are.
+        run: Run id.
+
+    Raises:
+        CogError: No such run, or a head is damaged.
+    """
+    chain = [read_run(store, run)]
+    while (parent := chain[-1].parent) is not None and store.exists(f"runs/{parent}/run.json"):
+        chain.append(read_run(store, parent))
+    return chain
+
+
+def is_training(store: Store, run: str) -> bool:
+    """Whether a process of this machine trains the run now; never known of a remote store."""
+    path = Path(store.path(lock_file(run))) if store.is_local else None
+    if path is None or not path.exists():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:  # not ours to lock
+        return False
+    lock.release()
+    return False
+
+
+@contextmanager
+def only_one(store: Store, run: str) -> Iterator[None]:
+    """Keep a second process out of a run (stores on one machine; object stores have no locks)."""
+    if not store.is_local:
+        yield
+        return
+    path = Path(store.path(lock_file(run)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise CogError(f"run {run!r} is being trained by another process: wait for it, or stop it") from None
+    except OSError as error:
+        raise write_failed(str(path), error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lock_file(run: str) -> str:
+    """Return the path of the file that a run's trainer holds a lock on."""
+    return f"runs/{run}/.lock"
+
+
+def write_run(store: Store, info: RunInfo) -> None:
+    """Write ``run.json``."""
+    store.write_text(f"runs/{info.run}/run.json", json.dumps(asdict(info), indent=2, sort_keys=True))
+
+
+def read_state(store: Store, run: str) -> RunState | None:
+    """Read ``state.json``; None before the first checkpoint.
+
+    Raises:
+        CogError: It is damaged.
+    """
+    path = f"runs/{run}/state.json"
+    if not store.exists(path):
+        return None
+    try:
+        return RunState(**json.loads(store.read_text(path)))
+    except _DAMAGE:
+        raise CogError(
+            f"{store.path(path)} is damaged: restore or remove it; the next checkpoint writes it again"
+        ) from None
+
+
+def write_state(store: Store, run: str, state: RunState) -> None:
+    """Rewrite ``state.json``."""
+    store.write_text(f"runs/{run}/state.json", json.dumps(asdict(state), indent=2, sort_keys=True))
+
+
+def read_best(store: Store, run: str) -> Best | None:
+    """Read ``best.json``; None if no checkpoint was judged in training.
+
+    Raises:
+        CogError: It is damaged.
+    """
+    path = f"runs/{run}/best.json"
+    if not store.exists(path):
+        return None
+    try:
+        data = json.loads(store.read_text(path))
+        return Best(**data | {"seeds": tuple(data["seeds"])})
+    except (*_DAMAGE, KeyError):
+        raise CogError(f"{store.path(path)} is damaged: restore or remove it") from None
+
+
+def write_best(store: Store, run: str, best: Best) -> None:
+    """Rewrite ``best.json``."""
+    store.write_text(f"runs/{run}/best.json", json.dumps(asdict(best), indent=2))

@@ -1,0 +1,83 @@
+"""A run's files: a round trip, and one line for whatever is damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cogdata.errors import CogError
+from cogdata.storage.runs import RunInfo, RunState, ancestry, read_run, read_state, write_run, write_state
+from cogdata.storage.store import Store
+
+INFO = RunInfo(
+    run="run-1",
+    mixture="mix",
+    mixture_version=1,
+    mixture_digest="ab" * 32,
+    algo="bfn",
+    preset="fast",
+    obs="state",
+    seed=3,
+    updates=10,
+    batch_size=4,
+    config={"gamma": 0.95},
+    device="cpu",
+    threads=1,
+    memory_bytes=1000,
+    created_at="2026-11-20T10:00:00+00:00",
+    cogdata_version="0.1.0",
+)
+STATE = RunState("running", 5, 1.5, "2026-11-20T10:01:00+00:00")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path))
+    write_run(store, INFO)
+    return store
+
+
+def test_run_and_state_are_a_round_trip(store: Store) -> None:
+    assert read_run(store, "run-1") == INFO
+    assert read_state(store, "run-1") is None
+    write_state(store, "run-1", STATE)
+    assert read_state(store, "run-1") == STATE
+
+
+def test_a_run_written_before_there_were_parents_is_read(store: Store) -> None:
+    data = json.loads(store.read_text("runs/run-1/run.json"))
+    newer = {"parent", "parent_update", "parent_digest", "method", "stage", "online"}
+    older = {name: value for name, value in data.items() if name not in newer}
+    assert len(data) - len(older) == 6
+    store.write_text("runs/run-1/run.json", json.dumps(older))
+    assert read_run(store, "run-1") == INFO
+
+
+def test_the_ancestry_of_a_run_ends_where_a_parent_is_gone(store: Store) -> None:
+    for run, parent in (("run-2", "run-1"), ("run-3", "run-2"), ("orphan", "gone")):
+        write_run(store, replace(INFO, run=run, parent=parent, parent_update=10, parent_digest="cd" * 32))
+    assert [info.run for info in ancestry(store, "run-3")] == ["run-3", "run-2", "run-1"]
+    assert [info.run for info in ancestry(store, "orphan")] == ["orphan"]
+    with pytest.raises(CogError, match="unknown run 'gone'"):
+        ancestry(store, "gone")
+
+
+@pytest.mark.parametrize("damage", [b"{", b"", b"\xff", b"[]", b"{}", b"null", b"7"])
+def test_damage_is_said_in_one_line(store: Store, damage: bytes) -> None:
+    for name, read in (("run.json", read_run), ("state.json", read_state)):
+        store.write_bytes(f"runs/run-1/{name}", damage)
+        with pytest.raises(CogError) as caught:
+            read(store, "run-1")
+        assert str(caught.value).startswith(f"{store.path(f'runs/run-1/{name}')} is damaged: restore ")
+        assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_field_is_damage(store: Store) -> None:
+    store.write_text(
+        "runs/run-1/run.json", json.dumps(json.loads(store.read_text("runs/run-1/run.json")) | {"x": 1})
+    )
+    with pytest.raises(CogError, match=r"run\.json is damaged: "):
+        read_run(store, "run-1")

@@ -1,0 +1,166 @@
+"""Which units there are, and what they are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from catalog.mixtures.mixture import check_name
+from catalog.recipes import RECIPES
+from cogdata.errors import CogError
+from collectors.envs import ENVS
+from trainers.paper.table1 import (
+    TASKS,
+    VARIATIONS,
+    find_tasks,
+    learns_from_prior,
+    plan_finetuning,
+    plan_units,
+    plan_variations,
+)
+from trainers.training.methods import METHODS, configure_stages
+
+STATE = {"obs": "state", "preset": "fast"}
+
+
+def test_the_published_table_is_the_one_of_the_paper() -> None:
+    """Table 1: COG's column, row by row, and that nobody else gets anywhere where the task data never begin."""
+    cog = {row.env: row.paper["cog"] for task in TASKS.values() for row in task.rows}
+    assert cog == {
+        "cog/PlaceTray-v0": (1.0, 0.0), "cog/PickTray-v0": (0.96, 0.04), "cog/DrawerOpen-v0": (0.98, 0.02),
+        "cog/DrawerClosed-v0": (0.68, 0.07), "cog/DrawerBlocked1-v0": (0.78, 0.07),
+        "cog/DrawerBlocked2-v0": (0.76, 0.09),
+    }  # fmt: skip
+    for row in (row for task in TASKS.values() for row in task.rows if not row.familiar):
+        assert row.paper["no_prior"] == row.paper["bc_init"] == (0.0, None)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_a_task_names_exists(name: str) -> None:
+    task = TASKS[name]
+    envs = [row.env for row in task.rows]
+    assert sorted(env for study in task.studies for env in study.envs) == sorted(envs)
+    assert set(envs) <= ENVS.keys()
+    for study in task.studies:
+        assert {study.mixture(obs) for obs in ("state", "image", "image+robot")} <= RECIPES.keys()
+    assert {method for row in task.rows for method in row.paper} <= METHODS.keys()
+
+
+def test_a_method_without_prior_is_trained_once_for_all_conditions() -> None:
+    units = plan_units(["drawer"], methods=["bfn", "no_prior"], seeds=[3], **STATE)
+    assert [(unit.name, unit.mixture, len(unit.envs), unit.curve_env) for unit in units] == [
+        ("closed_drawer-state-fast-bfn-s3", "closed_drawer", 2, "cog/DrawerClosed-v0"),
+        ("blocked_drawer_1-state-fast-bfn-s3", "blocked_drawer_1", 1, "cog/DrawerBlocked1-v0"),
+        ("blocked_drawer_2-state-fast-bfn-s3", "blocked_drawer_2", 1, "cog/DrawerBlocked2-v0"),
+        ("closed_drawer-state-fast-no_prior-s3", "closed_drawer", 4, None),
+    ]
+    assert [name for name in METHODS if not learns_from_prior(name)] == [
+        "no_prior",
+        "bc_oracle",
+        "bfn_no_prior",
+    ]
+
+
+def test_learners_of_pictures_get_the_mixture_for_pictures() -> None:
+    (unit,) = plan_units(
+        ["place_in_tray"],
+        obs="image+robot",
+        preset="fast",
+        methods=["bfn"],
+        seeds=[0],
+        settings=["bfn.critics=3"],
+    )
+    assert (unit.mixture, unit.study) == ("place_in_tray_wide", "place_in_tray")
+    assert unit.name == "place_in_tray-image_robot-fast-bfn-s0"
+    config = configure_stages("bfn", "fast", unit.settings)[0][1].to_dict()
+    assert (config["batch_size"], config["critics"]) == (128, 3)
+
+
+def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
+    units = plan_units(
+        ["place_in_tray"], methods=["bc_all", "bc_init"], seeds=[0], settings=["cql.updates=7"], **STATE
+    )
+    assert [unit.settings[-1:] for unit in units] == [(), ("cql.updates=7",)]
+    assert configure_stages("bc_init", "fast", units[1].settings)[1][1].updates == 7
+
+
+@pytest.mark.parametrize(
+    ("task", "obs", "updates", "acting_samples"),
+    [
+        ("place_in_tray", "state", 30_000, 1),
+        ("place_in_tray", "image+robot", 30_000, 1),
+        ("drawer", "state", 6_000, 64),
+        ("drawer", "image+robot", 30_000, 4),
+    ],
+)
+def test_a_task_has_its_own_settings_with_and_without_pictures(
+    task: str, obs: str, updates: int, acting_samples: int
+) -> None:
+    unit = plan_units([task], obs=obs, preset="fast", methods=["cog"], seeds=[0])[0]
+    config = configure_stages("cog", "fast", unit.settings)[0][1].to_dict()
+    assert (config["updates"], config["acting_samples"]) == (updates, acting_samples)
+    assert config["shared_encoder"] == (obs != "state")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"methods": ["cogg"]}, "unknown method 'cogg': did you mean 'cog'?"),
+        ({"methods": ["cog", "cog"]}, "--methods cog,cog names a method twice"),
+        ({"obs": "pixels"}, "unknown observation 'pixels'"),
+        ({"preset": "slow"}, "unknown preset 'slow'"),
+        ({"settings": ["updates=3"]}, "unknown stage of --set 'updates'"),
+        ({"settings": ["bfn.update=3"]}, "unknown key 'update': did you mean 'updates'?"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(changed: dict[str, object], says: str) -> None:
+    asked: dict[str, object] = {"methods": ["bfn"], "seeds": [0], **STATE, **changed}
+    with pytest.raises(CogError) as caught:
+        plan_units(["place_in_tray"], **asked)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(says)
+
+
+def test_tasks_by_name() -> None:
+    assert find_tasks("all") == ["place_in_tray", "drawer"]
+    with pytest.raises(CogError, match=r"^unknown task 'draw': did you mean 'drawer'\? known: all, "):
+        find_tasks("draw")
+
+
+def test_a_variation_differs_in_what_it_says() -> None:
+    units = {
+        unit.variant: unit for unit in plan_variations(list(TASKS), list(VARIATIONS), seeds=[1], **STATE)
+    }
+    assert units["prior-10"].name == "place_in_tray-state-fast-bfn-prior-10-s1"
+    assert units["prior-10"].learned_from == "place_in_tray_prior-10"
+    assert units["generalist"].learned_from == "drawer_all"
+    assert len(units["generalist"].envs) == 4
+    assert units["flow-clone"].settings == ("bc.head=flow",)
+    with pytest.raises(CogError, match="^unknown variation 'prior-1'"):
+        plan_variations(list(TASKS), ["prior-1"], seeds=[0], **STATE)
+    with pytest.raises(CogError, match="variation 'prior-10' is of place_in_tray: name that task, or all"):
+        plan_variations(["drawer"], ["prior-10"], seeds=[0], **STATE)
+    with pytest.raises(CogError, match="--variations prior-10,prior-10 names a variation twice"):
+        plan_variations(list(TASKS), ["prior-10", "prior-10"], seeds=[0], **STATE)
+
+
+def test_inferred_rewards_are_those_of_what_was_seen() -> None:
+    names = {
+        obs: plan_variations(list(TASKS), ["solved-inferred"], obs=obs, preset="fast", seeds=[0])[
+            0
+        ].learned_from
+        for obs in ("state", "image", "image+robot")
+    }
+    assert names["state"] == "place_in_tray_solved_solved-inferred"
+    assert len(set(names.values())) == 3
+    for name in names.values():
+        check_name(name)
+
+
+def test_finetuning_goes_on_where_the_task_data_do_not_begin() -> None:
+    units = plan_units(["drawer"], methods=["bfn", "bc_oracle"], seeds=[0], **STATE)
+    tuned = plan_finetuning(units, 500)
+    assert [(unit.name, unit.envs, unit.online) for unit in tuned[:2]] == [
+        ("closed_drawer-state-fast-bfn-online-s0", ("cog/DrawerClosed-v0",), 500),
+        ("blocked_drawer_1-state-fast-bfn-online-s0", ("cog/DrawerBlocked1-v0",), 500),
+    ]
+    with pytest.raises(CogError, match="^--finetune goes on with bfn, cog, bc_all: name one of them"):
+        plan_finetuning(units[3:], 500)

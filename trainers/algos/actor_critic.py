@@ -1,0 +1,227 @@
+"""What the learners with a policy and Q-functions share: networks, targets, the temperature, one step.
+
+Shapes: B batch, N sampled actions, E ensemble, A action.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from trainers.networks.augment import augment
+from trainers.networks.encoders import scaled
+from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy, follow, tanh_normal
+from trainers.networks.targets import TARGETS
+
+PUBLISHED_VALUE: Final = 100.0
+"""Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale its settings belong to."""
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig(Config):
+    """What the configuration of every such learner has; each algorithm's file gives the defaults.
+
+    Attributes:
+        critic_widths: Hidden layers of each Q.
+        policy_widths: Hidden layers of the policy.
+        critics: E, number of Qs.
+        layer_norm: Whether the hidden layers of the Qs are normalised.
+        half_gradients: Whether their gradients are products of bfloat16, where the processor has them.
+        discount: γ.
+        target_rate: τ of the target networks.
+        critic_learning_rate: Of Adam.
+        policy_learning_rate: Of Adam.
+        stochastic: Whether the policy samples when judged; else it takes its mode.
+        success: What a reward means, key of :data:`trainers.networks.targets.TARGETS`.
+    """
+
+    critic_widths: tuple[int, ...]
+    policy_widths: tuple[int, ...]
+    critics: int
+    layer_norm: bool
+    half_gradients: bool
+    discount: float
+    target_rate: float
+    critic_learning_rate: float
+    policy_learning_rate: float
+    stochastic: bool
+    success: Success
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        self.require("critics", 1, 64)
+        self.require("discount", 0, 1 - 1e-6)
+        self.require("target_rate", 1e-6, 1)
+        self.require("critic_learning_rate", 0, 1)
+        self.require("policy_learning_rate", 0, 1)
+
+
+class ActorCritic(Algorithm):
+    """A tanh-Gaussian policy, E critics and their slow copies.
+
+    Attributes:
+        policy: π(a|s).
+        shared_encoder: Whether its encoder of frames is the critics', who alone teach it.
+        critics: Q(s, a).
+        targets: Averages of the critics, which value s'.
+    """
+
+    acting: tuple[str, ...] = ("policy",)
+    config: ActorCriticConfig
+
+    def __init__(self, config: ActorCriticConfig, spec: ObsSpec, *, shared_encoder: bool = False) -> None:
+        super().__init__(spec)
+        self.config = config
+        self.shared_encoder = shared_encoder and spec.has_image
+        self.policy = GaussianPolicy(spec, config.encoder, config.policy_widths)
+        form = CriticForm(
+            config.critics, config.critic_widths, config.layer_norm, config.half_gradients, shared_encoder
+        )
+        self.critics = EncodedCritics(spec, config.encoder, form)
+        own = list(self.policy.parameters())
+        if self.shared_encoder:
+            own = self.policy.see_by(self.critics.inputs[0])
+        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.optimisers = {
+            "policy": adam(own, config.policy_learning_rate),
+            "critics": adam(self.critics.parameters(), config.critic_learning_rate),
+        }
+
+    @property
+    def largest_return(self) -> float:
+        """1 if success is absorbing, else 1/(1-γ)."""
+        return 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """From nothing to the largest discounted sum of rewards."""
+        return (0.0, self.largest_return)
+
+    @property
+    def value_scale(self) -> float:
+        """Largest return in units of the published one."""
+        return self.largest_return / PUBLISHED_VALUE
+
+    def prepared(self, batch: TensorBatch, generator: torch.Generator) -> TensorBatch:
+        """Crop the frames, and cast them once for all the networks that look at them."""
+        batch = augment(batch, self.config.crop_px, generator)
+        if not self.spec.has_image:
+            return batch
+        return replace(batch, obs=_cast(batch.obs), next_obs=_cast(batch.next_obs))
+
+    def bellman_target(self, batch: TensorBatch, next_value: Tensor) -> Tensor:
+        """Target (B,) of Q(s, a), given the value (B,) of s'."""
+        return TARGETS[self.config.success](batch.reward, batch.terminated, next_value, self.config.discount)
+
+    def step(self, losses: Mapping[str, Tensor]) -> None:
+        """Differentiate each loss for the parameters of the optimiser of its name, then step them all.
+
+        No gradient is computed that no optimiser of that name uses, and none before all losses stand: an
+        actor is differentiated through the critics that its loss was computed with.
+        """
+        gradients = {
+            name: torch.autograd.grad(loss, self._parameters_of(name), retain_graph=True)
+            for name, loss in losses.items()
+        }
+        for name, found in gradients.items():
+            for parameter, gradient in zip(self._parameters_of(name), found, strict=True):
+                parameter.grad = gradient
+            self.optimisers[name].step()
+        follow(self.targets, self.critics, self.config.target_rate)
+        self.updates_done += 1
+
+    def _parameters_of(self, optimiser: str) -> list[Tensor]:
+        groups = self.optimisers[optimiser].param_groups
+        return [parameter for group in groups for parameter in group["params"]]
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """One number per action dimension, or none."""
+        return (ACTION_DIM,) if self.config.stochastic else (0,)
+
+    @torch.no_grad()
+    def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Take the policy's mode, or sample it if the configuration says so."""
+        if self.config.stochastic:
+            return self.explore(obs, noise)
+        mean, _ = self.get_submodule(self.acting[0])(obs)
+        return torch.tanh(mean)
+
+    @property
+    def explore_noise_shape(self) -> tuple[int, ...]:
+        """One number per action dimension."""
+        return (ACTION_DIM,)
+
+    @torch.no_grad()
+    def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
+        """Sample the policy."""
+        mean, log_std = self.get_submodule(self.acting[0])(obs)
+        return tanh_normal(mean, log_std, noise)[0]
+
+
+@dataclass(frozen=True)
+class SoftConfig(ActorCriticConfig):
+    """What is added by an entropy term with an automatic temperature.
+
+    Attributes:
+        temperature: Of the entropy, at first, in units of ``value_scale``.
+        target_entropy: What the temperature steers the policy's entropy to, in nats.
+    """
+
+    temperature: float
+    target_entropy: float
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        self.require("temperature", 1e-9, math.inf)
+
+
+class SoftActorCritic(ActorCritic):
+    """An actor-critic whose policy is kept random by a temperature that is learned.
+
+    Attributes:
+        log_temperature: log α, in units of ``value_scale``.
+    """
+
+    config: SoftConfig
+
+    def __init__(self, config: SoftConfig, spec: ObsSpec, *, shared_encoder: bool = False) -> None:
+        super().__init__(config, spec, shared_encoder=shared_encoder)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+        self.optimisers["temperature"] = adam([self.log_temperature], config.policy_learning_rate)
+
+    def policy_loss(self, log_density: Tensor, values: Tensor) -> Tensor:
+        """Mean of α log π(a|s) - min Q(s, a) for a ~ π(·|s); log density (B,), values (E, B)."""
+        weight = self.log_temperature.exp().detach() * self.value_scale
+        return (weight * log_density - values.amin(0)).mean()
+
+    def temperature_loss(self, log_density: Tensor) -> Tensor:
+        """Log α · (entropy - target): α falls while the policy is more random than the target."""
+        entropy = -log_density.detach()
+        return (self.log_temperature * (entropy - self.config.target_entropy)).mean()
+
+
+def _cast(obs: TensorObs) -> TensorObs:
+    return obs if obs.image is None else replace(obs, image=scaled(obs.image))
+
+
+def value_metrics(data: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Statistics of Q(s, a) on the data (E, B) and of its targets (B,)."""
+    seen = data.detach()
+    return {
+        "q_mean": seen.mean(), "q_max": seen.max(), "q_min": seen.min(), "target_mean": target.mean(),
+    }  # fmt: skip
+
+
+def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
+    """Make the optimiser that all of them use."""
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)

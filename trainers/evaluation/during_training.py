@@ -1,0 +1,120 @@
+"""Judging while training: evaluations like any other, between updates, and which checkpoint was the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from cogdata.errors import CogError
+from cogdata.storage.runs import Best, read_best, read_run, write_best
+from cogdata.storage.store import Store
+from trainers.evaluation.evaluate import Policy, World, evaluate, evaluation_path, write_evaluation
+
+FIRST_SEED: Final = 1_000_000
+"""Checkpoints are chosen on seeds from here on: those of `cog eval`, from 0 on, did not choose them."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a run is judged while it trains.
+
+    Attributes:
+        world: Where.
+        every: Updates from one judgement to the next; the last update is judged too.
+        seeds: Given to ``env.reset``, an episode each.
+    """
+
+    world: World
+    every: int
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.every < 1 or not self.seeds:
+            raise CogError(
+                f"judging every {self.every} updates on {len(self.seeds)} episodes: both must be at least 1"
+            )
+
+    def due(self, update: int, updates: int) -> bool:
+        """Whether a run of so many updates is judged after this one."""
+        return update > 0 and (update % self.every == 0 or update == updates)
+
+
+def parse_update(store: Store, run: str, text: str | None) -> int | None:
+    """Read which checkpoint of a run is meant.
+
+    Args:
+        store: Where the run is.
+        run: Run id.
+        text: A number of updates, ``best``, or None: the newest.
+
+    Raises:
+        CogError: It is neither, or no checkpoint was judged in training.
+    """
+    if text is None or (text.isascii() and text.isdecimal()):
+        return None if text is None else int(text)
+    if text != "best":
+        raise CogError(f"--update {text!r} must be a number of updates, or best")
+    read_run(store, run)  # that there is none of this name is said first
+    best = read_best(store, run)
+    if best is None:
+        raise CogError(
+            f"run {run!r} has no best checkpoint: it was not judged in training, see `cog train --eval-env`"
+        )
+    return best.update
+
+
+def judged_before(store: Store, policy: Policy, judging: Judging) -> Best | None:
+    """What the rows of this judgement say, if they are there; the best is made up for if it was cut off."""
+    path = evaluation_path(policy, judging.world, judging.seeds)
+    if not store.exists(path):
+        return None
+    successes = sum(store.read_table(path).column("success").to_pylist())
+    found, best = (
+        Best(policy.update, judging.world.env, judging.seeds, successes),
+        read_best(store, policy.run),
+    )
+    if best is None or ((found.env, found.seeds) == (best.env, best.seeds) and found.beats(best)):
+        write_best(store, policy.run, found)
+    return found
+
+
+def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[], bool]) -> Best | None:
+    """Judge a learner as it is, keep the rows, and remember it if it is the best so far.
+
+    It acts on one thread, as ``cog eval`` lets it, so the rows are those that ``cog eval`` would write.
+
+    Args:
+        store: Where the run is.
+        policy: The learner at a checkpoint that has been written.
+        judging: How.
+        stop_asked: Looked at after every round of episodes.
+
+    Returns:
+        What was found, in the form of the best; None if it was cut short, nothing was kept then.
+    """
+
+    def look(done: int, total: int, successes: int) -> None:
+        if stop_asked() and done < total:
+            raise _CutShortError
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        evaluation = evaluate(policy, judging.world, judging.seeds, on_progress=look)
+    except _CutShortError:
+        return None
+    finally:
+        torch.set_num_threads(threads)
+    write_evaluation(store, evaluation)
+    found = Best(policy.update, judging.world.env, judging.seeds, evaluation.successes)
+    if found.beats(read_best(store, policy.run)):
+        write_best(store, policy.run, found)
+    return found
+
+
+class _CutShortError(Exception):
+    """The end was asked for in the middle of a judgement."""

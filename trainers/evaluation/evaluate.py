@@ -1,0 +1,285 @@
+"""The judge: a policy acts in a world from given seeds; every episode becomes a row.
+
+Worlds run in lock step, 16 at a time, whatever the number of worker processes: episode i is always row
+i mod 16 of the one batch that the policy acts on, and its noise comes from a generator of its own. So the
+rows are the same, bit for bit, for any number of workers. Rounds of 16 know nothing of each other: on a
+cluster each is a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from cogdata.errors import CogError
+from cogdata.rng import derive_seed
+from cogdata.schema import PREDICATES
+from cogdata.storage.runs import EVALUATIONS, read_run
+from cogdata.storage.store import Store
+from cogdata.system.cluster import Cluster
+from trainers.algorithm import Algorithm
+from trainers.checkpoint import load_policy
+from trainers.evaluation.acting import choose
+from trainers.evaluation.worlds import WORLDS, MakeEnv, Moment, Worlds
+
+_Round = tuple[tuple[int, ...], int]
+"""Seeds of up to 16 episodes, and of how many of them the frames are kept."""
+
+OnEpisodes = Callable[[int, int, int], None]
+"""Called with (episodes judged, episodes in all, successes so far)."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A learner at one checkpoint, ready to act.
+
+    Attributes:
+        learner: What acts.
+        run: Its run id.
+        seed: Root seed of the run.
+        update: Gradient steps behind it.
+        digest: sha256 (hex) of its weights.
+        device: torch device it is on.
+    """
+
+    learner: Algorithm
+    run: str
+    seed: int
+    update: int
+    digest: str
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class World:
+    """Where to judge.
+
+    Attributes:
+        env: Its id, as it appears in the rows.
+        make: Makes one environment with Dict observations; picklable if there are several workers.
+        together: How many there may be at a time: of a robot, as many as there are robots.
+    """
+
+    env: str
+    make: MakeEnv
+    together: int = WORLDS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a judgement found.
+
+    Attributes:
+        name: Id of the evaluation and stem of its file.
+        run: Run id.
+        rows: Table of :data:`cogdata.storage.runs.EVALUATIONS`, in the order of the seeds.
+        frames: Seed → uint8 (T+1, H, W, 3), of the recorded episodes.
+    """
+
+    name: str
+    run: str
+    rows: pa.Table
+    frames: Mapping[int, NDArray[np.uint8]] = field(repr=False)
+
+    @property
+    def successes(self) -> int:
+        """Episodes whose last observation satisfies the task."""
+        return sum(self.rows.column("success").to_pylist())
+
+
+def open_policy(
+    store: Store, run: str, update: int | None = None, *, device: str = "cpu", threads: int = 1
+) -> Policy:
+    """Load the policy of a run.
+
+    Args:
+        store: Where from.
+        run: Run id.
+        update: Which checkpoint; None: the newest.
+        device: Where it acts.
+        threads: torch threads of this process from now on.
+
+    Raises:
+        CogError: No such run or checkpoint, or it is damaged.
+    """
+    info = read_run(store, run)
+    torch.set_num_threads(threads)
+    learner, checkpoint = load_policy(store, run, update, device=device)
+    if checkpoint.algo != info.algo:
+        raise CogError(
+            f"run {run!r} is of {info.algo!r}, its checkpoint of {checkpoint.algo!r}: it was exchanged"
+        )
+    return Policy(learner, run, info.seed, checkpoint.update, checkpoint.weights_digest, device)
+
+
+def evaluate(
+    policy: Policy,
+    world: World,
+    seeds: Sequence[int],
+    *,
+    workers: int | Cluster = 1,
+    record: int = 0,
+    on_progress: OnEpisodes = lambda done, total, successes: None,
+) -> Evaluation:
+    """Judge a policy, one episode per seed.
+
+    Args:
+        policy: Who acts.
+        world: Where.
+        seeds: Given to ``env.reset``, all different.
+        workers: Processes that hold the environments, 1: this one; or a cluster, whose tasks judge 16
+            episodes each with the policy beside them. Does not change the result.
+        record: Keep the frames of so many first episodes (the world must show images).
+        on_progress: Called after each round of episodes.
+
+    Raises:
+        CogError: No seeds or repeated ones, a world without what the policy looks at, a failed environment,
+            no cluster.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise CogError(f"an evaluation needs at least one seed and each only once, found {len(seeds)}")
+    together = min(world.together, WORLDS)
+    rounds = [
+        (tuple(seeds[start : start + together]), max(0, min(record - start, together)))
+        for start in range(0, len(seeds), together)
+    ]
+    found: dict[int, list[_Judged]] = {}
+    if isinstance(workers, Cluster):
+        results = workers.run(_task, (policy, world), rounds, _said)
+    else:
+        results = _here(policy, world, rounds, workers)
+    for number, episodes in results:
+        found[number] = episodes
+        judged = [episode for number in sorted(found) for episode in found[number]]
+        on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
+    name = _name(policy, world, seeds)
+    frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
+    return Evaluation(name, policy.run, _table(policy, world, name, judged), frames)
+
+
+def write_evaluation(store: Store, evaluation: Evaluation) -> str:
+    """Write the rows into the run's folder; returns the path within the store."""
+    path = _path(evaluation.run, evaluation.name)
+    store.write_table(path, evaluation.rows)
+    return path
+
+
+def evaluation_path(policy: Policy, world: World, seeds: Sequence[int]) -> str:
+    """Return where the rows of an evaluation are, once there are any."""
+    return _path(policy.run, _name(policy, world, seeds))
+
+
+def _path(run: str, name: str) -> str:
+    return f"runs/{run}/evaluations/{name}.parquet"
+
+
+@dataclass
+class _Judged:
+    """One episode as it unfolds."""
+
+    seed: int
+    generator: torch.Generator
+    last: Moment
+    rewards: list[float] = field(default_factory=list)
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+def _here(
+    policy: Policy, world: World, rounds: Sequence[_Round], workers: int
+) -> Iterator[tuple[int, list[_Judged]]]:
+    with Worlds(world.make, len(rounds[0][0]), workers) as worlds:
+        for number, (seeds, keep) in enumerate(rounds):
+            yield number, _round(policy, world, worlds, seeds, keep)
+
+
+def _task(shared: tuple[Policy, World], call: _Round, stop_asked: Callable[[], bool]) -> list[_Judged]:
+    """A round, on some machine of the cluster; it is short, so it does not end early."""
+    torch.set_num_threads(1)
+    policy, world = shared
+    seeds, keep = call
+    with Worlds(world.make, len(seeds), 1) as worlds:
+        return _round(policy, world, worlds, seeds, keep)
+
+
+def _said(call: _Round) -> str:
+    return f"episodes with seeds {call[0][0]} to {call[0][-1]}"
+
+
+def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Judged]:
+    """Judge up to 16 episodes, the first ``keep`` of them with their frames."""
+    first = worlds.reset(seeds)
+    _check_parts(policy, world, first[0], keep)
+    episodes = []
+    for number, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(derive_seed("evaluate", policy.seed, seed))
+        episodes.append(_Judged(seed, generator, first[number]))
+    for episode in episodes[:keep]:
+        episode.frames.append(episode.last.obs["image"])
+    while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
+        shown = [episode.last.obs for episode in episodes]
+        actions = choose(policy.learner, shown, [episode.generator for episode in episodes])
+        for number, moment in worlds.step({number: actions[number] for number in running}).items():
+            episodes[number].last = moment
+            episodes[number].rewards.append(moment.reward)
+            if number < keep:
+                episodes[number].frames.append(moment.obs["image"])
+    return episodes
+
+
+def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> None:
+    needed = {*policy.learner.spec.parts, *(["image"] if keep else [])}
+    if missing := needed - moment.obs.keys():
+        raise CogError(f"{world.env} shows {sorted(moment.obs)}, the judge needs {sorted(missing)} too")
+    spec = policy.learner.spec
+    if "scene" in needed and moment.obs["scene"].shape != (len(spec.scene_fields),):
+        raise CogError(
+            f"{world.env} has a scene of {moment.obs['scene'].size} numbers, the policy was trained on "
+            f"{len(spec.scene_fields)} ({', '.join(spec.scene_fields)}): judge it in the scene of its data"
+        )
+    if "image" in spec.parts and moment.obs["image"].shape[:2] != spec.image_size:
+        raise CogError(
+            f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy knows {spec.image_size}"
+        )
+
+
+def _name(policy: Policy, world: World, seeds: Sequence[int]) -> str:
+    """Name an evaluation by what it is: judging the same again replaces it by the same rows."""
+    identity = json.dumps([policy.run, policy.digest, world.env, list(seeds)])
+    slug = re.sub("[^a-z0-9_-]+", "-", world.env.split("/")[-1].lower())
+    return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged]) -> pa.Table:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    shared = {
+        "run": policy.run,
+        "evaluation": name,
+        "env": world.env,
+        "update": policy.update,
+        "checkpoint_digest": policy.digest,
+        "stochastic": policy.learner.stochastic,
+        "created_at": now,
+    }
+    return pa.Table.from_pylist([shared | dict(_columns(episode)) for episode in judged], schema=EVALUATIONS)
+
+
+def _columns(episode: _Judged) -> Iterator[tuple[str, Any]]:
+    rewarded = [t for t, reward in enumerate(episode.rewards) if reward > 0]
+    yield "seed", episode.seed
+    yield "success", episode.last.success
+    yield "solved", bool(rewarded)
+    yield "first_reward_t", rewarded[0] if rewarded else None
+    yield "steps", len(episode.rewards)
+    yield "total_reward", sum(episode.rewards)
+    for predicate in PREDICATES:
+        yield predicate, episode.last.predicates.get(predicate)

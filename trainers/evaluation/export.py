@@ -1,0 +1,224 @@
+"""A policy as one file that runs without this project, in ONNX Runtime or after ``torch.export.load``.
+
+Pre-processing is part of it: observations go in as a world shows them (``image`` uint8, ``robot``,
+``scene``), actions come out. What a policy draws at random is an input too: ``noise``, standard normal.
+The first dimension of all of them is ``batch``. Names, types and shapes are in the file's metadata, under
+the key ``cogdata``.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from cogdata.errors import CogError, unknown
+from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from trainers.algorithm import Algorithm, TensorObs
+from trainers.evaluation.evaluate import Policy
+
+TOLERANCE: Final = 1e-4
+"""Largest difference of an action component, in [-1, 1], that rounding in another order may make."""
+
+METADATA: Final = "cogdata"
+"""Key of the description in the file's metadata."""
+
+_CHECKED: Final = 32
+"""Random observations that a written file is tried on, in one batch and one by one."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A policy as a file.
+
+    Attributes:
+        data: Its bytes.
+        about: What its metadata say.
+        error: Largest difference to the learner's actions on random observations.
+    """
+
+    data: bytes
+    about: dict[str, Any]
+    error: float
+
+
+class _Acting(nn.Module):
+    """The policy as a function of tensors alone: parts of the observation, then noise if it draws any."""
+
+    def __init__(self, learner: Algorithm) -> None:
+        super().__init__()
+        self.learner = copy.copy(learner)  # without what only training needs: it would be written too
+        self.learner._modules = {name: learner._modules[name] for name in learner.acting}
+        self.learner._parameters = {}
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        parts = self.learner.spec.parts
+        named = dict(zip(parts, inputs, strict=False))
+        if self.learner.stochastic:
+            noise = inputs[-1]
+        else:
+            noise = torch.zeros((inputs[0].shape[0], *self.learner.noise_shape))
+        obs = TensorObs(**{part: named.get(part) for part in ("image", "robot", "scene")})
+        return self.learner.act(obs, noise)
+
+
+def export_policy(policy: Policy, format: str) -> Exported:
+    """Write a policy into one file and try the file against it.
+
+    Args:
+        policy: What; on the CPU.
+        format: Key of :data:`FORMATS`.
+
+    Raises:
+        CogError: Unknown format, a library that it needs is not installed, or the file acts differently.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    learner, about = policy.learner, _about(policy)
+    example = random_inputs(learner, 2, torch.Generator().manual_seed(0))
+    batch = torch.export.Dim("batch")
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(
+            _Acting(learner).eval(), tuple(example.values()), dynamic_shapes=(({0: batch},) * len(example),)
+        )
+        data, run = FORMATS[format](program, about)
+    error = _difference(learner, run)
+    if not error <= TOLERANCE:
+        raise CogError(
+            f"the exported file acts differently: actions differ by up to {error:.2g}, more than "
+            f"{TOLERANCE:g}; nothing was written"
+        )
+    return Exported(data, about, error)
+
+
+def random_inputs(learner: Algorithm, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw inputs of an exported policy by name: frames of noise, vectors as the data vary, normal noise.
+
+    Args:
+        learner: Says which inputs there are.
+        count: B.
+        generator: Source.
+    """
+    spec = learner.spec
+    inputs = {}
+    offset = 0
+    for part in spec.parts:
+        if part == "image":
+            inputs[part] = torch.randint(
+                256, (count, *spec.image_size, 3), generator=generator, dtype=torch.uint8
+            )
+            continue
+        size = ROBOT_DIM if part == "robot" else len(spec.scene_fields)
+        mean, std = (torch.tensor(row[offset : offset + size]) for row in (spec.mean, spec.std))
+        inputs[part] = mean + std * torch.randn((count, size), generator=generator)
+        offset += size
+    if learner.stochastic:
+        inputs["noise"] = torch.randn((count, *learner.noise_shape), generator=generator)
+    return inputs
+
+
+def _about(policy: Policy) -> dict[str, Any]:
+    spec, learner = policy.learner.spec, policy.learner
+    shapes = {
+        name: ["batch", *value.shape[1:]]
+        for name, value in random_inputs(learner, 1, torch.Generator()).items()
+    }
+    return {
+        "run": policy.run,
+        "algo": learner.name,
+        "update": policy.update,
+        "weights_digest": policy.digest,
+        "cogdata_version": version("cogdata"),
+        "scene_fields": list(spec.scene_fields) if "scene" in spec.parts else [],
+        "inputs": [
+            {"name": name, "dtype": "uint8" if name == "image" else "float32", "shape": shape}
+            for name, shape in shapes.items()
+        ],
+        "outputs": [{"name": "action", "dtype": "float32", "shape": ["batch", ACTION_DIM]}],
+    }
+
+
+Run = Callable[[Mapping[str, Tensor]], Tensor]
+"""From inputs by name to actions (B, 8), by the written file alone."""
+
+
+def _as_torch(program: torch.export.ExportedProgram, about: dict[str, Any]) -> tuple[bytes, Run]:
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={METADATA: json.dumps(about)})
+    module = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+
+    def run(inputs: Mapping[str, Tensor]) -> Tensor:
+        actions: Tensor = module(*inputs.values())
+        return actions
+
+    return buffer.getvalue(), run
+
+
+def _as_onnx(program: torch.export.ExportedProgram, about: dict[str, Any]) -> tuple[bytes, Run]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ModuleNotFoundError as error:
+        raise CogError(
+            f"--format onnx needs the library {error.name}: pip install 'cogdata[export]'; --format torch "
+            f"does not"
+        ) from None
+    names = [entry["name"] for entry in about["inputs"]]
+    converted = torch.onnx.export(program, input_names=names, output_names=["action"], verbose=False)
+    assert converted is not None
+    model = converted.model_proto
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps(about)
+    data = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data)
+
+    def run(inputs: Mapping[str, Tensor]) -> Tensor:
+        (actions,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        return torch.from_numpy(actions)
+
+    return data, run
+
+
+FORMATS: Final[Mapping[str, Callable[[torch.export.ExportedProgram, dict[str, Any]], tuple[bytes, Run]]]] = (
+    MappingProxyType({"onnx": _as_onnx, "torch": _as_torch})
+)
+"""How to write a program: its bytes, and what runs them again."""
+
+SUFFIXES: Final[Mapping[str, str]] = MappingProxyType({"onnx": ".onnx", "torch": ".pt2"})
+"""How a file of a format is named."""
+
+
+def _difference(learner: Algorithm, run: Run) -> float:
+    inputs = random_inputs(learner, _CHECKED, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = _Acting(learner)(*inputs.values())
+        together = run(inputs)
+        singly = torch.cat(
+            [run({name: value[row : row + 1] for name, value in inputs.items()}) for row in range(_CHECKED)]
+        )
+    return float(torch.stack([together - expected, singly - expected]).abs().max())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' remarks on libraries that nothing here needs to themselves."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Fine-tuning: a run goes on learning from episodes that its own policy collects."""

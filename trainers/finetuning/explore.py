@@ -1,0 +1,118 @@
+"""A round of a learner's own episodes, side by side, each a function of (seed, index) and the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cogdata.episode import Episode, EpisodeMeta
+from cogdata.rng import derive_seed
+from trainers.algorithm import Algorithm
+from trainers.evaluation.acting import choose
+from trainers.evaluation.worlds import Moment, Worlds
+from trainers.training.online import Arena
+
+PHASE = "explore"
+"""What a learner is doing, whatever it does."""
+
+
+@dataclass
+class _Unfolding:
+    """An episode under way.
+
+    Attributes:
+        meta: What it will be called.
+        generator: Of its noise.
+        moments: Seen so far.
+        actions: Done so far, (8,) each.
+    """
+
+    meta: EpisodeMeta
+    generator: torch.Generator
+    moments: list[Moment]
+    actions: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+def explore(
+    learner: Algorithm,
+    worlds: Worlds,
+    arena: Arena,
+    *,
+    run: str,
+    seed: int,
+    span: tuple[int, int],
+    stop_asked: Callable[[], bool],
+) -> list[Episode] | None:
+    """Let a learner act in one round of episodes.
+
+    Args:
+        learner: Who acts, on whichever device it is.
+        worlds: At least as many as there are episodes.
+        arena: What they are.
+        run: Run id: name of the collection and of the policy.
+        seed: Root seed.
+        span: First index and one past the last, at most :data:`trainers.evaluation.worlds.WORLDS` episodes.
+        stop_asked: Called before each step.
+
+    Returns:
+        The episodes; None if the end was asked for.
+
+    Raises:
+        CogError: An environment failed.
+    """
+    under_way = [_begin(learner, arena, run, seed, index) for index in range(*span)]
+    first = worlds.reset([episode.meta.seed for episode in under_way])
+    for number, episode in enumerate(under_way):
+        episode.moments.append(first[number])
+    while running := [n for n, episode in enumerate(under_way) if not episode.moments[-1].over]:
+        if stop_asked():
+            return None
+        shown = [episode.moments[-1].obs for episode in under_way]
+        noise = [episode.generator for episode in under_way]
+        actions = choose(learner, shown, noise, exploring=True).clip(-1, 1)
+        for number, moment in worlds.step({number: actions[number] for number in running}).items():
+            under_way[number].moments.append(moment)
+            under_way[number].actions.append(actions[number])
+    return [_episode(episode, arena) for episode in under_way]
+
+
+def _begin(learner: Algorithm, arena: Arena, run: str, seed: int, index: int) -> _Unfolding:
+    meta = EpisodeMeta(
+        collection=run,
+        index=index,
+        env=arena.env,
+        policy=run,
+        policy_params={"update": learner.updates_done},
+        noise=0.0,
+        seed=derive_seed("online", "scene", seed, index),
+        task=arena.task,
+        goal=arena.task,
+    )
+    noise = torch.Generator().manual_seed(derive_seed("online", "noise", seed, index))
+    return _Unfolding(meta, noise, [])
+
+
+def _episode(done: _Unfolding, arena: Arena) -> Episode:
+    moments, after = done.moments, done.moments[1:]
+    last = np.arange(len(after)) == len(after) - 1
+    ended = after[-1].terminated
+    return Episode(
+        meta=done.meta,
+        image=np.stack([moment.obs["image"] for moment in moments]),
+        robot=np.stack([moment.obs["robot"] for moment in moments]),
+        scene=np.stack([moment.obs["scene"] for moment in moments]),
+        action=np.stack(done.actions),
+        reward=np.array([moment.reward for moment in after], np.float32),
+        terminated=last & ended,
+        truncated=last & (not ended),
+        predicates={
+            name: np.array([moment.predicates[name] for moment in moments], bool)
+            for name in moments[0].predicates
+        },
+        phase=(PHASE,) * len(after),
+        scene_fields=arena.scene_fields,
+    )

@@ -1,0 +1,184 @@
+"""Encoders: from observations to features, frames by convolutions, vectors by ``networks.vectors``.
+
+Shapes: B batch, D features, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from cogdata.errors import unknown
+from trainers.algorithm import ObsSpec, TensorObs
+from trainers.networks.vectors import END_EFFECTOR, Vectors, split_way
+
+
+def _channels_last(module: nn.Module) -> None:
+    """Store convolution weights as (out, H, W, in), the layout that frames come in."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+class PaperEncoder(nn.Module):
+    """The paper's convolutions (A.2): 48×48 → 16×12×12 = 2304 features, before any linear layer."""
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        _channels_last(self.layers)
+        self.dim = 16 * (image_size[0] // 4) * (image_size[1] // 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
+        out: Tensor = self.layers(image)
+        return out.flatten(1)
+
+
+class FastEncoder(nn.Module):
+    """Made for two cores: two convolutions, keypoints at a quarter of the resolution, a small linear part.
+
+    Keypoints are the expected image positions under a softmax over each channel, the form in which "where is
+    the object" is linear. Of every two the way from one to the other is added, coarse and fine, as
+    :mod:`trainers.networks.vectors` does for states: whether the object is in the hand is a matter of a few
+    pixels. The linear part carries what is not a position.
+    """
+
+    keypoints: Final = 16
+    linear: Final = 64
+    linear_part: Final = slice(2 * keypoints, 2 * keypoints + linear)  # of the features
+    coarse: Final = 0.3  # units of a way between keypoints; the image is 2 wide, 0.15 are about 2.5 cm
+    fine: Final = 0.12
+    grid: Tensor
+    pairs: Tensor
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        _channels_last(self.convolutions)
+        self.maps = nn.Linear(32, self.keypoints)  # of each place's channels
+        rows, columns = (-(-side // 4) for side in image_size)
+        self.head = nn.Linear(32 * rows * columns, self.linear)
+        self.norm = nn.LayerNorm(self.linear)
+        grid = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+        self.register_buffer("grid", torch.stack([axis.flatten() for axis in grid], dim=1), persistent=False)
+        self.register_buffer("pairs", torch.triu_indices(self.keypoints, self.keypoints, 1), persistent=False)
+        self.dim = 2 * self.keypoints + self.linear + 4 * self.pairs.shape[1]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
+        places = self.convolutions(image - 0.5).permute(0, 2, 3, 1).flatten(1, 2)  # (B, H·W, C)
+        points = torch.softmax(self.maps(places), dim=1).transpose(1, 2) @ self.grid  # (B, K, 2)
+        rest = torch.tanh(self.norm(self.head(places.flatten(1))))
+        way = (points[:, self.pairs[0]] - points[:, self.pairs[1]]).flatten(1)
+        return torch.cat([points.flatten(1), rest, way / self.coarse, torch.tanh(way / self.fine)], dim=1)
+
+
+class Points(nn.Linear):
+    """K points in metres, read off the fast encoder's linear part; nobody says what they are of."""
+
+    count: Final = 32
+    spread_m: Final = 0.1  # a reading of 1 is so far from the middle of where the hand goes
+
+    def __init__(self) -> None:
+        super().__init__(FastEncoder.linear, 3 * self.count)
+
+    def ways(self, features: Tensor, hand: Tensor) -> list[Tensor]:
+        """Ways there from the hand, coarse and fine as :func:`.vectors.split_way` gives them.
+
+        Args:
+            features: (B, D), what the fast encoder made of frames.
+            hand: (B, 3), the end effector in m, from the middle of where it goes.
+
+        Returns:
+            Two of (B, 3 K).
+        """
+        points = self.spread_m * self(features[:, FastEncoder.linear_part]).view(-1, self.count, 3)
+        return split_way((points - hand.unsqueeze(1)).flatten(1))
+
+
+class HandEyeEncoder(FastEncoder):
+    """The fast encoder for an arm that says where its hand is: where things are, seen from there.
+
+    The linear part knows where a thing is as well as keypoints do, and at the edge of the picture, where they
+    end, better; but it says so as a number of decimetres, and what a grasp is worth turns on a centimetre
+    between two of those. So points are read off it, in metres, and given as ways from the hand, coarse and
+    fine, as :mod:`trainers.networks.vectors` does for states.
+    """
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        super().__init__(image_size)
+        self.places = Points()
+
+
+ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
+    "paper": PaperEncoder,
+    "fast": FastEncoder,
+    "hand_eye": HandEyeEncoder,
+}
+"""Names that ``encoder`` of a configuration may have."""
+
+
+CHUNK: Final = 32
+"""Frames that a CPU encodes at a time: what a convolution makes of them fits into its cache."""
+
+
+def scaled(image: Tensor) -> Tensor:
+    """Return frames as float32 (B, 3, H, W) in [0, 1]; frames that already are pass unchanged.
+
+    Args:
+        image: uint8 (B, H, W, 3), or what this function returns.
+    """
+    if image.is_floating_point():
+        return image
+    # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
+    return image.permute(0, 3, 1, 2).float().div_(255)
+
+
+class Inputs(nn.Module):
+    """Turn observations into features (B, D): encoded frames, the vector part, ways from the hand."""
+
+    middle: Tensor
+
+    def __init__(self, spec: ObsSpec, encoder: str) -> None:
+        super().__init__()
+        if encoder not in ENCODERS:
+            raise unknown("encoder", encoder, ENCODERS)
+        self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
+        self.vectors = Vectors(spec) if spec.vector_dim else None
+        self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
+        self.knows_hand = "robot" in spec.parts
+        if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
+            self.dim += 6 * Points.count
+            self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)
+
+    def forward(self, obs: TensorObs) -> Tensor:
+        """Read the parts that the specification names and ignore others."""
+        features = []
+        if self.encoder is not None:
+            assert obs.image is not None, "the policy sees images and got none"
+            features.append(self._encode(scaled(obs.image)))
+        if self.vectors is not None:
+            features.append(self.vectors(obs))
+        if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
+            assert obs.robot is not None
+            hand = obs.robot[:, END_EFFECTOR] - self.middle
+            features += self.encoder.places.ways(features[0], hand)
+        return torch.cat(features, dim=1) if len(features) > 1 else features[0]
+
+    def _encode(self, image: Tensor) -> Tensor:
+        assert self.encoder is not None
+        if torch.compiler.is_exporting() or image.device.type != "cpu" or len(image) <= CHUNK:
+            whole: Tensor = self.encoder(image)
+            return whole
+        return torch.cat([self.encoder(part) for part in torch.split(image, CHUNK)])

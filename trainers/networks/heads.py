@@ -1,0 +1,209 @@
+"""What a cloning policy may be: a distribution of actions from features, of one mode or of many.
+
+Shapes: B batch, K components, D features, A action.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
+from trainers.networks.encoders import Inputs
+from trainers.networks.flow import Flow
+from trainers.networks.modules import LOG_STD_RANGE, GaussianPolicy, mlp, tanh_normal_log_density
+
+FLOW_STEPS: Final = 10
+"""Equal Euler steps of a cloned flow, from noise to action."""
+
+MOTION_DIM: Final = 6
+"""The first so many numbers of an action are a motion; the others, gripper and neutral, are commands."""
+
+COMMANDS: Final = ((-1.0, 0.0, 1.0), (0.0, 1.0))
+"""What is commanded: close, leave or open the gripper; stay or go home."""
+
+TOGGLE: Final = 0.5
+"""A command is meant beyond ±this, strictly (docs/world.md)."""
+
+
+class Cloner(nn.Module, ABC):
+    """A policy π(a|s) that learns from actions.
+
+    Attributes:
+        inputs: From observations to features.
+        noise_dim: So many standard normal numbers make one action.
+    """
+
+    inputs: Inputs
+    noise_dim: int = ACTION_DIM
+
+    def encode(self, obs: TensorObs) -> Tensor:
+        """Turn observations into features (B, D)."""
+        features: Tensor = self.inputs(obs)
+        return features
+
+    @abstractmethod
+    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """What cloning minimises, (B,), for actions (B, A) or their first numbers."""
+
+    @abstractmethod
+    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Turn standard normal noise (B, noise_dim) into actions (B, A)."""
+
+    @abstractmethod
+    def mode(self, features: Tensor) -> Tensor:
+        """Give the actions (B, A) that stand for the whole distribution."""
+
+
+class GaussianCloner(GaussianPolicy, Cloner):
+    """One tanh-Gaussian: the network of the actor-critics, which can start from it."""
+
+    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Return -log π(a|s)."""
+        mean, log_std = self.at(features)
+        dim = action.shape[1]
+        return -tanh_normal_log_density(mean[:, :dim], log_std[:, :dim], action)
+
+    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Move and stretch the noise, then tanh."""
+        mean, log_std = self.at(features)
+        return torch.tanh(mean + log_std.exp() * noise)
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Take tanh of the mean."""
+        return torch.tanh(self.at(features)[0])
+
+
+class MixtureCloner(Cloner):
+    """K tanh-Gaussians with weights, all functions of the observation (Bishop's mixture density network)."""
+
+    noise_dim = ACTION_DIM + 1
+
+    def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int], components: int) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec, encoder)
+        self.trunk = mlp([self.inputs.dim, *widths], final_relu=True)
+        self.weights = nn.Linear(widths[-1], components)
+        self.head = nn.Linear(widths[-1], components * 2 * ACTION_DIM)
+
+    def at(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log weights (B, K), means and log standard deviations (B, K, A)."""
+        h = self.trunk(features)
+        mean, log_std = self.head(h).unflatten(1, (-1, 2 * ACTION_DIM)).chunk(2, dim=2)
+        return F.log_softmax(self.weights(h), dim=1), mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Return -log Σ_k w_k π_k(a|s)."""
+        log_weight, mean, log_std = self.at(features)
+        dim = action.shape[1]
+        each = tanh_normal_log_density(mean[..., :dim], log_std[..., :dim], action.unsqueeze(1))
+        return -torch.logsumexp(log_weight + each, dim=1)
+
+    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Let the last number of the noise choose the component, the others the action."""
+        log_weight, mean, log_std = self.at(features)
+        chosen = choose(log_weight, noise[:, -1])
+        return torch.tanh(_row(mean, chosen) + _row(log_std, chosen).exp() * noise[:, :-1])
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Take the mode of the heaviest component."""
+        log_weight, mean, _ = self.at(features)
+        return torch.tanh(_row(mean, log_weight.argmax(1)))
+
+
+class FlowCloner(Cloner):
+    """A flow from normal noise to actions (Lipman et al., arXiv 2210.02747)."""
+
+    def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec, encoder)
+        self.flow = Flow(self.inputs.dim, widths)
+
+    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the velocity on straight lines from noise to action: (v(x_t, t) - (a - x_0))²."""
+        action = F.pad(action, (0, ACTION_DIM - action.shape[1]))
+        noise = torch.randn(action.shape, generator=generator, device=action.device)
+        time = torch.rand((len(action), 1), generator=generator, device=action.device)
+        velocity: Tensor = self.flow(features, torch.lerp(noise, action, time), time)
+        return (velocity - (action - noise)).square().mean(1)
+
+    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Follow the flow from the noise."""
+        return self.flow.sample(features, noise.unsqueeze(0), FLOW_STEPS)[0]
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Follow the flow from the middle of the noise."""
+        return self.draw(features, features.new_zeros(len(features), ACTION_DIM))
+
+
+class HybridCloner(Cloner):
+    """A motion by any of the above, and commands as categories, which no average of two of them is."""
+
+    def __init__(self, motion: Cloner, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.motion = motion
+        self.noise_dim = motion.noise_dim + len(COMMANDS)
+        self.commands = mlp([motion.inputs.dim, *widths, sum(map(len, COMMANDS))], final_relu=False)
+
+    def encode(self, obs: TensorObs) -> Tensor:
+        """Encode once, for motion and commands."""
+        return self.motion.encode(obs)
+
+    def at(self, features: Tensor) -> list[Tensor]:
+        """Return the log probabilities of each command's categories, (B, 3) and (B, 2)."""
+        logits = self.commands(features).split([len(values) for values in COMMANDS], dim=1)
+        return [F.log_softmax(part, dim=1) for part in logits]
+
+    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Add the cross entropy of the commands to the loss of the motion."""
+        total = self.motion.loss(features, action[:, :MOTION_DIM], generator)
+        gripper, neutral = action[:, MOTION_DIM], action[:, MOTION_DIM + 1]
+        meant = [1 + (gripper > TOGGLE).long() - (gripper < -TOGGLE).long(), (neutral > TOGGLE).long()]
+        for log_probability, category in zip(self.at(features), meant, strict=True):
+            total = total + F.nll_loss(log_probability, category, reduction="none")
+        return total
+
+    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Let the last numbers of the noise choose the commands, the others the motion."""
+        dim = self.motion.noise_dim
+        motion = self.motion.draw(features, noise[:, :dim])
+        chosen = [choose(p, noise[:, dim + index]) for index, p in enumerate(self.at(features))]
+        return self._joined(motion, chosen)
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Take the mode of the motion and the likeliest commands."""
+        return self._joined(self.motion.mode(features), [p.argmax(1) for p in self.at(features)])
+
+    def _joined(self, motion: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+        pairs = zip(COMMANDS, chosen, strict=True)
+        commands = [motion.new_tensor(values)[category] for values, category in pairs]
+        return torch.cat([motion[:, :MOTION_DIM], torch.stack(commands, dim=1)], dim=1)
+
+
+def choose(log_probability: Tensor, normal: Tensor) -> Tensor:
+    """Turn a standard normal number (B,) into a category (B,) of these log probabilities (B, K).
+
+    Its cumulative probability is uniform in [0, 1]; the category is the one whose stretch it falls into.
+    """
+    uniform = 0.5 * (1 + torch.erf(normal / math.sqrt(2)))
+    edges = log_probability.exp().cumsum(1)[:, :-1]
+    return (uniform.unsqueeze(1) > edges).sum(1)
+
+
+def _row(values: Tensor, chosen: Tensor) -> Tensor:
+    """Pick values[b, chosen[b]] (B, A) from (B, K, A)."""
+    return values.gather(1, chosen.view(-1, 1, 1).expand(-1, 1, values.shape[2])).squeeze(1)
+
+
+HEADS: Final[Mapping[str, Callable[[ObsSpec, str, Sequence[int], int], Cloner]]] = {
+    "gaussian": lambda spec, encoder, widths, components: GaussianCloner(spec, encoder, widths),
+    "mixture": MixtureCloner,
+    "flow": lambda spec, encoder, widths, components: FlowCloner(spec, encoder, widths),
+}
+"""What ``head`` of a configuration may be → how it is made of encoder, widths and number of components."""

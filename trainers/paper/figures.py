@@ -1,0 +1,193 @@
+"""Figures of results: Table 1 as points, learning curves (Figure 10), fine-tuning online (Figures 5 and 9).
+
+Each is written as PNG and SVG, with the same bytes for the same results.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cogdata.storage.store import write_failed
+from trainers.paper.results import Judged, Result
+from trainers.paper.statistics import Block, Cell, before_tuning
+from trainers.paper.table1 import CONDITIONS, TASKS
+
+LABELS: Final[Mapping[str, str]] = {
+    "no_prior": "no prior data", "bc_init": "BC-init", "bc_all": "BC-all", "bc_oracle": "BC-oracle",
+    "sac": "SAC", "cog": "COG (CQL)", "bfn": "COG (best of N)", "bfn_no_prior": "best of N, no prior data",
+}  # fmt: skip
+"""Method → what tables and figures call it."""
+
+COLOURS: Final[Mapping[str, str]] = {
+    "no_prior": "#999999", "bc_init": "#b07aa1", "bc_all": "#76b7b2", "bc_oracle": "#59a14f",
+    "sac": "#e15759", "cog": "#4e79a7", "bfn": "#f28e2b", "bfn_no_prior": "#c9b18a",
+}  # fmt: skip
+
+PUBLISHED_AS: Final[Mapping[str, str]] = {"bfn": "cog", "bfn_no_prior": "no_prior"}
+"""Method of ours → the published one that it is the counterpart of."""
+
+WINDOW: Final = 50
+"""Online episodes that a point of a fine-tuning curve is the mean of."""
+
+
+def draw_table(block: Block, folder: Path) -> list[Path]:
+    """Draw every seed of a cell as a dot, their mean with its 95 % interval, and the paper's figure.
+
+    Args:
+        block: What to draw.
+        folder: Where the files go.
+
+    Returns:
+        The files, PNG first.
+    """
+    figure, axes = _axes(2.4 * len(block.rows), 3.4)
+    width = 0.8 / len(block.methods)
+    for column, method in enumerate(block.methods):
+        for place, row in enumerate(block.rows):
+            x = place + (column - (len(block.methods) - 1) / 2) * width
+            if (row.env, method) in block.cells:
+                _point(axes, x, block.cells[row.env, method], method)
+            if (theirs := row.paper.get(PUBLISHED_AS.get(method, method))) is not None:
+                axes.plot(x, theirs[0], "_", ms=11, mew=1.2, color="#222222", label="the paper's")
+    axes.set_xticks(range(len(block.rows)), [row.label for row in block.rows])
+    axes.set(ylabel="success", ylim=(-0.03, 1.03))
+    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
+    figure.legend(found.values(), found, loc="outside upper center", fontsize=7, frameon=False, ncols=4)
+    return _save(figure, folder, f"{block.task}-{_slug(block)}-table")
+
+
+def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN401
+    """A rate with its interval, which holds it but for rounding."""
+    low, high = cell.interval
+    rate = cell.successes / cell.episodes
+    reach = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
+    axes.errorbar(x, rate, reach, fmt="o", ms=4, color=COLOURS[method], label=LABELS[method])
+    if len(cell.judged) > 1:
+        seeds = [one.rate for one in cell.judged.values()]
+        axes.plot([x] * len(seeds), seeds, "o", ms=6, mfc="none", mew=0.7, color=COLOURS[method])
+
+
+def draw_curves(block: Block, folder: Path) -> list[Path]:
+    """Draw success against gradient steps, a panel per hard condition: mean and span of the seeds.
+
+    Args:
+        block: What to draw.
+        folder: Where the files go.
+
+    Returns:
+        The files, PNG first; none if no checkpoint on the way was judged.
+    """
+    panels = [row for row in block.rows if any(_curves(block.results, row.env, m) for m in block.methods)]
+    if not panels:
+        return []
+    figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
+    for axes, row in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
+        for method in block.methods:
+            found = _curves(block.results, row.env, method)
+            label = LABELS[method] + (", 1 seed" if len(found) == 1 else "")
+            _band(axes, found, label, COLOURS[method])
+        axes.set(xlabel="thousand gradient steps", ylabel="success", ylim=(-0.03, 1.03))
+        axes.set_title(row.label, fontsize=9)
+        _legend(axes, columns=1)
+    return _save(figure, folder, f"{block.task}-{_slug(block)}-curves")
+
+
+def _curves(results: Sequence[Result], env: str, method: str) -> list[Sequence[Judged]]:
+    """The curve of every seed of a method that was judged there on the way, not only at the end."""
+    own = [one.curve for one in results if one.unit.method == method and one.has_curve]
+    return [curve for curve in own if curve[0].env == env]
+
+
+def _band(axes: Any, curves: list[Sequence[Judged]], label: str, colour: str) -> None:  # noqa: ANN401
+    """The mean of several curves where all of them have a point, and the band that they span."""
+    if not curves:
+        return
+    common = set.intersection(*({point.update for point in curve} for curve in curves))
+    rates = {
+        update: [point.rate for curve in curves for point in curve if point.update == update]
+        for update in sorted(common)
+    }
+    x = [update / 1000 for update in rates]
+    axes.plot(x, [statistics.fmean(found) for found in rates.values()], "-o", ms=3, color=colour, label=label)
+    low, high = [min(found) for found in rates.values()], [max(found) for found in rates.values()]
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Draw success against episodes collected online, a panel per condition.
+
+    A line begins at 0 with the success of the policy that it goes on from, on the table's scenes.
+
+    Args:
+        results: All there are; those without online episodes are left out.
+        folder: Where the files go.
+
+    Returns:
+        The files, PNG first; none if there is nothing to draw.
+    """
+    tuned = [result for result in results if result.online]
+    envs = [row.env for task in TASKS.values() for row in task.rows]
+    panels = [env for env in envs if any(env in one.unit.envs for one in tuned)]
+    if not panels:
+        return []
+    figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
+    for axes, env in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
+        seen: set[str] = set()
+        for result in (one for one in tuned if env in one.unit.envs):
+            method = result.unit.method
+            outcomes = [int(outcome) for outcome in result.online]
+            ends = list(range(WINDOW, len(outcomes) + 1, 10))
+            rates = [statistics.fmean(outcomes[end - WINDOW : end]) for end in ends]
+            if (before := before_tuning(result, results)) is not None:
+                ends, rates = [0, *ends], [before.rate, *rates]
+            label = None if method in seen else tuned_label(result)
+            axes.plot(ends, rates, color=COLOURS[method], lw=1.2, label=label)
+            seen.add(method)
+        axes.set(xlabel="episodes collected online", ylim=(-0.03, 1.03))
+        axes.set_title(CONDITIONS[env], fontsize=9)
+        axes.set_ylabel(f"success, mean of {WINDOW}")
+        _legend(axes, columns=1)
+    return _save(figure, folder, "finetuning")
+
+
+def tuned_label(result: Result) -> str:
+    """Name the learner before and after the start of fine-tuning."""
+    last = result.runs[-1].algo
+    return LABELS[result.unit.method] + ("" if last in ("cql", "bfn") else f" + {last.upper()}")
+
+
+def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "cogdata"  # ids in SVG files are otherwise drawn at random
+    figure = Figure(figsize=(max(width, 4.5), height), dpi=110, layout="constrained")
+    axes = figure.subplots(1, panels)
+    for one in axes if panels > 1 else [axes]:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", alpha=0.25)
+        one.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _legend(axes: Any, columns: int) -> None:  # noqa: ANN401
+    axes.legend(fontsize=7, frameon=False, ncols=columns)
+
+
+def _slug(block: Block) -> str:
+    return f"{block.obs.replace('+', '_')}-{block.preset}"
+
+
+def _save(figure: Any, folder: Path, name: str) -> list[Path]:  # noqa: ANN401
+    files = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else {"Software": None}
+            figure.savefig(file, metadata=metadata)
+    except OSError as error:
+        raise write_failed(str(folder), error) from None
+    return files

@@ -1,0 +1,323 @@
+"""Table 1 from results: means and deviations over seeds, intervals over trials, paired tests, targets.
+
+Everything here is a function of :class:`trainers.paper.results.Result`; no store is read.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cogdata.intervals import mcnemar, wilson
+from trainers.paper.results import Judged, Result
+from trainers.paper.table1 import SEEDS, TASKS, VARIATIONS, Row
+from trainers.training.methods import METHODS
+
+REFERENCE: Final = "cog"
+"""The method that others are held against: the paper's."""
+
+STEADY: Final = 0.9
+"""Part of the final success that counts as having learned."""
+HALF: Final = 0.5
+"""A curve that ends lower has learned too little to ask when."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method in one condition.
+
+    Attributes:
+        judged: Seed → its judgement.
+    """
+
+    judged: Mapping[int, Judged]
+
+    @property
+    def mean(self) -> float:
+        """Mean success over seeds."""
+        return statistics.fmean(one.rate for one in self.judged.values())
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None of a single one."""
+        rates = [one.rate for one in self.judged.values()]
+        return statistics.stdev(rates) if len(rates) > 1 else None
+
+    @property
+    def successes(self) -> int:
+        """Over all seeds."""
+        return sum(one.successes for one in self.judged.values())
+
+    @property
+    def episodes(self) -> int:
+        """Over all seeds."""
+        return sum(one.episodes for one in self.judged.values())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval over all trials of all seeds."""
+        return wilson(self.successes, self.episodes)
+
+    def __str__(self) -> str:
+        """Mean and deviation, as in the paper."""
+        return rate_text(self.mean) + ("" if self.std is None else f" ({rate_text(self.std)})")
+
+
+@dataclass(frozen=True)
+class Against:
+    """A method against the reference on the same scenes, seed by seed.
+
+    Attributes:
+        pairs: Scenes that both were judged on.
+        only_this: In which it alone succeeded.
+        only_other: In which the reference alone did.
+    """
+
+    pairs: int
+    only_this: int
+    only_other: int
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact two-sided p-value."""
+        return mcnemar(self.only_this, self.only_other)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The table of one task, observation and preset.
+
+    Attributes:
+        task: Key of ``TASKS``.
+        obs: Observation kind.
+        preset: Named configuration.
+        cells: (Environment, method) → cell.
+        results: What it was made of.
+    """
+
+    task: str
+    obs: str
+    preset: str
+    cells: Mapping[tuple[str, str], Cell]
+    results: Sequence[Result]
+
+    @property
+    def methods(self) -> list[str]:
+        """Those with a cell, in the order of ``METHODS``."""
+        return [name for name in METHODS if any(method == name for _, method in self.cells)]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conditions of the task."""
+        return TASKS[self.task].rows
+
+    def against(self, env: str, method: str, other: str = REFERENCE) -> Against | None:
+        """Compare two methods on the scenes and seeds that both have; None if there are none."""
+        this, that = self.cells.get((env, method)), self.cells.get((env, other))
+        if this is None or that is None or method == other:
+            return None
+        return compare(this, that)
+
+
+def rate_text(value: float, digits: int = 2) -> str:
+    """Write a rate as the paper does: .97, 1.00."""
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("0") else text
+
+
+def compare(this: Cell, that: Cell) -> Against | None:
+    """Pair the outcomes of two cells by seed of the run and seed of the scene; None if they share none."""
+    pairs = only_this = only_that = 0
+    for seed in this.judged.keys() & that.judged.keys():
+        a, b = this.judged[seed], that.judged[seed]
+        if a.first_seed != b.first_seed:
+            continue
+        for one, other in zip(a.outcomes, b.outcomes, strict=False):
+            pairs += 1
+            only_this += one > other
+            only_that += other > one
+    return Against(pairs, only_this, only_that) if pairs else None
+
+
+def blocks(results: Iterable[Result]) -> list[Block]:
+    """Sort results into tables, in the order of ``TASKS``; variants are left out.
+
+    Of several observations and presets each has a table of its own.
+    """
+    chosen = [result for result in results if not result.unit.variant]
+    found = []
+    for task in TASKS:
+        here = [one for one in chosen if one.unit.task == task]
+        for obs, preset in sorted({(one.unit.obs, one.unit.preset) for one in here}, reverse=True):
+            own = [one for one in here if (one.unit.obs, one.unit.preset) == (obs, preset)]
+            found.append(Block(task, obs, preset, cells_of(own), own))
+    return found
+
+
+def cells_of(results: Iterable[Result]) -> dict[tuple[str, str], Cell]:
+    """Collect the final judgements of results by condition and method."""
+    judged: dict[tuple[str, str], dict[int, Judged]] = {}
+    for result in results:
+        for one in result.judged:
+            judged.setdefault((one.env, result.unit.method), {})[result.unit.seed] = one
+    return {key: Cell(dict(sorted(seeds.items()))) for key, seeds in judged.items()}
+
+
+def before_tuning(result: Result, results: Iterable[Result]) -> Judged | None:
+    """How the policy that an online result goes on from was judged; None: not run."""
+    name = replace(result.unit, variant="").name
+    return next((one.of(result.unit.envs[0]) for one in results if one.unit.name == name), None)
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A variation in one condition, and beside it what it differs from in one thing.
+
+    Attributes:
+        variation: Key of ``VARIATIONS``.
+        method: What was varied.
+        env: The condition.
+        cell: Its own.
+        unchanged: The table's, or that of the variation it is held against; None: not run.
+    """
+
+    variation: str
+    method: str
+    env: str
+    cell: Cell
+    unchanged: Cell | None
+
+    @property
+    def against(self) -> Against | None:
+        """Its successes against those of the unchanged one; None: no scene and seed in common."""
+        return None if self.unchanged is None else compare(self.cell, self.unchanged)
+
+
+def variations(results: Sequence[Result]) -> list[Varied]:
+    """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies."""
+    found = []
+    for name, variation in VARIATIONS.items():
+        varied = [one for one in results if one.unit.variant == name]
+        beside = [one for one in results if one.unit.variant == (variation.against or "")]
+        for kind in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
+            cells = cells_of(one for one in varied if (one.unit.obs, one.unit.preset) == kind)
+            others = cells_of(one for one in beside if (one.unit.obs, one.unit.preset) == kind)
+            for (env, method), cell in cells.items():
+                found.append(Varied(name, method, env, cell, others.get((env, method))))
+    return found
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a cell should reach.
+
+    Attributes:
+        task: Key of ``TASKS``.
+        images: Whether pictures are seen and the scene is not.
+        methods: The best of these counts.
+        envs: Conditions whose mean is meant.
+        least: Lower bound, or None.
+        most: Upper bound, or None.
+    """
+
+    task: str
+    images: bool
+    methods: tuple[str, ...]
+    envs: tuple[str, ...]
+    least: float | None = None
+    most: float | None = None
+
+    def holds(self, found: float) -> bool:
+        """Whether a mean is within its bounds."""
+        return (self.least is None or found >= self.least) and (self.most is None or found <= self.most)
+
+
+_TABLE, _GRIPPER = "cog/PickTray-v0", "cog/PlaceTray-v0"
+_OPEN, _CLOSED = "cog/DrawerOpen-v0", "cog/DrawerClosed-v0"
+_BLOCKED_1, _BLOCKED_2 = "cog/DrawerBlocked1-v0", "cog/DrawerBlocked2-v0"
+_HARD = (_CLOSED, _BLOCKED_1, _BLOCKED_2)
+_OURS = ("cog", "bfn")
+
+TARGETS: Final = (
+    Target("place_in_tray", False, _OURS, (_TABLE,), least=0.97),
+    Target("place_in_tray", False, _OURS, (_GRIPPER,), least=0.99),
+    Target("place_in_tray", False, ("bc_all",), (_TABLE,), most=0.15),
+    Target("place_in_tray", False, ("no_prior",), (_TABLE,), most=0.02),
+    Target("place_in_tray", False, ("bfn_no_prior",), (_TABLE,), most=0.02),
+    Target("place_in_tray", False, ("bc_init",), (_TABLE,), most=0.10),
+    Target("place_in_tray", False, ("bc_oracle",), (_TABLE,), most=0.15),
+    Target("place_in_tray", True, _OURS, (_TABLE,), least=0.90),
+    Target("place_in_tray", True, _OURS, (_GRIPPER,), least=0.98),
+    Target("drawer", False, _OURS, (_OPEN,), least=0.98),
+    Target("drawer", False, _OURS, (_CLOSED,), least=0.90),
+    Target("drawer", False, _OURS, (_BLOCKED_1,), least=0.90),
+    Target("drawer", False, _OURS, (_BLOCKED_2,), least=0.90),
+    Target("drawer", False, ("no_prior",), _HARD, most=0.02),
+    Target("drawer", False, ("bfn_no_prior",), _HARD, most=0.02),
+    Target("drawer", False, ("bc_oracle",), _HARD, most=0.35),
+    Target("drawer", True, _OURS, (_OPEN,), least=0.90),
+    Target("drawer", True, _OURS, _HARD, least=0.74),
+)
+"""What this project set out to reach, fixed before the runs."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target and what was found.
+
+    Attributes:
+        target: What was wanted.
+        method: The best of its methods; None: not run.
+        found: Its mean over the target's conditions and all seeds; None: not run.
+        seeds: The fewest in any of these cells.
+        others: Method → the same mean of the target's other methods, those that were run.
+    """
+
+    target: Target
+    method: str | None
+    found: float | None
+    seeds: int
+    others: Mapping[str, float]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was reached; None: not run."""
+        return None if self.found is None else self.target.holds(self.found)
+
+
+def verdicts(tables: Sequence[Block]) -> list[Verdict]:
+    """Hold tables against the targets; of several methods, or kinds of pictures, the best one counts.
+
+    One with at least :data:`SEEDS` seeds goes before one with fewer.
+    """
+    return [_verdict(target, tables) for target in TARGETS]
+
+
+def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
+    fitting = [
+        block for block in tables if block.task == target.task and ("image" in block.obs) == target.images
+    ]
+    found = []
+    for block in fitting:
+        for method in target.methods:
+            cells = [block.cells[env, method] for env in target.envs if (env, method) in block.cells]
+            if len(cells) == len(target.envs):
+                mean = statistics.fmean(cell.mean for cell in cells)
+                found.append((mean, method, min(len(cell.judged) for cell in cells)))
+    if not found:
+        return Verdict(target, None, None, 0, {})
+    wanted = 1 if target.least is not None else -1
+    found.sort(key=lambda one: (one[2] >= SEEDS, wanted * one[0]), reverse=True)
+    mean, method, seeds = found[0]
+    others = {other: rate for rate, other, _ in reversed(found) if other != method}  # its best comes last
+    return Verdict(target, method, mean, seeds, others)
+
+
+def updates_to_learn(result: Result) -> int | None:
+    """Updates until :data:`STEADY` of a curve's end; None if that is below :data:`HALF`, or all there is."""
+    if not result.has_curve or result.curve[-1].rate < HALF:
+        return None
+    goal = STEADY * result.curve[-1].rate
+    return next(point.update for point in result.curve if point.rate >= goal)
