@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import duckdb
 
+from catalog.index.db import plain
 from catalog.index.migrations import SCHEMA_SQL
 from cogdata.errors import CogError, unknown
 
@@ -203,12 +204,6 @@ _NO_COLUMN: Final = re.compile(rf"(?:Referenced column {_QUOTED}|have a column n
 _NO_FUNCTION: Final = re.compile(r"(?:Function|Macro) with name (\S+) does not exist")
 _MAYBE: Final = re.compile(r'(?:Candidate bindings: :?|Did you mean )\s*(".*)', re.S)
 _FORBIDDEN: Final = re.compile(rf"Cannot access (?:file|directory) {_QUOTED}")
-
-
-def plain(error: Exception) -> str:
-    """Return what DuckDB says without the excerpt of the SQL and the name of its error, in one line."""
-    message = str(error).partition("\n\nLINE ")[0]
-    return " ".join((message.partition(" Error: ")[2] or message).split())
 
 
 def translate(error: duckdb.Error, sql: str) -> CogError:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from catalog.guard import VIEWS, Statement, check, plain, translate
-from catalog.index.db import catalog_path, damaged
+from catalog.guard import VIEWS, Statement, check, translate
+from catalog.index.db import catalog_path, damaged, plain
 from catalog.index.sync import open_indexed, read_problems
 from cogdata.errors import CogError
 from cogdata.schema import PREDICATES

@@ -39,12 +39,14 @@ from commands.shared import (
 
 if TYPE_CHECKING:
     from cogdata.storage.manifest import Manifest
+    from cogdata.storage.runs import RunState
     from cogdata.storage.store import Store
     from cogdata.streaming.stream import Stream, StreamOptions
     from trainers.evaluation.during_training import Judging
     from trainers.training.ranks import Ranks
     from trainers.training.request import TrainRequest
     from trainers.training.settings import TrainSettings
+    from trainers.training.train import Progress
 
 CROWDED: Final = 0.5
 """Cores more than the machine has, from which on threads that wait at full power are in each other's way."""
@@ -259,7 +261,7 @@ def train_run(
     from trainers.training.ranks import Ranks
     from trainers.training.request import run_id
     from trainers.training.resident import ResidentStream
-    from trainers.training.train import Progress, train
+    from trainers.training.train import train
 
     run = run_id(manifest, request)
     note(
@@ -269,7 +271,7 @@ def train_run(
     before = found.updates_done if found else 0
     if 0 < before < request.config.updates:
         note(f"going on from the checkpoint at {before:,} updates")
-    ticker, crowd = Ticker(), Crowd(request)
+    report = _Report(request)
 
     def opened(options: StreamOptions) -> Stream:
         check_memory(manifest, options)
@@ -278,45 +280,59 @@ def train_run(
     def opened_there(options: StreamOptions) -> ResidentStream:
         return ResidentStream(opened(options), request.device)
 
-    def show(progress: Progress) -> None:
-        if line := crowd.remark():
-            ticker.clear()
-            note(line)
-        if progress.warning:
-            ticker.clear()
-            note(f"warning: {progress.warning}")
-        if progress.judged:
-            ticker.clear()
-            found = progress.judged
-            note(
-                f"judged at {found.update:,} updates: {found.env} {found.successes}/{len(found.seeds)} = "
-                f"{found.rate:.2f}"
-            )
-        ticker.show(lambda: _progress_line(progress))
-
     try:
         _, state = train(
             store,
             manifest,
             request,
             open_stream=opened_there if request.pool == "device" else opened,
-            on_progress=show,
+            on_progress=report.show,
             judging=judging,
             ranks=ranks or Ranks(),
         )
     finally:
-        ticker.clear()
+        report.ticker.clear()
         if ranks is None or ranks.first:
             update_catalog(store)
+    _say_end(store, run, state, before, again)
+    if judging is not None and (best := read_best(store, run)) is not None:
+        say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
+    return run, state.updates_done
+
+
+def _say_end(store: Store, run: str, state: RunState, before: int, again: str | None) -> None:
+    """Print how a training ended; leave the command if it was stopped."""
     if state.status == "stopped":
         command = again or f"cog train --resume {run} --root {store.url}"
         note(f"stopped after {state.updates_done:,} updates; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
     already = " already" if before >= state.updates_done else ""
     say(f"{run}: {state.updates_done:,} updates in {state.seconds:.0f} s{already}")
-    if judging is not None and (best := read_best(store, run)) is not None:
-        say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
-    return run, state.updates_done
+
+
+class _Report:
+    """What a training run prints while it goes on."""
+
+    def __init__(self, request: TrainRequest) -> None:
+        self.ticker = Ticker()
+        self._crowd = Crowd(request)
+
+    def show(self, progress: Progress) -> None:
+        """Print remarks, warnings and evaluations once, and the progress line when it is due."""
+        if line := self._crowd.remark():
+            self._note(line)
+        if progress.warning:
+            self._note(f"warning: {progress.warning}")
+        if found := progress.judged:
+            self._note(
+                f"judged at {found.update:,} updates: {found.env} {found.successes}/{len(found.seeds)} = "
+                f"{found.rate:.2f}"
+            )
+        self.ticker.show(lambda: _progress_line(progress))
+
+    def _note(self, line: str) -> None:
+        self.ticker.clear()
+        note(line)
 
 
 class Crowd:

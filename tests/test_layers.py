@@ -86,6 +86,67 @@ def test_inside_a_package_imports_have_an_order(package: str) -> None:
         left = {name: used for name, used in left.items() if name not in free}
 
 
+MOST_MODULES = 15
+LONGEST_FUNCTION = 80
+USUAL_FUNCTION = 30
+"""Lines that nine of ten functions of a package do not exceed."""
+
+
+def _folders(package: str) -> list[Path]:
+    return sorted({path.parent for path in _files(package)})
+
+
+def _room(folder: Path, path: Path) -> str:
+    """The module or sub-folder of a folder that a file belongs to."""
+    return path.relative_to(folder).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_modules_and_subfolders_of_a_folder_have_an_order(package: str) -> None:
+    """Seen from outside a sub-folder is one thing: what it imports may not import it."""
+    modules = {_module(path): path for path in _files(package)}
+    for folder in _folders(package):
+        inside = [
+            path for path in modules.values() if path.is_relative_to(folder) and path.stem != "__init__"
+        ]
+        left: dict[str, set[str]] = {_room(folder, path): set() for path in inside}
+        for path in inside:
+            used = {_room(folder, modules[name]) for name in _imports(path) if modules.get(name) in inside}
+            left[_room(folder, path)] |= used - {_room(folder, path)}
+        while left:
+            free = [room for room, used in left.items() if not used & left.keys()]
+            assert free, f"{folder}: import cycle among {sorted(left)}"
+            left = {room: used for room, used in left.items() if room not in free}
+
+
+@pytest.mark.parametrize("package", [*MAY_IMPORT, "bench", "tests"])
+def test_no_folder_holds_more_modules_than_one_can_overlook(package: str) -> None:
+    for folder in _folders(package):
+        modules = [path for path in folder.glob("*.py") if path.stem != "__init__"]
+        assert len(modules) <= MOST_MODULES, folder
+
+
+def _lengths(package: str) -> dict[str, int]:
+    """Function → its lines; the option lists of commands do not count."""
+    lengths: dict[str, int] = {}
+    for path in _files(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+                first = node.lineno
+                if any("Annotated[" in ast.unparse(one) for one in node.args.args):
+                    first = node.body[0].lineno
+                lengths[f"{path.relative_to(ROOT)}:{node.name}"] = node.end_lineno - first + 1
+    return lengths
+
+
+@pytest.mark.parametrize("package", ["cogdata", "catalog", "collectors", "trainers", "bench"])
+def test_functions_are_short(package: str) -> None:
+    lengths = _lengths(package)
+    assert max(lengths.values()) <= LONGEST_FUNCTION, max(lengths, key=lambda name: lengths[name])
+    over = {name: lines for name, lines in lengths.items() if lines > USUAL_FUNCTION}
+    assert len(over) <= len(lengths) / 10, over
+
+
 _RUN = """
 import sys, importlib
 for name in {hidden!r}:

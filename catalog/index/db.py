@@ -45,6 +45,12 @@ class CatalogMissingError(CogError):
     """There is no catalog yet, or it has an older layout."""
 
 
+def plain(error: Exception) -> str:
+    """Return what DuckDB says without the excerpt of the SQL and the name of its error, in one line."""
+    message = str(error).partition("\n\nLINE ")[0]
+    return " ".join((message.partition(" Error: ")[2] or message).split())
+
+
 def damaged(path: Path, error: duckdb.Error) -> CatalogDamagedError:
     """Turn DuckDB's word on an unreadable catalog into the line a user can act on."""
     return CatalogDamagedError(f"{path} is damaged ({str(error).splitlines()[0]}): run `cog data rebuild`")

@@ -22,7 +22,6 @@ import duckdb
 import fsspec
 import pyarrow as pa
 
-from catalog.guard import plain
 from catalog.index.db import (
     LOCK_WAIT_S,
     CatalogBusyError,
@@ -32,6 +31,7 @@ from catalog.index.db import (
     connect,
     is_writable,
     open_catalog,
+    plain,
     private_copy,
     require_store,
 )

@@ -14,7 +14,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from catalog.guard import plain
+from catalog.index.db import plain
 from cogdata.errors import CogError, unknown
 
 DEFAULT_SOURCE: Final = "data"
