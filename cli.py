@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -89,11 +89,22 @@ def options(
     """What `cog` takes before a command."""
 
 
+RENAMED: Final = {
+    "train": {"--steps": "--updates"},
+    "demo": {"--steps": "--updates"},
+    "infer": {"--steps": "--updates"},
+}
+"""Command → option of an earlier version → its name today."""
+
+
 def _mistake(error: typer.TyperException) -> str:
     """What is wrong with a command line, and what to type."""
     text, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     if context is None:
         return text
+    old = getattr(error, "option_name", "")
+    if new := RENAMED.get(context.command.name or "", {}).get(old):
+        return f"{old} is called {new} now: type {new}, see `{context.command_path} --help`"
     if not text.startswith("Missing"):
         return f"{text}: see `{context.command_path} --help`"
     typed = [

@@ -10,7 +10,7 @@ import typer
 
 from commands.collect import local_engine, run_collection
 from commands.evaluate import judge_run
-from commands.requests import check_steps
+from commands.requests import check_updates
 from commands.shared import Seed, open_root, say, say_frozen, seed_range, update_catalog, worker_count
 from commands.train import train_run
 
@@ -25,7 +25,7 @@ def demo_command(
     prior: Annotated[int, typer.Option(help="Weak grasps to collect.")] = 2000,
     task: Annotated[int, typer.Option(help="Placements to collect.")] = 1000,
     episodes: Annotated[int, typer.Option(help="To judge each method on, per environment.")] = 100,
-    steps: Annotated[
+    updates: Annotated[
         int | None, typer.Option(help="Gradient updates of each method; else the preset's.")
     ] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
@@ -40,7 +40,7 @@ def demo_command(
     from trainers.algos import configure
     from trainers.training.request import TrainRequest
 
-    check_steps(steps)
+    check_updates(updates)
     began, store = time.monotonic(), open_root(root)
     count, chosen = worker_count(workers), seed_range(None, episodes)
     for policy, wanted in (("weak_grasp", prior), ("place", task)):
@@ -54,7 +54,7 @@ def demo_command(
     manifest = read_manifest(store, frozen.info.ref)
     judged = []
     for algo in DEMO_METHODS:
-        config = configure(algo, "fast", [f"updates={steps}"] if steps is not None else [])
+        config = configure(algo, "fast", [f"updates={updates}"] if updates is not None else [])
         run, _ = train_run(
             store,
             manifest,

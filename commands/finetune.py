@@ -16,10 +16,10 @@ from commands.shared import (
     Root,
     Ticker,
     ending_on_request,
-    first_said,
     natural,
     note,
     open_root,
+    or_default,
     say,
     update_catalog,
     worker_count,
@@ -143,7 +143,7 @@ def finetuned_config(
         config = config_from_dict(theirs.algo, theirs.config)
         steady = ["decay=0"] if hasattr(config, "decay") else []
         return theirs.algo, theirs.preset, config.override([*steady, *overrides])
-    preset = first_said(preset, "fast")
+    preset = or_default(preset, "fast")
     shared = same_policy(theirs.algo, theirs.config, algo)
     return algo, preset, configure(algo, preset, [*shared, *overrides])
 

@@ -23,7 +23,7 @@ from commands.shared import (
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
 
-INFER_STEPS = 2_000
+INFER_UPDATES = 2_000
 
 
 def mix_ls(format: Format = "table", root: Root = None) -> None:
@@ -86,20 +86,19 @@ def mix_infer(
     obs: Annotated[
         str, typer.Option(help="What the classifier looks at: state, image or image+robot.")
     ] = "state",
-    steps: Annotated[int, typer.Option(help="Gradient updates of the classifier.")] = INFER_STEPS,
+    updates: Annotated[int, typer.Option(help="Gradient updates of the classifier.")] = INFER_UPDATES,
     seed: Annotated[int, typer.Option(help="Root of its random streams.")] = 0,
     root: Root = None,
 ) -> None:
     """Reward all but the task data as a success classifier says that learned from these; freeze that."""
     store = open_root(root)
-    ref = infer_mixture(
-        store, frozen_mixture(store, mixture), as_, obs=obs, steps=countable("--steps", steps), seed=seed
-    )
+    count = countable("--updates", updates)
+    ref = infer_mixture(store, frozen_mixture(store, mixture), as_, obs=obs, updates=count, seed=seed)
     say(f"next: cog train --mixture {ref.partition('@')[0]}")
 
 
 def infer_mixture(
-    store: Store, ref: str, name: str, *, obs: str, steps: int = INFER_STEPS, seed: int = 0
+    store: Store, ref: str, name: str, *, obs: str, updates: int = INFER_UPDATES, seed: int = 0
 ) -> str:
     """Infer the rewards of a mixture, keep the labels, freeze; returns the new one's reference."""
     from catalog.mixtures.mixture import check_name
@@ -111,7 +110,7 @@ def infer_mixture(
     check_labellable(store, read_info(store, ref))
     ticker = Ticker()
     found = infer_rewards(
-        store, read_manifest(store, ref), obs=obs, updates=steps, seed=seed,
+        store, read_manifest(store, ref), obs=obs, updates=updates, seed=seed,
         on_episode=lambda done, total: ticker.show(lambda: f"{done:,}/{total:,} episodes labelled"),
     )  # fmt: skip
     ticker.clear()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogdata.errors import CogError
 from commands.evaluate import world_of
-from commands.shared import countable, first_said, natural, seed_range
+from commands.shared import countable, natural, or_default, seed_range
 
 if TYPE_CHECKING:
     from cogdata.storage.manifest import Manifest
@@ -49,11 +49,11 @@ def resumed_stage(
 
     if typed.set or settings.tables or any(getattr(settings, name) is not None for name in RUN_OPTIONS):
         raise CogError(
-            "--resume goes on with a run as it was begun: give only --steps or --root with it, or how it is "
-            "judged and logged"
+            "--resume goes on with a run as it was begun: give only --updates or --root with it, or the "
+            "options of evaluating and logging"
         )
     info = read_run(store, run)
-    request = resume_request(store, run, updates=settings.steps)
+    request = resume_request(store, run, updates=settings.updates)
     request = replace(request, device=device_to_resume_on(request.device), **_watched(settings))
     ref = f"{info.mixture}@{info.mixture_version}"
     if run_id(read_manifest(store, ref), request) != run:
@@ -76,7 +76,7 @@ def stages_of(store: Store, settings: TrainSettings) -> list[tuple[TrainRequest,
     among = ranks_here() if settings.seeds is None else len(all_seeds(settings))
     common = {
         "seed": natural("--seed", settings.seed or 0),
-        "device": device_of_rank(device_of(first_said(settings.device, "auto"))),
+        "device": device_of_rank(device_of(or_default(settings.device, "auto"))),
         "threads": max(1, usable_cores() // among) if settings.threads is None else settings.threads,
         "memory_bytes": default_memory() // among if settings.memory is None else _bytes(settings.memory),
         **_watched(settings),
@@ -103,14 +103,14 @@ def _stages_of_method(
     from trainers.training.request import TrainRequest
 
     configs = {stage.algo: config_class(stage.algo) for stage in find_method(method).stages}
-    preset = first_said(settings.preset, "fast")
+    preset = or_default(settings.preset, "fast")
     return [
         (
             TrainRequest(
                 stage.algo,
                 config,
                 preset,
-                first_said(settings.obs, "image+robot"),
+                or_default(settings.obs, "image+robot"),
                 **common,
                 method=method,
                 stage=stage.algo,
@@ -126,13 +126,13 @@ def _watched(settings: TrainSettings) -> dict[str, Any]:
     from trainers.training.divergence import Alarm, parse_alarm
 
     alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
-    return {"alarm": alarm, "trackers": settings.log or (), "pool": first_said(settings.pool, "host")}
+    return {"alarm": alarm, "trackers": settings.log or (), "pool": or_default(settings.pool, "host")}
 
 
-def check_steps(steps: int | None) -> None:
+def check_updates(updates: int | None) -> None:
     """Refuse a number of updates that cannot be meant."""
-    if steps is not None and not 1 <= steps <= 10**9:
-        raise CogError(f"--steps is {steps}, must be from 1 to {10**9:,}")
+    if updates is not None and not 1 <= updates <= 10**9:
+        raise CogError(f"--updates is {updates}, must be from 1 to {10**9:,}")
 
 
 def check_judging(settings: TrainSettings) -> None:
@@ -240,13 +240,13 @@ def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any
     algo, preset, obs, parent = settings.algo, settings.preset, settings.obs, settings.from_
     theirs = None if parent is None else read_run(store, parse_run(parent)[0])
     if theirs is None:
-        algo, obs = first_said(algo, "bfn"), first_said(obs, "image+robot")
+        algo, obs = or_default(algo, "bfn"), or_default(obs, "image+robot")
     else:
-        algo, obs = first_said(algo, theirs.algo), first_said(obs, theirs.obs)
+        algo, obs = or_default(algo, theirs.algo), or_default(obs, theirs.obs)
     overrides = settings.overrides({algo: config_class(algo)})
     if theirs is None or algo != theirs.algo or preset is not None:
         shared = [] if theirs is None else same_policy(theirs.algo, theirs.config, algo)
-        preset = first_said(preset, "fast")
+        preset = or_default(preset, "fast")
         return algo, preset, obs, configure(algo, preset, [*shared, *overrides])
     return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
 

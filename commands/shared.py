@@ -188,9 +188,9 @@ def write_picture(file: Path, data: bytes) -> None:
     say(str(file))
 
 
-def first_said(text: str | None, otherwise: str) -> str:
-    """What was said, were it nothing at all, or what holds if nothing was."""
-    return otherwise if text is None else text
+def or_default(value: str | None, default: str) -> str:
+    """Return the value, or the default if it is None."""
+    return default if value is None else value
 
 
 def natural(option: str, value: int) -> int:

@@ -18,7 +18,7 @@ from commands.requests import (
     all_seeds,
     as_toml,
     check_judging,
-    check_steps,
+    check_updates,
     frozen_portion,
     judging_of,
     resumed_stage,
@@ -62,7 +62,7 @@ def train_command(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="fast or paper.", show_default="fast")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient updates in all.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Total gradient updates.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of every random stream.", show_default="0")] = None,
     seeds: Annotated[
         str | None, typer.Option(help="START:STOP: a run for each seed, all at once, sharing the cores.")
@@ -73,7 +73,7 @@ def train_command(
         str | None, typer.Option(help="Budget of the frame pool; else half the machine's.")
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with this run, as it was begun; only --steps may differ.")
+        str | None, typer.Option(help="Go on with this run, as it was begun; only --updates may differ.")
     ] = None,
     from_: Annotated[
         str | None,
@@ -86,8 +86,8 @@ def train_command(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file with these options and a table [set]; what is typed wins. Another --algo or "
-            "--method than the file's leaves its [set] out."
+            help="TOML file with these options and a table [set]. Command-line options override the file. "
+            "If --algo or --method differs from the file, its [set] table is ignored."
         ),
     ] = None,
     print_config: Annotated[
@@ -128,7 +128,7 @@ def train_command(
         obs=obs,
         seed=seed,
         seeds=seeds,
-        steps=steps,
+        updates=updates,
         device=device,
         threads=threads,
         memory=memory,
@@ -145,7 +145,7 @@ def train_command(
     store = open_root(root)
     if resume is None and settings.mixture is None:
         raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
-    check_steps(settings.steps)
+    check_updates(settings.updates)
     check_judging(settings)
     if resume is not None:
         stages, ref = resumed_stage(store, settings, typed, resume)

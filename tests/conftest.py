@@ -32,7 +32,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY),
         ("collect", "--policy", "place", "--episodes", "8", *TINY),
         ("query", "select episode_id from episodes", "--as", "all"),
-        ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "3"),
+        ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "3"),
     ]
     with pytest.MonkeyPatch.context() as patch:
         for command in commands:

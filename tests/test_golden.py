@@ -68,7 +68,7 @@ def test_a_golden_store_is_whole(golden: tuple[Path, dict[str, Any]]) -> None:
 def test_every_golden_run_goes_on(golden: tuple[Path, dict[str, Any]], run: Run) -> None:
     root, expected = golden
     for name in expected["runs"]:
-        said = run("train", "--resume", name, "--steps", "6", "--root", str(root))
+        said = run("train", "--resume", name, "--updates", "6", "--root", str(root))
         assert said.code == 0, said
         assert json.loads((root / "runs" / name / "state.json").read_text())["updates_done"] == 6
 

@@ -133,9 +133,9 @@ def test_collect_freeze_train_judge_and_query(s3: str, run: Run, monkeypatch: py
     assert run("collect", "--policy", "place", "--episodes", "8", *TINY).code == 0
     assert "all@1 frozen" in run("query", "select episode_id from episodes", "--as", "all").out
     assert "all@1 has this content" in run("query", "select episode_id from episodes", "--as", "all").out
-    trained = run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "3").out
+    trained = run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "3").out
     name = trained.split(":")[0]
-    assert f"{name}: 5 updates" in run("train", "--resume", name, "--steps", "5").out
+    assert f"{name}: 5 updates" in run("train", "--resume", name, "--updates", "5").out
     assert "0/2" in run("eval", name, "--env", "cog/PickTray-v0", "--episodes", "2", "--workers", "1").out
     assert f"{name}" in run("runs", "ls").out
     sql = 'select (select count(*) from steps) as steps, seed, "update" from evaluations order by seed'

@@ -64,7 +64,7 @@ def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dic
     algo, mixture, settings = VARIANTS[name]
     chosen = [word for setting in settings for word in ("--set", setting)]
     said = cog(
-        root, "train", "--mixture", mixture, "--algo", algo, "--obs", "state", "--steps", str(updates),
+        root, "train", "--mixture", mixture, "--algo", algo, "--obs", "state", "--updates", str(updates),
         "--seed", str(seed), "--threads", "1", "--alarm", "off", *chosen,
     )  # fmt: skip
     run = said.strip().splitlines()[-1].split(":")[0]
@@ -90,7 +90,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args()
-    cog(options.root, "train", "--mixture", "place_in_tray", "--algo", "bc", "--obs", "state", "--steps", "1")
+    cog(
+        options.root,
+        "train",
+        "--mixture",
+        "place_in_tray",
+        "--algo",
+        "bc",
+        "--obs",
+        "state",
+        "--updates",
+        "1",
+    )
     freeze_unbalanced(options.root)
     results = []
     print(f"{'variant':<36}{'on the table':>14}{'in the gripper':>16}   of {options.episodes}")

@@ -38,7 +38,7 @@ def train(root: str, algo: str, steps: int, first: int, *, together: bool) -> tu
     """Time fresh runs, one of seed ``first`` or three from it on."""
     chosen = ("--seeds", f"{first}:{first + SEEDS}", "--threads", "1") if together else ("--seed", str(first))
     threads = () if together else ("--threads", "2")
-    same = ("train", "--mixture", "place_in_tray", "--algo", algo, "--obs", "state", "--steps", str(steps))
+    same = ("train", "--mixture", "place_in_tray", "--algo", algo, "--obs", "state", "--updates", str(steps))
     return cog(root, *same, *chosen, *threads)
 
 

@@ -126,9 +126,9 @@ def test_data_commands(run: Run, root: Path) -> None:
 
 def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
     name = _only(root, "runs/bc-all-*").name
-    again = run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "3")
+    again = run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "3")
     assert f"{name}: 3 updates" in again.out
-    assert f"{name}: 5 updates" in run("train", "--resume", name, "--steps", "5").out
+    assert f"{name}: 5 updates" in run("train", "--resume", name, "--updates", "5").out
     judged = run("eval", name, "--env", PICK, "--seeds", "3:5", "--workers", "1", "--record", "1")
     assert f"{name} @ 5 · {PICK}: 0/2 = 0.000 [0.000, 0.658]" in judged.out
     recorded = list(root.glob(f"runs/{name}/evaluations/*.webp"))
@@ -146,13 +146,13 @@ def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
 
 def test_a_run_starts_from_another_as_it_was_set_up(run: Run, root: Path) -> None:
     parent = _only(root, "runs/bc-all-*").name
-    assert run("train", "--mixture", "all", "--from", parent, "--steps", "2").code == 0
+    assert run("train", "--mixture", "all", "--from", parent, "--updates", "2").code == 0
     (child,) = {path.name for path in root.glob("runs/bc-all-*")} - {parent}
     info = json.loads((root / "runs" / child / "run.json").read_text())
     assert (info["parent"], info["parent_update"], info["obs"], info["updates"]) == (parent, 3, "state", 2)
-    assert f"{child}: 4 updates" in run("train", "--resume", child, "--steps", "4").out
+    assert f"{child}: 4 updates" in run("train", "--resume", child, "--updates", "4").out
     assert "remove both, or say --force" in run("runs", "rm", parent).error
-    assert run("train", "--mixture", "all", "--from", parent, "--algo", "cql", "--steps", "1").code == 0
+    assert run("train", "--mixture", "all", "--from", parent, "--algo", "cql", "--updates", "1").code == 0
     cql = _only(root, "runs/cql-all-*")  # its policy is as large as the one it starts from
     assert json.loads((cql / "run.json").read_text())["config"]["policy_widths"] == [256, 256, 256]
     said = run("train", "--mixture", "all", "--from", f"{parent}@x").error
@@ -167,7 +167,7 @@ def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
         """select episode_id, case policy when 'place' then 'task' else 'prior' end as source from episodes"""
     )
     run("query", sql, "--as", "mine")
-    command = ("train", "--method", "bc_init", "--mixture", "mine", "--obs", "state", "--steps", "2",
+    command = ("train", "--method", "bc_init", "--mixture", "mine", "--obs", "state", "--updates", "2",
                "--set", "batch_size=4", "--set", "bc.updates=3", "--set", "policy_widths=8,8")  # fmt: skip
     said = run(*command)
     assert said.code == 0, said
@@ -201,7 +201,7 @@ def test_a_method_is_its_stages_run_by_run(run: Run, root: Path) -> None:
 
 def test_going_on_is_the_same_run_bit_for_bit(run: Run, root: Path) -> None:
     weights = []
-    for commands in ([("--steps", "4")], [("--steps", "2"), ("--steps", "4")]):
+    for commands in ([("--updates", "4")], [("--updates", "2"), ("--updates", "4")]):
         shutil.rmtree(root / "runs")
         for number, (option, value) in enumerate(commands):
             if number:
@@ -218,7 +218,7 @@ def test_going_on_is_the_same_run_bit_for_bit(run: Run, root: Path) -> None:
 
 
 def test_runs_are_compared_on_the_seeds_they_share(run: Run, root: Path) -> None:
-    run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "2", "--seed", "1")
+    run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "2", "--seed", "1")
     a, b = sorted(path.name for path in root.glob("runs/bc-all-*"))
     assert "no common environment and seed" in run("runs", "compare", a, b).error
     for name, seeds in ((a, "0:3"), (b, "1:4")):
@@ -243,7 +243,7 @@ def test_lineage_is_one_query(run: Run, root: Path) -> None:
 
 def test_the_demo_in_small(run: Run, tmp_path: Path) -> None:
     root = tmp_path / "demo"
-    said = run("demo", "--root", str(root), "--prior", "8", "--task", "6", "--episodes", "2", "--steps", "2",
+    said = run("demo", "--root", str(root), "--prior", "8", "--task", "6", "--episodes", "2", "--updates", "2",
                "--workers", "1")  # fmt: skip
     assert said.code == 0, said
     assert "behaviour cloning" in said.out
@@ -305,7 +305,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("train", "--mixture", "all", "--memory", "lots"), "for example 500MB"),
     (("train", "--mixture", "all", "--device", "gpu9"), "gpu9"),
     (("train", "--resume", "bc-nothing"), "unknown run 'bc-nothing'"),
-    (("train", "--resume", "bc-nothing", "--threads", "3"), "give only --steps or --root"),
+    (("train", "--resume", "bc-nothing", "--threads", "3"), "give only --updates or --root"),
     (("train", "--mixture", "all", "--threads", "0"), "threads is 0"),
     (("train", "--mixture", "all", "--seed", "99999999999999999999"), "--seed is"),
     (("collect", "--policy", "place", "--episodes", "3", "--seed", "99999999999999999999"), "--seed is"),
@@ -365,7 +365,7 @@ def test_a_flipped_byte_is_found_by_verify_and_refused_by_train(run: Run, root: 
     assert "problem" in said.error
     assert "frames.tar" in said.out
     before = _bytes(root)
-    error = run("train", "--mixture", "all", "--algo", "bc", "--obs", "image", "--steps", "1").error
+    error = run("train", "--mixture", "all", "--algo", "bc", "--obs", "image", "--updates", "1").error
     assert "is damaged" in error
     assert {k: v for k, v in _bytes(root).items() if not k.startswith("runs/")} == {
         k: v for k, v in before.items() if not k.startswith("runs/")
@@ -379,7 +379,7 @@ def test_a_truncated_shard_is_found_and_refused(run: Run, root: Path) -> None:
     assert (
         "truncated"
         in run(
-            "train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "4", "--seed", "9"
+            "train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "4", "--seed", "9"
         ).error
     )
 
@@ -400,7 +400,7 @@ def test_a_store_that_cannot_be_written_is_said(
     for command in (
         ("collect", "--policy", "random", "--episodes", "1", "--workers", "1", *TINY),
         ("query", f"{EPISODES} limit 3", "--as", "x"),
-        ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "1", "--seed", "5"),
+        ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "1", "--seed", "5"),
     ):
         assert reason in run(*command).error
     assert _bytes(root) == before
@@ -415,7 +415,7 @@ def test_a_checkpoint_of_another_algorithm_is_refused(run: Run, root: Path) -> N
         "bfn",
         "--obs",
         "state",
-        "--steps",
+        "--updates",
         "1",
         "--set",
         "batch_size=4",
@@ -424,10 +424,27 @@ def test_a_checkpoint_of_another_algorithm_is_refused(run: Run, root: Path) -> N
     shutil.rmtree(clone / "checkpoints")
     shutil.copytree(other / "checkpoints", clone / "checkpoints")
     before = _bytes(root)
-    for command in (("train", "--resume", clone.name, "--steps", "9"), ("eval", clone.name, "--env", PICK)):
+    for command in (("train", "--resume", clone.name, "--updates", "9"), ("eval", clone.name, "--env", PICK)):
         error = run(*command).error
         assert "'bc'" in error
         assert "'bfn'" in error
     after = _bytes(root)
     asked = f"runs/{clone.name}/run.json"  # says the new number of updates
     assert {k: v for k, v in after.items() if k != asked} == {k: v for k, v in before.items() if k != asked}
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "--mixture", "x"), ("demo",), ("mix", "infer", "x", "--as", "y")]
+)
+def test_an_option_of_an_earlier_version_says_its_name_of_today(run: Run, command: tuple[str, ...]) -> None:
+    said = run(*command, "--steps", "5")
+    assert said.code == 2
+    assert said.error.startswith("--steps is called --updates now: type --updates, see `cog ")
+
+
+def test_a_key_of_an_earlier_version_says_its_name_of_today(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    file.write_text("mixture = 'x'\nsteps = 5\n")
+    assert run("train", "--config", str(file)).error == (
+        f"{file}: key 'steps' is called 'updates' now: write updates = …"
+    )

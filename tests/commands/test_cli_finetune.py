@@ -74,7 +74,7 @@ def test_a_finetuned_run_and_its_episodes_are_like_any_other(run: Run, root: Pat
     assert f"{child} @ 9 · {PICK}: " in judged.out
     sql = f"select episode_id, 'task' as source from episodes where policy = '{child}'"
     assert "task: 3 episodes, 120 transitions" in run("query", sql, "--as", "mine").out
-    assert run("train", "--mixture", "mine", "--algo", "bc", "--obs", "state", "--steps", "1").code == 0
+    assert run("train", "--mixture", "mine", "--algo", "bc", "--obs", "state", "--updates", "1").code == 0
     said = run("train", "--resume", child)
     assert said.error == f"run '{child}' learns online: give the `cog finetune` command again that began it"
 

@@ -45,7 +45,7 @@ def store(collected: Path, tmp_path: Path) -> Store:
 
 def test_the_prior_is_rewarded_where_it_looks_solved(run: Run, store: Store) -> None:
     said = run(
-        "mix", "infer", "place_in_tray_solved", "--as", "told", "--steps", "400", "--root", store.url
+        "mix", "infer", "place_in_tray_solved", "--as", "told", "--updates", "400", "--root", store.url
     ).out
     assert "1,200 transitions labelled" in said  # 24 · 40 + 8 · 30
     assert "next: cog train --mixture told\n" in said
@@ -69,7 +69,7 @@ def test_the_prior_is_rewarded_where_it_looks_solved(run: Run, store: Store) -> 
 
 def test_the_same_again_is_the_same_version_and_whole(run: Run, store: Store) -> None:
     for steps in ("20", "20", "300"):
-        run("mix", "infer", "place_in_tray_solved", "--as", "told", "--steps", steps, "--root", store.url)
+        run("mix", "infer", "place_in_tray_solved", "--as", "told", "--updates", steps, "--root", store.url)
     names = sorted(Path(store.path("mixtures/told")).iterdir())
     assert len(names) <= 2
     run("mix", "show", "told@1", "--root", store.url)
@@ -80,7 +80,7 @@ def test_the_same_again_is_the_same_version_and_whole(run: Run, store: Store) ->
     ("words", "complaint"),
     [
         (("place_in_tray_solved", "--as", "not a name"), "mixture name 'not a name' must match"),
-        (("place_in_tray_solved", "--as", "told", "--steps", "0"), "--steps is 0, must be from 1"),
+        (("place_in_tray_solved", "--as", "told", "--updates", "0"), "--updates is 0, must be from 1"),
         (("place_in_tray_solved", "--as", "told", "--obs", "smell"), "unknown observation 'smell'"),
         (
             ("place_in_tray_no_prior", "--as", "told"),
@@ -104,6 +104,6 @@ def test_what_says_every_reward_already_is_refused(run: Run, store: Store) -> No
 def test_task_data_of_one_kind_teach_nothing(run: Run, store: Store) -> None:
     sql = "select episode_id, case policy when 'place' then 'task' else 'prior' end as source, 0.0 as reward from "
     run("query", f"{sql} episodes", "--as", "dull", "--root", store.url)
-    error = run("mix", "infer", "dull", "--as", "told", "--steps", "5", "--root", store.url).error
+    error = run("mix", "infer", "dull", "--as", "told", "--updates", "5", "--root", store.url).error
     assert "transitions of the task data has a reward: a classifier needs both" in error
     assert not Path(store.path("labels")).exists()

@@ -52,7 +52,7 @@ def test_one_command_collects_what_a_recipe_needs(run: Run, tmp_path: Path) -> N
     again = run(*collect).out
     assert "weak_grasp in cog/PickTray-v0, 2 episodes wanted, 2 there, 0 to collect in 0 parts" in again
     trained = run(
-        "train", "--mixture", "place_in_tray", "--obs", "state", "--algo", "bc", "--steps", "1", *store
+        "train", "--mixture", "place_in_tray", "--obs", "state", "--algo", "bc", "--updates", "1", *store
     )
     assert trained.code == 0
     assert "place_in_tray has 2 episodes of weak_grasp in cog/PickTray-v0, the paper 10,000" in trained.err
@@ -64,7 +64,18 @@ def test_a_recipe_of_an_earlier_version_goes_on_and_is_said(
     root = tmp_path / "store"
     shutil.copytree(filled, root)
     store = ("--root", str(root))
-    train = ("train", "--mixture", "place_in_tray", "--obs", "state", "--algo", "bc", "--steps", "1", *store)
+    train = (
+        "train",
+        "--mixture",
+        "place_in_tray",
+        "--obs",
+        "state",
+        "--algo",
+        "bc",
+        "--updates",
+        "1",
+        *store,
+    )
     assert run(*train).code == 0
     changed = recipe_sql("place_in_tray").replace("not solved", "episode_index < 9")
     monkeypatch.setattr("catalog.recipes.recipe_sql", lambda _: changed)

@@ -270,7 +270,7 @@ def test_a_recipe_frozen_of_fewer_episodes_is_frozen_anew(run: Run, tmp_path: Pa
         "10 episodes of weak_grasp in cog/PickTray-v0 to collect first" in run(*plan, "--scale", "0.001").out
     )
     run("collect", "--for", "place_in_tray", "--scale", "0.0004", "--workers", "1", *store)
-    run("train", "--mixture", "place_in_tray", "--algo", "bc", "--obs", "state", "--steps", "1", *store)
+    run("train", "--mixture", "place_in_tray", "--algo", "bc", "--obs", "state", "--updates", "1", *store)
     assert "frozen anew" not in run(*plan, "--scale", "0.0004").out
     larger = run(*plan, "--scale", "0.0008").out
     assert "4 episodes of weak_grasp in cog/PickTray-v0 to collect first" in larger

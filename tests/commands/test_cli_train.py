@@ -23,7 +23,7 @@ SMALL = """
 mixture = "all"
 algo = "bc"
 obs = "state"
-steps = 4
+updates = 4
 threads = 1
 [set]
 widths = [16]
@@ -63,7 +63,7 @@ def test_a_file_and_the_printed_settings_are_the_same_run(
     said = run("train", "--config", str(again))
     assert said.code == 0, said
     (name,) = runs(root) - before
-    typed = ("--algo", "bc", "--obs", "state", "--steps", "4", "--seed", "5", "--threads", "1")
+    typed = ("--algo", "bc", "--obs", "state", "--updates", "4", "--seed", "5", "--threads", "1")
     sets = ("--set", "widths=16", "--set", "batch_size=4", "--set", "learning_rate=0.001")
     assert f"{name}: 4 updates" in run("train", "--mixture", "all", *typed, *sets).out
     assert runs(root) - before == {name}
@@ -81,7 +81,7 @@ def test_settings_of_a_method_are_printed_by_stage(run: Run, root: Path, tmp_pat
     assert run("train", "--config", str(again), "--print-config").out == printed.out
     small = ("--set", "cql.critic_widths=16", "--set", "cql.policy_widths=16", "--set", "batch_size=4")
     assert (
-        run("train", "--method", "cog", "--mixture", "all", "--obs", "state", "--steps", "1", *small).code
+        run("train", "--method", "cog", "--mixture", "all", "--obs", "state", "--updates", "1", *small).code
         == 0
     )
     (stage,) = (name for name in runs(root) if name.startswith("cql-"))
@@ -94,14 +94,14 @@ def test_a_method_that_is_asked_for_less_goes_on_from_what_there_is(run: Run, ro
     assert run("query", sql, "--as", "mine").code == 0
     method = ("train", "--method", "bc_init", "--mixture", "mine", "--obs", "state", "--threads", "1",
               "--set", "widths=16", "--set", "cql.policy_widths=16", "--set", "cql.critic_widths=16",
-              "--set", "batch_size=4", "--steps")  # fmt: skip
+              "--set", "batch_size=4", "--updates")  # fmt: skip
     longer, fewer = run(*method, "2"), run(*method, "1")
     assert (longer.code, fewer.code) == (0, 0), (longer, fewer)
     names = [[line.split(" in ")[0] for line in said.out.splitlines()] for said in (longer, fewer)]
     assert len(names[0]) == 2
     assert names[0] == names[1]
     cloner, learner = (name.split(":")[0] for name in names[0])
-    assert run("train", "--resume", cloner, "--steps", "4").code == 0
+    assert run("train", "--resume", cloner, "--updates", "4").code == 0
     again = run(*method, "2")  # still from where the clone had learned twice
     assert again.out.splitlines()[-1].startswith(names[0][1]), again
     assert json.loads((root / "runs" / learner / "run.json").read_text())["parent_update"] == 2
@@ -139,14 +139,15 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     shown = run("runs", "show", name).out.splitlines()
     assert f"best judged: update 2, 0/2 in {PICK}" in shown
     assert (
-        run("train", "--mixture", "all", "--from", f"{name}@best", "--steps", "1", "--threads", "1").code == 0
+        run("train", "--mixture", "all", "--from", f"{name}@best", "--updates", "1", "--threads", "1").code
+        == 0
     )
     (child,) = runs(root) - before - {name}
     assert f"{child} starts from {name} @ 2 (bc on all@1)" in run("runs", "show", child).out
     out = tmp_path / "best.pt2"
     said = run("export-policy", name, "--format", "torch", "--update", "best", "--out", str(out))
     assert said.out.splitlines()[0].endswith(f"update 2 of {name}")
-    said = run("train", "--resume", name, "--steps", "6", *judged)
+    said = run("train", "--resume", name, "--updates", "6", *judged)
     assert f"judged at 6 updates: {PICK} 0/2 = 0.00" in said.err.splitlines()
 
 
@@ -171,7 +172,7 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
             "--eval-every is 0, must be at least 1",
         ),
         (("--eval-env", "cog/DrawerOpen-v0"), "--eval-env cog/DrawerOpen-v0 has the scene "),
-        (("--steps", "0"), "--steps is 0, must be from 1 to 1,000,000,000"),
+        (("--updates", "0"), "--updates is 0, must be from 1 to 1,000,000,000"),
         (("--algo", ""), "unknown algorithm ''"),
         (("--device", "meta"), "device 'meta' cannot be used: this machine has cpu"),
         (("--alarm", "soon"), "--alarm 'soon' must be off, LINES or LINES:MARGIN, for example 20:0.1"),
@@ -183,7 +184,9 @@ def test_mistakes_cost_one_line_and_no_run(run: Run, root: Path, options: tuple[
     before = runs(root)
     assert (
         said
-        in run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--steps", "2", *options).error
+        in run(
+            "train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "2", *options
+        ).error
     )
     assert runs(root) == before
 
@@ -197,7 +200,7 @@ def test_a_run_is_gone_on_with_as_it_was_begun(run: Run, root: Path, settings: P
     said = run("train", "--resume", name, "--set", "batch_size=4")
     assert "--resume goes on with a run as it was begun" in said.error
     (settings.parent / "alarm.toml").write_text('alarm = "off"\n')
-    longer = ("--resume", name, "--config", str(settings.parent / "alarm.toml"), "--steps", "77")
+    longer = ("--resume", name, "--config", str(settings.parent / "alarm.toml"), "--updates", "77")
     assert "updates = 77" in run("train", *longer, "--print-config").out.splitlines()
     said = run("train", "--resume", name, "--config", str(settings.parent / "alarm.toml"), "--print-config")
     assert 'alarm = "off"' in said.out.splitlines()
@@ -217,7 +220,7 @@ def test_seeds_at_once_are_the_runs_they_would_be_alone_and_one_that_fails_is_na
         files[part] = (checkpoint / f"{part}.safetensors").read_bytes()
     assert run("runs", "rm", names[7]).code == 0
     with filelock.FileLock(str(root / "runs" / names[6] / ".lock")):
-        said = run("train", "--config", str(settings), "--seeds", "6:8", "--steps", "6")
+        said = run("train", "--config", str(settings), "--seeds", "6:8", "--updates", "6")
     assert said.code == 1
     lines = said.err.splitlines()
     assert (
@@ -251,7 +254,7 @@ def test_seeds_that_make_no_sense(
 @pytest.mark.slow
 def test_ctrl_c_stops_all_seeds_with_checkpoints(root: Path, settings: Path) -> None:
     command = [sys.executable, cli.__file__, "train", "--config", str(settings), "--seeds", "6:8",
-               "--steps", "1000000", "--root", str(root)]  # fmt: skip
+               "--updates", "1000000", "--root", str(root)]  # fmt: skip
     before = runs(root)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     states = lambda: [root / "runs" / name / "state.json" for name in runs(root) - before]  # noqa: E731
@@ -283,12 +286,12 @@ def test_going_on_and_being_done_already_are_said(run: Run, root: Path) -> None:
         "--root",
         str(root),
     )
-    first = run(*train, "--steps", "3")
+    first = run(*train, "--updates", "3")
     assert "going on" not in first.err
     assert " 3 updates in " in first.out
     assert "already" not in first.out
-    assert "going on from the checkpoint at 3 updates" in run(*train, "--steps", "4").err
-    again = run(*train, "--steps", "4")
+    assert "going on from the checkpoint at 3 updates" in run(*train, "--updates", "4").err
+    again = run(*train, "--updates", "4")
     assert "going on" not in again.err
     assert again.out.strip().endswith("s already")
 

@@ -27,11 +27,11 @@ COMMANDS: Final = (
     "collect --policy place --episodes 1 --image-size 16",
     "query --as by_episode --weight prior=0.5",
     "query --as by_step",
-    "train --mixture by_episode --algo bc --obs image+robot --steps 4 --set batch_size=4 --set widths=8,8 "
+    "train --mixture by_episode --algo bc --obs image+robot --updates 4 --set batch_size=4 --set widths=8,8 "
     "--eval-env cog/PlaceTray-v0 --eval-every 4 --eval-episodes 2",
-    "train --mixture by_step --algo cql --obs state --steps 4 --set batch_size=4 --set critic_widths=8,8 "
+    "train --mixture by_step --algo cql --obs state --updates 4 --set batch_size=4 --set critic_widths=8,8 "
     "--set policy_widths=8,8",
-    "train --mixture by_episode --algo bfn --obs state --steps 4 --set batch_size=4 --set critic_widths=8,8 "
+    "train --mixture by_episode --algo bfn --obs state --updates 4 --set batch_size=4 --set critic_widths=8,8 "
     "--set flow_widths=8,8",
 )
 """What fills a store, whose two mixtures are frozen from :data:`QUERIES`."""

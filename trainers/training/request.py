@@ -176,8 +176,8 @@ def resume_request(store: Store, run: str, *, updates: int | None = None) -> Tra
     if _falls(config) and updates not in (None, info.updates):
         raise CogError(
             f"the learning rates of run {run!r} fall over its {info.updates:,} updates, so that one of "
-            f"another length is another run: leave --steps out, or give the `cog train` command of its "
-            f"beginning with --steps {updates}"
+            f"another length is another run: leave --updates out, or give the `cog train` command of its "
+            f"beginning with --updates {updates}"
         )
     config = replace(config, updates=info.updates if updates is None else updates)
     return TrainRequest(

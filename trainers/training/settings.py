@@ -42,7 +42,7 @@ class TrainSettings:
     obs: str | None = None
     seed: int | None = None
     seeds: str | None = None
-    steps: int | None = None
+    updates: int | None = None
     device: str | None = None
     threads: int | None = None
     memory: str | None = None
@@ -60,15 +60,15 @@ class TrainSettings:
     def under(self, typed: TrainSettings) -> TrainSettings:
         """These settings, where the command line does not say something else.
 
-        What is set counts in this order, the last most: the file's ``steps`` and its ``[set]``, ``--steps``,
-        ``--set``. A typed option silences those of the file that it cannot go with, and another ``--algo`` or
-        ``--method`` than the file's its ``[set]``, which is of the former.
+        A later one of these overrides an earlier one: the file's ``updates``, its ``[set]``, ``--updates``,
+        ``--set``. A typed option drops those of the file that it cannot go with. If ``--algo`` or
+        ``--method`` differs from the file, its ``[set]`` is ignored.
         """
         said = {name: getattr(typed, name) for name in OPTIONS if getattr(typed, name) is not None}
         silent = {rival: None for name in said for rival in _RIVALS.get(name, ())}
-        steps = () if typed.steps is None else (f"updates={typed.steps}",)
+        updates = () if typed.updates is None else (f"updates={typed.updates}",)
         tables = {} if self._of_another(said) else self.tables
-        return replace(self, **(silent | said), tables=tables, set=(*steps, *typed.set))
+        return replace(self, **(silent | said), tables=tables, set=(*updates, *typed.set))
 
     def _of_another(self, said: Mapping[str, Any]) -> bool:
         """Whether these settings are of another algorithm or method than what was said."""
@@ -90,8 +90,8 @@ class TrainSettings:
             raise CogError(
                 f"{self.file}: [set.{stages[0]}] is for a stage of a method: name it, or use [set]"
             )
-        steps = [] if self.steps is None else [f"updates={self.steps}"]
-        return [*steps, *_pairs(self.file, self.tables, configs), *self.set]
+        updates = [] if self.updates is None else [f"updates={self.updates}"]
+        return [*updates, *_pairs(self.file, self.tables, configs), *self.set]
 
 
 OPTIONS: Final = tuple(one.name for one in fields(TrainSettings) if one.name not in ("set", "tables", "file"))
@@ -101,6 +101,9 @@ _RIVALS: Final[Mapping[str, tuple[str, ...]]] = {
     "seed": ("seeds",), "seeds": ("seed",), "method": ("algo", "from_"), "algo": ("method",),
 }  # fmt: skip
 """Option → those that it cannot be given with."""
+
+RENAMED: Final = {"steps": "updates"}
+"""Key of an earlier version → its name today."""
 
 RUN_OPTIONS: Final = (
     "mixture", "method", "algo", "preset", "obs", "seed", "seeds", "device", "threads", "memory", "from_",
@@ -126,6 +129,8 @@ def read_settings(path: Path) -> TrainSettings:
     hints = {name.rstrip("_"): _plain(typing.get_type_hints(TrainSettings)[name]) for name in OPTIONS}
     values: dict[str, Any] = {}
     for key, value in data.items():
+        if key in RENAMED:
+            raise CogError(f"{path}: key {key!r} is called {RENAMED[key]!r} now: write {RENAMED[key]} = …")
         if key not in hints:
             raise CogError(f"{path}: {unknown('key', key, (*hints, 'set'))}")
         _check(path, key, value, hints[key])

@@ -244,7 +244,7 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_torchrun_trains_one_run_on_two_processes(run: Run, root: Path) -> None:
     """As a user starts it; the tolerance is that of the test above."""
-    same = ("train", "--mixture", "all", "--algo", "bfn", "--obs", "state", "--steps", "6", "--threads", "1",
+    same = ("train", "--mixture", "all", "--algo", "bfn", "--obs", "state", "--updates", "6", "--threads", "1",
             "--set", "half_proposals=false", "--set", "batch_size=12", "--set", "flow_widths=32",
             "--set", "critic_widths=32", "--seed", "4")  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

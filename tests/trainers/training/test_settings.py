@@ -61,19 +61,19 @@ def test_what_is_typed_silences_what_cannot_go_with_it(tmp_path: Path) -> None:
 
 
 def test_what_is_typed_wins_and_set_wins_over_both(tmp_path: Path) -> None:
-    """In rising order: the file's steps, its [set], --steps, --set; an option of the file without a rival stays."""
-    text = "seed = 1\nthreads = 2\nsteps = 10\n[set]\nupdates = 20\nbatch_size = 8\n"
+    """In rising order: the file's updates, its [set], --updates, --set; an option of the file without a rival stays."""
+    text = "seed = 1\nthreads = 2\nupdates = 10\n[set]\nupdates = 20\nbatch_size = 8\n"
     file = written(tmp_path, text)
     assert file.overrides(BFN) == ["updates=10", "updates=20", "batch_size=8"]
     assert configure("bfn", "fast", file.overrides(BFN)).updates == 20
-    typed = file.under(TrainSettings(seed=0, steps=30))
+    typed = file.under(TrainSettings(seed=0, updates=30))
     assert (typed.seed, typed.threads) == (0, 2)
     config = configure("bfn", "fast", typed.overrides(BFN))
     assert (config.updates, config.batch_size) == (30, 8)
-    last = file.under(TrainSettings(steps=30, set=("updates=40", "batch_size=4")))
+    last = file.under(TrainSettings(updates=30, set=("updates=40", "batch_size=4")))
     config = configure("bfn", "fast", last.overrides(BFN))
     assert (config.updates, config.batch_size) == (40, 4)
-    assert TrainSettings(steps=5, set=("updates=6",)).overrides(BFN) == ["updates=5", "updates=6"]
+    assert TrainSettings(updates=5, set=("updates=6",)).overrides(BFN) == ["updates=5", "updates=6"]
 
 
 def test_a_stage_of_a_method_has_a_table_of_its_own(tmp_path: Path) -> None:

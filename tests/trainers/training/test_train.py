@@ -143,7 +143,7 @@ def test_where_learning_rates_fall_another_length_is_another_run(store: Store) -
     assert (read_run(store, info.run).updates, state.updates_done) == (6, 8)
     assert weights_of(store, info.run, 6) != weights_of(store, other.run, 6)
     assert run_id(make_manifest(), resume_request(store, info.run, updates=6)) == info.run
-    with pytest.raises(CogError, match=r"fall over its 6 updates.*with --steps 8"):
+    with pytest.raises(CogError, match=r"fall over its 6 updates.*with --updates 8"):
         resume_request(store, info.run, updates=8)
 
 
