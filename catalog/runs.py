@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from typing import Final
 
 import pyarrow as pa
 
@@ -12,6 +13,9 @@ from catalog.index.sync import try_sync
 from cogdata.errors import CogError, unknown
 from cogdata.storage import runs
 from cogdata.storage.store import Store
+
+_EPISODE: Final = ["env", "update", "checkpoint_digest", "seed", "stochastic"]
+"""What tells the evaluated episodes of a run apart."""
 
 
 def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> list[tuple[str, int]]:
@@ -73,12 +77,13 @@ def _children(store: Store, known: set[str], going: Mapping[str, int]) -> list[t
 
 
 def _judged(store: Store, run: str) -> int:
-    """Rows of a run's evaluations; a damaged file counts as one."""
-    folder, count = f"runs/{run}/evaluations", 0
+    """Evaluated episodes of a run, one that is in several files once; a damaged file counts as one."""
+    folder, damaged, seen = f"runs/{run}/evaluations", 0, set[tuple[object, ...]]()
     for file in store.list_files(folder):
         if file.endswith(".parquet"):
             try:
-                count += len(store.read_table(f"{folder}/{file}"))
-            except (pa.ArrowException, OSError, CogError):
-                count += 1
-    return count
+                rows = store.read_table(f"{folder}/{file}").select(_EPISODE)
+                seen.update(tuple(row.values()) for row in rows.to_pylist())
+            except (pa.ArrowException, OSError, CogError, KeyError):
+                damaged += 1
+    return len(seen) + damaged

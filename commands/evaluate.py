@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from commands.shared import (
     Root,
     Ticker,
     open_root,
+    rate_of,
     say,
     seed_range,
     update_catalog,
@@ -25,7 +27,7 @@ from commands.shared import (
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
     from cogdata.system.cluster import Cluster
-    from trainers.evaluation.evaluate import World
+    from trainers.evaluation.evaluate import Evaluation, World
 
 
 def eval_command(
@@ -58,10 +60,29 @@ def eval_command(
         raise CogError(f"--record is {record}, must be 0 or more")
     store = open_root(root)
     chosen_update = parse_update(store, run, update)
+    found = []
     for name in env:
         count = cluster_of(address, workers) if on_ray else worker_count(workers, one_robot=is_driver(name))
-        judge_run(store, run, name, chosen, update=chosen_update, workers=count, record=record)
+        found.append(judge_run(store, run, name, chosen, update=chosen_update, workers=count, record=record))
     update_catalog(store)
+    for evaluation in found:
+        _say_all_seeds(store, evaluation)
+
+
+def _say_all_seeds(store: Store, evaluation: Evaluation) -> None:
+    """Say what all evaluations of the checkpoint come to, if there are seeds beside those of this one."""
+    first = evaluation.rows.slice(0, 1).to_pylist()[0]
+    try:
+        from catalog.summaries import checkpoint_score
+    except ModuleNotFoundError:
+        return
+    with contextlib.suppress(CogError):  # what was evaluated is stored and said: the next command tells more
+        won, of = checkpoint_score(store, evaluation.run, first["checkpoint_digest"], first["env"])
+        if of > len(evaluation.rows):
+            say(
+                f"{evaluation.run} @ {first['update']:,} · {first['env']}, all evaluated seeds: "
+                f"{rate_of(won, of)}"
+            )
 
 
 def cluster_of(address: str | None, workers: str) -> Cluster:
@@ -96,7 +117,6 @@ def judge_run(
     from dataclasses import replace
 
     from cogdata.display.pictures import animated_webp, enlarge
-    from cogdata.intervals import wilson
     from collectors.checks import check_env
     from collectors.drivers import is_driver
     from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation
@@ -119,11 +139,7 @@ def judge_run(
     )
     ticker.clear()
     write_evaluation(store, found)
-    low, high = wilson(found.successes, len(seeds))
-    say(
-        f"{run} @ {policy.update:,} · {env}: {found.successes}/{len(seeds)} = "
-        f"{found.successes / len(seeds):.3f} [{low:.3f}, {high:.3f}]"
-    )
+    say(f"{run} @ {policy.update:,} · {env}: {rate_of(found.successes, len(seeds))}")
     for seed, frames in found.frames.items():
         path = f"runs/{run}/evaluations/{found.name}-seed{seed}.webp"
         store.write_bytes(path, animated_webp(enlarge(frames, 4)))

@@ -53,8 +53,8 @@ def _results_of_catalog(store: Store, results: Path) -> None:
     from trainers.paper.results import write_result
 
     sql = (
-        "select run from runs where method is not null and run in (select run from evaluations) "
-        "order by created_at desc, run"
+        "select run from runs where method is not null "
+        "and run in (select run from evaluations where purpose = 'evaluation') order by created_at desc, run"
     )
     for run in run_query(store, sql).table.column("run").to_pylist():
         unit = unit_of_run(read_run(store, run))

@@ -156,8 +156,9 @@ def judging_of(settings: TrainSettings, request: TrainRequest, manifest: Manifes
     """How a run is judged while it trains, if it is."""
     if settings.eval_env is None:
         return None
+    from cogdata.storage.runs import FIRST_SELECTION_SEED
     from trainers.algorithm import OBS_KINDS
-    from trainers.evaluation.during_training import FIRST_SEED, Judging
+    from trainers.evaluation.during_training import Judging
 
     size = manifest.info.image_size[0]
     if "scene" in OBS_KINDS[request.obs]:
@@ -166,7 +167,7 @@ def judging_of(settings: TrainSettings, request: TrainRequest, manifest: Manifes
     return Judging(
         world_of(settings.eval_env, size, OBS_KINDS[request.obs]),
         1000 if settings.eval_every is None else settings.eval_every,
-        tuple(range(FIRST_SEED, FIRST_SEED + episodes)),
+        tuple(range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + episodes)),
     )
 
 

@@ -13,6 +13,7 @@ from commands.shared import (
     open_root,
     print_listing,
     print_table,
+    rate_of,
     say,
     say_copied,
     update_catalog,
@@ -20,7 +21,7 @@ from commands.shared import (
 
 
 def runs_ls(format: Format = "table", root: Root = None) -> None:
-    """List runs with their success rates."""
+    """List runs with the success rate of the newest evaluated checkpoint in each environment."""
     from catalog.output import check_format
     from catalog.summaries import runs_table
 
@@ -30,10 +31,10 @@ def runs_ls(format: Format = "table", root: Root = None) -> None:
 
 
 def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = None) -> None:
-    """Show what a run is, how far it came and how it was judged."""
+    """Show what a run is, how far it came and how each of its checkpoints was evaluated."""
     from dataclasses import asdict
 
-    from catalog.summaries import judged_table
+    from catalog.summaries import evaluated_table
     from cogdata.storage.runs import ancestry, read_best, read_state
 
     store = open_root(root)
@@ -47,8 +48,8 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
             )
             say(f"{child.run} starts from {child.parent} @ {child.parent_update:,} ({what})")
     if (best := read_best(store, run)) is not None:
-        say(f"best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
-    print_table(judged_table(store, run))
+        say(f"best judged: update {best.update:,}, {rate_of(best.successes, len(best.seeds))} in {best.env}")
+    print_table(evaluated_table(store, run))
 
 
 def runs_compare(
@@ -56,12 +57,13 @@ def runs_compare(
     b: Annotated[str, typer.Argument(help="Run id.")],
     root: Root = None,
 ) -> None:
-    """Compare two runs on the seeds that both were judged on, newest checkpoint of each."""
+    """Compare two runs on the seeds that both were evaluated on, newest evaluated checkpoint of each."""
     from catalog.summaries import compare_runs
 
     for one in compare_runs(open_root(root), a, b):
         say(
-            f"{one.env}: {one.a}/{one.episodes} against {one.b}/{one.episodes} on the same seeds; "
+            f"{one.env}, {one.update_a:,} against {one.update_b:,} updates: {rate_of(one.a, one.episodes)} "
+            f"against {rate_of(one.b, one.episodes)} on the same seeds; "
             f"only the first {one.only_a}, only the second {one.only_b}, p = {one.p_value:.2g} (McNemar)"
         )
 

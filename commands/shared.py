@@ -172,6 +172,14 @@ def say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported 
         )
 
 
+def rate_of(successes: int, episodes: int) -> str:
+    """A success rate as every command prints it: count, rate, 95 % Wilson interval."""
+    from cogdata.intervals import wilson
+
+    low, high = wilson(successes, episodes)
+    return f"{successes}/{episodes} = {successes / episodes:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def check_scale(scale: int | None) -> None:
     """Refuse an enlargement of pictures that cannot be meant."""
     if scale is not None and not 1 <= scale <= 16:

@@ -33,6 +33,7 @@ from commands.shared import (
     frozen_mixture,
     note,
     open_root,
+    rate_of,
     say,
     update_catalog,
 )
@@ -296,7 +297,8 @@ def train_run(
             update_catalog(store)
     _say_end(store, run, state, before, again)
     if judging is not None and (best := read_best(store, run)) is not None:
-        say(f"  best judged: update {best.update:,}, {best.successes}/{len(best.seeds)} in {best.env}")
+        rate = rate_of(best.successes, len(best.seeds))
+        say(f"  best judged: update {best.update:,}, {rate} in {best.env}")
     return run, state.updates_done
 
 
@@ -325,8 +327,8 @@ class _Report:
             self._note(f"warning: {progress.warning}")
         if found := progress.judged:
             self._note(
-                f"judged at {found.update:,} updates: {found.env} {found.successes}/{len(found.seeds)} = "
-                f"{found.rate:.2f}"
+                f"judged at {found.update:,} updates: {found.env} "
+                f"{rate_of(found.successes, len(found.seeds))}"
             )
         self.ticker.show(lambda: _progress_line(progress))
 

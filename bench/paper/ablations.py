@@ -72,7 +72,7 @@ def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dic
     cog(root, "eval", run, *judged, "--episodes", str(episodes), "--workers", "1", "--update", str(updates))
     sql = (
         f"select env, count(*) filter (success) as successes from evaluations where run = '{run}' and "
-        f"update = {updates} and seed < {episodes} group by env"
+        f"update = {updates} and seed < {episodes} and purpose = 'evaluation' group by env"
     )
     rows = json.loads(cog(root, "query", sql, "--format", "json"))
     found = {row["env"]: row["successes"] for row in rows}

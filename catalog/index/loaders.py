@@ -128,7 +128,7 @@ def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
 
 
 def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    table = store.read_table(path)
+    table = runs.with_purpose(store.read_table(path))
     known = [name for name in runs.EVALUATIONS.names if name in table.column_names]
     return {"evaluations": table.select(known)}
 

@@ -60,7 +60,7 @@ CREATE TABLE base.evaluations (
     file VARCHAR, run VARCHAR, evaluation VARCHAR, env VARCHAR, "update" BIGINT, checkpoint_digest VARCHAR,
     seed BIGINT, success BOOLEAN, solved BOOLEAN, first_reward_t INTEGER, steps INTEGER, total_reward FLOAT,
     stochastic BOOLEAN, created_at TIMESTAMP, grasped BOOLEAN, placed BOOLEAN, drawer_open BOOLEAN,
-    drawer_closed BOOLEAN, top_drawer_closed BOOLEAN, blocker_moved BOOLEAN
+    drawer_closed BOOLEAN, top_drawer_closed BOOLEAN, blocker_moved BOOLEAN, purpose VARCHAR
 );
 
 CREATE VIEW collections AS SELECT * EXCLUDE (file) FROM base.collections;
@@ -73,7 +73,15 @@ CREATE VIEW mixture_episodes AS SELECT * EXCLUDE (file) FROM base.mixture_episod
 CREATE VIEW runs AS
     SELECT r.* EXCLUDE (file), s.status, s.updates_done, s.seconds, s.updated_at
     FROM base.runs r LEFT JOIN base.run_states s USING (run);
-CREATE VIEW evaluations AS SELECT * EXCLUDE (file) FROM base.evaluations;
+-- An episode is a function of its key: run, checkpoint, env, seed and whether actions are sampled. The same one
+-- may be in several files (`--seeds 0:10`, then `0:250`); here it is one row, the newest. One that served both
+-- purposes is an evaluation.
+CREATE VIEW evaluations AS
+    SELECT * EXCLUDE (file) FROM base.evaluations
+    QUALIFY row_number() OVER (
+        PARTITION BY run, env, "update", checkpoint_digest, seed, stochastic
+        ORDER BY coalesce(purpose = 'evaluation', false) DESC, created_at DESC, file
+    ) = 1;
 
 COMMENT ON VIEW collections IS 'one row per collection: a command that collected episodes';
 COMMENT ON COLUMN collections.collection IS 'name, derived from everything that decides the bytes';
@@ -210,11 +218,11 @@ COMMENT ON COLUMN runs.updates_done IS 'gradient steps behind the last checkpoin
 COMMENT ON COLUMN runs.seconds IS 'wall time spent in updates, s';
 COMMENT ON COLUMN runs.updated_at IS 'UTC';
 
-COMMENT ON VIEW evaluations IS 'one row per judged episode of a run';
-COMMENT ON COLUMN evaluations.run IS 'run that was judged';
-COMMENT ON COLUMN evaluations.evaluation IS 'one call of the judge: run, update, env, settings';
+COMMENT ON VIEW evaluations IS 'one row per evaluated episode: run, checkpoint, env, seed, stochastic; of several files the newest row, an evaluation before a selection';
+COMMENT ON COLUMN evaluations.run IS 'run that was evaluated';
+COMMENT ON COLUMN evaluations.evaluation IS 'id of the evaluation that the row is from: run, update, env, seeds, purpose';
 COMMENT ON COLUMN evaluations.env IS 'Gymnasium id of the world';
-COMMENT ON COLUMN evaluations."update" IS 'gradient steps behind the judged checkpoint';
+COMMENT ON COLUMN evaluations."update" IS 'gradient steps behind the checkpoint';
 COMMENT ON COLUMN evaluations.checkpoint_digest IS 'sha256 of its weights';
 COMMENT ON COLUMN evaluations.seed IS 'seed given to env.reset; the same seeds pair runs';
 COMMENT ON COLUMN evaluations.success IS 'task holds on the last observation';
@@ -230,3 +238,4 @@ COMMENT ON COLUMN evaluations.drawer_open IS 'on the last observation; null: not
 COMMENT ON COLUMN evaluations.drawer_closed IS 'on the last observation; null: not in this scene';
 COMMENT ON COLUMN evaluations.top_drawer_closed IS 'on the last observation; null: not in this scene';
 COMMENT ON COLUMN evaluations.blocker_moved IS 'on the last observation; null: not in this scene';
+COMMENT ON COLUMN evaluations.purpose IS 'evaluation, or selection: compared checkpoints while training or for a curve';

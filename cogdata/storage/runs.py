@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import filelock
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cogdata.errors import CogError, unknown
 from cogdata.schema import PREDICATES
@@ -37,8 +38,18 @@ EVALUATIONS: Final = pa.schema(
         ("stochastic", pa.bool_()),  # whether actions were sampled
         ("created_at", pa.timestamp("us")),  # UTC
         *((name, pa.bool_()) for name in PREDICATES),  # on the last observation; null: not in this scene
+        ("purpose", pa.string()),  # EVALUATION or SELECTION
     ]
 )
+
+EVALUATION: Final = "evaluation"
+"""Purpose of a row that says how good a checkpoint is: those of `cog eval` and the final ones of a table."""
+
+SELECTION: Final = "selection"
+"""Purpose of a row that compared checkpoints: evaluated while training, or for a learning curve."""
+
+FIRST_SELECTION_SEED: Final = 1_000_000
+"""Checkpoints are selected on seeds from here on; `cog eval` counts from 0, so its seeds selected none."""
 
 _DAMAGE: Final = (TypeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError)
 """What a file that is not the JSON it should be makes its reader raise."""
@@ -141,6 +152,23 @@ class Best:
         """Whether it is better, or cannot be compared; of equals the earlier one stays."""
         alike = other is not None and (self.env, self.seeds) == (other.env, other.seeds)
         return not alike or other is None or self.successes > other.successes
+
+
+def with_purpose(rows: pa.Table) -> pa.Table:
+    """Return the rows of an evaluation's file with their ``purpose``, which version 0.1 did not write.
+
+    It is derived from the seeds: selection has always begun at :data:`FIRST_SELECTION_SEED`, and nothing
+    else has, unless a user typed these seeds.
+
+    Args:
+        rows: Of one file, :data:`EVALUATIONS` with or without the column.
+    """
+    if "purpose" in rows.column_names:
+        return rows
+    selected = len(rows) and pc.min(rows["seed"]).as_py() == FIRST_SELECTION_SEED
+    return rows.append_column(
+        "purpose", pa.array([SELECTION if selected else EVALUATION] * len(rows), pa.string())
+    )
 
 
 def list_runs(store: Store) -> list[str]:

@@ -135,6 +135,7 @@ def write_evaluation(store: Store, run: str, name: str, successes: list[bool]) -
             "created_at": datetime(2026, 11, 21, 10, 0),
             "placed": success,
             "grasped": True,
+            "purpose": "evaluation",
         }
         for number, success in enumerate(successes)
     ]

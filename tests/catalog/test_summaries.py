@@ -8,17 +8,32 @@ import pyarrow as pa
 import pytest
 
 from catalog.mixtures.mixture import freeze
-from catalog.summaries import Comparison, collections_table, compare_runs, mixtures_table
+from catalog.query import run_query
+from catalog.summaries import (
+    Comparison,
+    collections_table,
+    compare_runs,
+    evaluated_table,
+    mixtures_table,
+    runs_table,
+)
 from cogdata.errors import CogError
+from cogdata.intervals import wilson
 from cogdata.storage.runs import EVALUATIONS
 from cogdata.storage.store import Store
-from tests.catalog.support import write_run_of
+from tests.catalog.support import catalog_rows, write_run_of
 
 ENV = "cog/PickTray-v0"
 
 
 def judge(
-    store: Store, run: str, update: int, results: dict[int, bool], env: str = ENV, day: int = 21
+    store: Store,
+    run: str,
+    update: int,
+    results: dict[int, bool],
+    env: str = ENV,
+    day: int = 21,
+    purpose: str = "evaluation",
 ) -> None:
     """Seed → success, at one update of a run."""
     rows = [
@@ -35,10 +50,11 @@ def judge(
             "total_reward": float(success),
             "stochastic": False,
             "created_at": datetime(2026, 11, day),
+            "purpose": purpose,
         }
         for seed, success in results.items()
     ]
-    name = f"{env[4:8].lower()}-{update}-{day}"
+    name = f"{env[4:8].lower()}-{update}-{day}-{purpose}"
     store.write_table(
         f"runs/{run}/evaluations/{name}.parquet", pa.Table.from_pylist(rows, schema=EVALUATIONS)
     )
@@ -56,7 +72,9 @@ def test_only_the_newest_checkpoint_of_each_run_is_compared(pair: Store) -> None
     judge(pair, "a", 500, {1: True, 2: True, 3: True, 4: True})
     judge(pair, "a", 1000, {1: True, 2: False})  # 3 and 4 were judged on an older checkpoint only
     judge(pair, "b", 2000, {1: False, 2: False, 3: False, 4: False})
-    assert compare_runs(pair, "a", "b") == [Comparison(ENV, episodes=2, a=1, b=0, only_a=1, only_b=0)]
+    assert compare_runs(pair, "a", "b") == [
+        Comparison(ENV, 1000, 2000, episodes=2, a=1, b=0, only_a=1, only_b=0)
+    ]
 
 
 def test_each_environment_has_its_own_newest_checkpoint(pair: Store) -> None:
@@ -75,14 +93,16 @@ def test_a_seed_judged_twice_counts_as_judged_last(pair: Store) -> None:
     judge(pair, "a", 1000, {1: False, 2: True}, day=21)
     judge(pair, "a", 1000, {1: True}, day=22)
     judge(pair, "b", 1000, {1: False, 2: True})
-    assert compare_runs(pair, "a", "b") == [Comparison(ENV, episodes=2, a=2, b=1, only_a=1, only_b=0)]
+    assert compare_runs(pair, "a", "b") == [
+        Comparison(ENV, 1000, 1000, episodes=2, a=2, b=1, only_a=1, only_b=0)
+    ]
 
 
 def test_no_seed_in_common_on_the_newest_checkpoints_is_said(pair: Store) -> None:
     judge(pair, "a", 500, {1: True})
     judge(pair, "a", 1000, {2: True})
     judge(pair, "b", 1000, {1: True})
-    with pytest.raises(CogError, match="judged on no common environment and seed"):
+    with pytest.raises(CogError, match="evaluated on no common environment and seed"):
         compare_runs(pair, "a", "b")
 
 
@@ -119,3 +139,52 @@ def test_lists_of_nothing_keep_their_columns(store: Store) -> None:
     assert "digest" in mixtures_table(store).column_names
     with pytest.raises(CogError, match=r"^there is no store at .*/nowhere: "):
         mixtures_table(Store(f"{store.url}/nowhere"))
+
+
+def test_a_row_in_several_files_is_one_and_its_newest(pair: Store) -> None:
+    """Seeds 0-2 on day 21, seeds 1-3 on day 22: four episodes, 1 and 2 as found last; the files keep six."""
+    judge(pair, "a", 1000, {0: True, 1: False, 2: False})
+    judge(pair, "a", 1000, {1: True, 2: False, 3: False}, day=22)
+    rows = run_query(pair, "select seed, success from evaluations order by seed").table.to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(0, True), (1, True), (2, False), (3, False)]
+    assert len(catalog_rows(pair)["evaluations"]) == 6
+
+
+def test_what_selected_a_checkpoint_is_told_apart_and_an_evaluation_of_the_same_seed_counts(
+    pair: Store,
+) -> None:
+    """Seeds 7-9 selected the checkpoint; later the user evaluates 9 and 10: one of two succeeds."""
+    judge(pair, "a", 1000, {7: True, 8: True, 9: True}, day=22, purpose="selection")
+    judge(pair, "a", 1000, {9: True, 10: False}, day=21)
+    rows = run_query(pair, "select seed, purpose from evaluations order by seed").table.to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        (7, "selection"), (8, "selection"), (9, "evaluation"), (10, "evaluation"),
+    ]  # fmt: skip
+    shown = [row for row in runs_table(pair).to_pylist() if row["run"] == "a"]
+    assert [(row["update"], row["episodes"], row["success"]) for row in shown] == [(1000, 2, 0.5)]
+    assert shown[0]["interval"] == [round(end, 3) for end in wilson(1, 2)]
+    assert [(row["purpose"], row["episodes"]) for row in evaluated_table(pair, "a").to_pylist()] == [
+        ("evaluation", 2), ("selection", 2),
+    ]  # fmt: skip
+
+
+def test_a_run_that_was_only_looked_at_while_training_has_no_success_rate(pair: Store) -> None:
+    judge(pair, "a", 1000, {1_000_000: True}, purpose="selection")
+    judge(pair, "b", 1000, {1_000_000: True}, purpose="selection")
+    assert [(row["update"], row["success"]) for row in runs_table(pair).to_pylist()] == [(None, None)] * 2
+    with pytest.raises(CogError, match="evaluated on no common environment and seed"):
+        compare_runs(pair, "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("first", "purpose"), [(0, "evaluation"), (1_000_000, "selection"), (1_000_001, "evaluation")]
+)
+def test_the_purpose_of_older_files_is_derived_from_their_seeds(
+    pair: Store, first: int, purpose: str
+) -> None:
+    judge(pair, "a", 1000, {first + 1: True, first: False})
+    (file,) = pair.list_files("runs/a/evaluations")
+    path = f"runs/a/evaluations/{file}"
+    pair.write_table(path, pair.read_table(path).drop_columns(["purpose"]))
+    rows = run_query(pair, "select purpose from evaluations").table.to_pylist()
+    assert [row["purpose"] for row in rows] == [purpose] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,9 @@ def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
     assert rows == [{"seed": 3, "update": 5, "success": False}, {"seed": 4, "update": 5, "success": False}]
     run("eval", name, "--env", PICK, "--seeds", "3:4", "--workers", "1")
     judged_again = [line.split() for line in run("runs", "ls").out.splitlines() if name in line]
-    assert [line[-2:] for line in judged_again] == [["2", "0"]]  # a seed that was judged twice counts once
+    assert [line[-4:] for line in judged_again] == [
+        ["2", "0", "[0,", "0.658]"]
+    ]  # a seed that was judged twice counts once
     assert '"updates_done": 5' in run("runs", "show", name).out
 
 
@@ -223,7 +226,10 @@ def test_runs_are_compared_on_the_seeds_they_share(run: Run, root: Path) -> None
     assert "no common environment and seed" in run("runs", "compare", a, b).error
     for name, seeds in ((a, "0:3"), (b, "1:4")):
         run("eval", name, "--env", PICK, "--seeds", seeds, "--workers", "1")
-    assert f"{PICK}: 0/2 against 0/2 on the same seeds" in run("runs", "compare", a, b).out
+    rate = "0/2 = 0.000 [0.000, 0.658]"
+    said = run("runs", "compare", a, b).out
+    assert sorted(re.findall(r"\d+", said.split(", ")[1].split(" updates")[0])) == ["2", "3"]
+    assert f" updates: {rate} against {rate} on the same seeds; only the first 0" in said
 
 
 def test_lineage_is_one_query(run: Run, root: Path) -> None:

@@ -128,16 +128,16 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     assert said.code == 0, said
     (name,) = runs(root) - before
     lines = said.err.splitlines()
-    assert f"judged at 2 updates: {PICK} 0/2 = 0.00" in lines
-    assert f"judged at 4 updates: {PICK} 0/2 = 0.00" in lines
-    assert said.out.splitlines()[1] == f"  best judged: update 2, 0/2 in {PICK}"
+    assert f"judged at 2 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in lines
+    assert f"judged at 4 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in lines
+    assert said.out.splitlines()[1] == f"  best judged: update 2, 0/2 = 0.000 [0.000, 0.658] in {PICK}"
     table = run("query", f"select update, count(*) n, min(seed) s from evaluations where run = '{name}' "
                 "group by update order by update", "--format", "csv").out  # fmt: skip
     assert table.splitlines()[1:] == ["2,2,1000000", "4,2,1000000"]
     said = run("eval", name, "--env", PICK, "--episodes", "1", "--update", "best", "--workers", "1")
     assert said.out.startswith(f"{name} @ 2 · {PICK}: 0/1")
     shown = run("runs", "show", name).out.splitlines()
-    assert f"best judged: update 2, 0/2 in {PICK}" in shown
+    assert f"best judged: update 2, 0/2 = 0.000 [0.000, 0.658] in {PICK}" in shown
     assert (
         run("train", "--mixture", "all", "--from", f"{name}@best", "--updates", "1", "--threads", "1").code
         == 0
@@ -148,7 +148,7 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     said = run("export-policy", name, "--format", "torch", "--update", "best", "--out", str(out))
     assert said.out.splitlines()[0].endswith(f"update 2 of {name}")
     said = run("train", "--resume", name, "--updates", "6", *judged)
-    assert f"judged at 6 updates: {PICK} 0/2 = 0.00" in said.err.splitlines()
+    assert f"judged at 6 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in said.err.splitlines()
 
 
 @pytest.mark.parametrize(

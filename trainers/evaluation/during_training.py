@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
+import pyarrow as pa
 import torch
 
 from cogdata.errors import CogError
-from cogdata.storage.runs import Best, read_best, read_run, write_best
+from cogdata.storage.runs import SELECTION, Best, read_best, read_run, with_purpose, write_best
 from cogdata.storage.store import Store
 from trainers.evaluation.evaluate import Policy, World, evaluate, evaluation_path, write_evaluation
-
-FIRST_SEED: Final = 1_000_000
-"""Checkpoints are chosen on seeds from here on: those of `cog eval`, from 0 on, did not choose them."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,10 @@ def parse_update(store: Store, run: str, text: str | None) -> int | None:
 
 def judged_before(store: Store, policy: Policy, judging: Judging) -> Best | None:
     """What the rows of this judgement say, if they are there; the best is made up for if it was cut off."""
-    path = evaluation_path(policy, judging.world, judging.seeds)
-    if not store.exists(path):
+    rows = _selection_rows(store, policy, judging)
+    if rows is None:
         return None
-    successes = sum(store.read_table(path).column("success").to_pylist())
+    successes = sum(rows.column("success").to_pylist())
     found, best = (
         Best(policy.update, judging.world.env, judging.seeds, successes),
         read_best(store, policy.run),
@@ -82,10 +79,21 @@ def judged_before(store: Store, policy: Policy, judging: Judging) -> Best | None
     return found
 
 
+def _selection_rows(store: Store, policy: Policy, judging: Judging) -> pa.Table | None:
+    """Rows of this evaluation; version 0.1 named their file as that of `cog eval` on the same seeds."""
+    named = evaluation_path(policy, judging.world, judging.seeds, SELECTION)
+    for path in (named, evaluation_path(policy, judging.world, judging.seeds)):
+        if store.exists(path):
+            rows = with_purpose(store.read_table(path))
+            if path == named or SELECTION in rows["purpose"].to_pylist():
+                return rows
+    return None
+
+
 def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[], bool]) -> Best | None:
     """Judge a learner as it is, keep the rows, and remember it if it is the best so far.
 
-    It acts on one thread, as ``cog eval`` lets it, so the rows are those that ``cog eval`` would write.
+    It acts on one thread, as ``cog eval`` lets it, so the outcomes are those that ``cog eval`` would find.
 
     Args:
         store: Where the run is.
@@ -104,7 +112,7 @@ def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        evaluation = evaluate(policy, judging.world, judging.seeds, on_progress=look)
+        evaluation = evaluate(policy, judging.world, judging.seeds, on_progress=look, purpose=SELECTION)
     except _CutShortError:
         return None
     finally:

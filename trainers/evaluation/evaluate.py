@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError
 from cogdata.rng import derive_seed
 from cogdata.schema import PREDICATES
-from cogdata.storage.runs import EVALUATIONS, read_run
+from cogdata.storage.runs import EVALUATION, EVALUATIONS, read_run
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
 from trainers.algorithm import Algorithm
@@ -130,6 +130,7 @@ def evaluate(
     workers: int | Cluster = 1,
     record: int = 0,
     on_progress: OnEpisodes = lambda done, total, successes: None,
+    purpose: str = EVALUATION,
 ) -> Evaluation:
     """Judge a policy, one episode per seed.
 
@@ -141,6 +142,7 @@ def evaluate(
             episodes each with the policy beside them. Does not change the result.
         record: Keep the frames of so many first episodes (the world must show images).
         on_progress: Called after each round of episodes.
+        purpose: What the rows are for, as :data:`cogdata.storage.runs.EVALUATIONS` says.
 
     Raises:
         CogError: No seeds or repeated ones, a world without what the policy looks at, a failed environment,
@@ -162,9 +164,9 @@ def evaluate(
         found[number] = episodes
         judged = [episode for number in sorted(found) for episode in found[number]]
         on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
-    name = _name(policy, world, seeds)
+    name = _name(policy, world, seeds, purpose)
     frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
-    return Evaluation(name, policy.run, _table(policy, world, name, judged), frames)
+    return Evaluation(name, policy.run, _table(policy, world, name, judged, purpose), frames)
 
 
 def write_evaluation(store: Store, evaluation: Evaluation) -> str:
@@ -174,9 +176,9 @@ def write_evaluation(store: Store, evaluation: Evaluation) -> str:
     return path
 
 
-def evaluation_path(policy: Policy, world: World, seeds: Sequence[int]) -> str:
+def evaluation_path(policy: Policy, world: World, seeds: Sequence[int], purpose: str = EVALUATION) -> str:
     """Return where the rows of an evaluation are, once there are any."""
-    return _path(policy.run, _name(policy, world, seeds))
+    return _path(policy.run, _name(policy, world, seeds, purpose))
 
 
 def _path(run: str, name: str) -> str:
@@ -252,14 +254,15 @@ def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> Non
         )
 
 
-def _name(policy: Policy, world: World, seeds: Sequence[int]) -> str:
-    """Name an evaluation by what it is: judging the same again replaces it by the same rows."""
+def _name(policy: Policy, world: World, seeds: Sequence[int], purpose: str) -> str:
+    """Name an evaluation by what it is: evaluating the same again replaces it by the same rows."""
     identity = json.dumps([policy.run, policy.digest, world.env, list(seeds)])
     slug = re.sub("[^a-z0-9_-]+", "-", world.env.split("/")[-1].lower())
-    return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    tail = "" if purpose == EVALUATION else f"-{purpose}"
+    return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{tail}"
 
 
-def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged]) -> pa.Table:
+def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged], purpose: str) -> pa.Table:
     now = datetime.now(UTC).replace(tzinfo=None)
     shared = {
         "run": policy.run,
@@ -269,6 +272,7 @@ def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged]) -
         "checkpoint_digest": policy.digest,
         "stochastic": policy.learner.stochastic,
         "created_at": now,
+        "purpose": purpose,
     }
     return pa.Table.from_pylist([shared | dict(_columns(episode)) for episode in judged], schema=EVALUATIONS)
 

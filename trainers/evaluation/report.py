@@ -38,9 +38,9 @@ class Score:
         return self.successes / self.episodes
 
     def __str__(self) -> str:
-        """Rate with its 95 % Wilson interval."""
+        """Count and rate with its 95 % Wilson interval."""
         low, high = wilson(self.successes, self.episodes)
-        return f"{self.rate:.2f} [{low:.2f}, {high:.2f}]"
+        return f"{self.successes}/{self.episodes} = {self.rate:.2f} [{low:.2f}, {high:.2f}]"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,19 @@ from typing import Final
 
 from cogdata.errors import CogError
 from cogdata.storage.manifest import newest_digest
-from cogdata.storage.runs import RunInfo, list_runs, read_run, read_state
+from cogdata.storage.runs import (
+    EVALUATION,
+    FIRST_SELECTION_SEED,
+    SELECTION,
+    RunInfo,
+    list_runs,
+    read_run,
+    read_state,
+)
 from cogdata.storage.store import Store
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import config_from_dict
 from trainers.checkpoint import list_checkpoints
-from trainers.evaluation.during_training import FIRST_SEED
 from trainers.evaluation.evaluate import World, evaluate, open_policy, write_evaluation
 from trainers.paper.results import (
     Judged,
@@ -24,6 +31,7 @@ from trainers.paper.results import (
     describe_runs,
     find_judged,
     read_judged,
+    read_scenes,
 )
 from trainers.paper.table1 import FINETUNED, PRESETS, TASKS, UPDATES_PER_STEP, Unit, plan_units
 from trainers.training.methods import METHODS, WHOLE, Stage, configure_stages
@@ -50,7 +58,7 @@ class Trials:
 
     Attributes:
         episodes: Scenes per condition, from seed 0 on.
-        curve: Scenes of each checkpoint on the way, from ``FIRST_SEED`` on; 0: no curve.
+        curve: Scenes of each checkpoint on the way, from ``FIRST_SELECTION_SEED`` on; 0: no curve.
         points: Checkpoints of the curve.
     """
 
@@ -100,8 +108,10 @@ def judge_unit(
     curve: list[Judged] = []
     if unit.curve_env is not None and trials.curve:
         for update in curve_updates(list_checkpoints(store, run), updates, trials.points):
-            chosen = (FIRST_SEED, trials.curve)
-            curve.append(judge_scenes(store, run, update, unit.curve_env, chosen, world_of, say))
+            chosen = (FIRST_SELECTION_SEED, trials.curve)
+            curve.append(
+                judge_scenes(store, run, update, unit.curve_env, chosen, world_of, say, purpose=SELECTION)
+            )
     return final, curve
 
 
@@ -114,6 +124,7 @@ def judge_scenes(
     world_of: MakeWorld,
     say: Callable[[str], None],
     workers: int = 1,
+    purpose: str = EVALUATION,
 ) -> Judged:
     """Judge a checkpoint in one condition, or find the judgement that is there; the store keeps its rows.
 
@@ -126,6 +137,7 @@ def judge_scenes(
         world_of: Makes the world.
         say: Told what is being done.
         workers: Processes.
+        purpose: What the rows are for, as :data:`cogdata.storage.runs.EVALUATIONS` says.
     """
     first, episodes = seeds
     there = find_judged(read_judged(store, run), env, update, first, episodes)
@@ -137,7 +149,7 @@ def judge_scenes(
 
     policy = open_policy(store, run, update)
     scenes = range(first, first + episodes)
-    found = evaluate(policy, world_of(env), scenes, workers=workers, on_progress=progress)
+    found = evaluate(policy, world_of(env), scenes, workers=workers, on_progress=progress, purpose=purpose)
     write_evaluation(store, found)
     judged = find_judged(read_judged(store, run), env, update, first, episodes)
     if judged is None:
@@ -229,18 +241,11 @@ def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:
         None if its last checkpoint was not judged in every condition on the scenes from 0 on.
     """
     updates, found = last_update(unit), read_judged(store, run)
-    final = [
-        max(
-            (one for one in found if (one.env, one.update, one.first_seed) == (env, updates, 0)),
-            key=lambda one: one.episodes,
-            default=None,
-        )
-        for env in unit.envs
-    ]
+    final = [read_scenes(store, run, env, updates) for env in unit.envs]
     judged = tuple(one for one in final if one is not None)
     if len(judged) < len(final):
         return None
-    curve = [one for one in found if (one.env, one.first_seed) == (unit.curve_env, FIRST_SEED)]
+    curve = [one for one in found if (one.env, one.first_seed) == (unit.curve_env, FIRST_SELECTION_SEED)]
     most = max((one.episodes for one in curve), default=0)
     curve = sorted((one for one in curve if one.episodes == most), key=lambda one: one.update)
     trials = Trials(judged[0].episodes, curve[0].episodes if curve else 0, len(curve))

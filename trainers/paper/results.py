@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from cogdata.intervals import wilson
 from cogdata.schema import PREDICATES
 from cogdata.storage.manifest import list_versions, read_info
 from cogdata.storage.parts import list_parts, part_folder
-from cogdata.storage.runs import RunInfo, ancestry, read_state
+from cogdata.storage.runs import EVALUATION, RunInfo, ancestry, read_state, with_purpose
 from cogdata.storage.store import Store, write_failed
 from cogdata.system.machine import usable_cores
 from trainers.paper.table1 import Derivation, Unit
@@ -203,18 +204,46 @@ def read_judged(store: Store, run: str) -> list[Judged]:
     Raises:
         CogError: A file is damaged.
     """
-    here, found = f"runs/{run}/evaluations", []
+    return [_judged(table.sort_by("seed").to_pylist()) for table in _tables(store, run)]
+
+
+def _tables(store: Store, run: str) -> Iterator[pa.Table]:
+    here = f"runs/{run}/evaluations"
     for file in sorted(name for name in store.list_files(here) if name.endswith(".parquet")):
         try:
-            table = store.read_table(f"{here}/{file}")
+            yield store.read_table(f"{here}/{file}")
         except pa.ArrowException:
             raise CogError(f"{store.path(f'{here}/{file}')} is damaged: remove it, and judge again") from None
-        found.append(_judged(table))
-    return found
 
 
-def _judged(table: pa.Table) -> Judged:
-    rows = table.sort_by("seed").to_pylist()
+def read_scenes(store: Store, run: str, env: str, update: int) -> Judged | None:
+    """Read what all evaluations of a checkpoint found on the scenes from 0 on, up to the first gap.
+
+    A scene in several files counts once, as SQL's view ``evaluations`` has it; those that selected a
+    checkpoint do not count.
+
+    Args:
+        store: Where the run is.
+        run: Run id.
+        env: Gymnasium id.
+        update: Gradient steps behind the checkpoint.
+
+    Raises:
+        CogError: A file is damaged.
+    """
+    newest: dict[int, dict[str, Any]] = {}
+    for table in _tables(store, run):
+        for row in with_purpose(table).to_pylist():
+            if (row["env"], row["update"], row["purpose"]) == (env, update, EVALUATION):
+                there = newest.get(row["seed"])
+                if there is None or there["created_at"] < row["created_at"]:
+                    newest[row["seed"]] = row
+    rows = [newest[seed] for seed in takewhile(newest.__contains__, count())]
+    return _judged(rows) if rows else None
+
+
+def _judged(rows: Sequence[Mapping[str, Any]]) -> Judged:
+    """Put rows together whose seeds follow each other."""
     held = {name: sum(bool(row[name]) for row in rows) for name in PREDICATES if rows[0][name] is not None}
     return Judged(
         rows[0]["env"],

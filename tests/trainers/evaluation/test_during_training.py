@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from cogdata.errors import CogError
-from cogdata.storage.runs import Best, read_best
+from cogdata.storage.runs import FIRST_SELECTION_SEED, SELECTION, Best, read_best
 from cogdata.storage.store import Store
 from tests.trainers.toy import ToyEnv, ToyStream, make_manifest
 from tests.trainers.training.test_train import make_request, weights_of
 from trainers.checkpoint import list_checkpoints
-from trainers.evaluation.during_training import FIRST_SEED, Judging, judge, parse_update
+from trainers.evaluation.during_training import Judging, judge, parse_update
 from trainers.evaluation.evaluate import Evaluation, World, evaluate, open_policy
 from trainers.training.runlog import read_metrics
 from trainers.training.train import Progress, train
 
 TOY = World("toy/Chain-v0", ToyEnv)
-JUDGING = Judging(TOY, 2, (FIRST_SEED, FIRST_SEED + 1))
+JUDGING = Judging(TOY, 2, (FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + 1))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_rows_are_those_of_a_judgement_afterwards(store: Store) -> None:
     files = store.list_files(f"runs/{info.run}/evaluations")
     assert len(files) == 3
     for update in (2, 4, 6):
-        again = evaluate(open_policy(store, info.run, update), TOY, JUDGING.seeds)
+        again = evaluate(open_policy(store, info.run, update), TOY, JUDGING.seeds, purpose=SELECTION)
         kept = store.read_table(f"runs/{info.run}/evaluations/{again.name}.parquet")
         drop = ["created_at"]
         assert kept.drop_columns(drop).equals(again.rows.drop_columns(drop))

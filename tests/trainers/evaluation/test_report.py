@@ -16,8 +16,8 @@ SCORES = [
 def test_the_table_has_a_row_per_method_and_says_what_was_not_judged() -> None:
     lines = text_table(SCORES).splitlines()
     assert lines[0].split("  ")[0] == "success [95 % interval]"
-    assert re.split(r"\s{2,}", lines[1]) == ["bc", "0.05 [0.02, 0.11]", "0.90 [0.83, 0.94]"]
-    assert re.split(r"\s{2,}", lines[2]) == ["bfn <&>", "0.95 [0.89, 0.98]", "–"]
+    assert re.split(r"\s{2,}", lines[1]) == ["bc", "5/100 = 0.05 [0.02, 0.11]", "90/100 = 0.90 [0.83, 0.94]"]
+    assert re.split(r"\s{2,}", lines[2]) == ["bfn <&>", "95/100 = 0.95 [0.89, 0.98]", "–"]
 
 
 def test_smoothing_by_hand() -> None:
