@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from trainers.identity import before_later, identity_of, lists, tuples
 
 OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = types.MappingProxyType(
     {"image": ("image",), "image+robot": ("image", "robot"), "state": ("robot", "scene")}
@@ -87,12 +88,12 @@ class ObsSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return _lists(asdict(self))
+        return lists(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ObsSpec:
         """Read what :meth:`to_dict` wrote, after JSON turned tuples into lists."""
-        values: dict[str, Any] = _tuples(data)
+        values: dict[str, Any] = tuples(data)
         return cls(**values)
 
 
@@ -175,16 +176,20 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return _lists(asdict(self))
+        return lists(asdict(self))
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that a run is named by, as plain JSON values."""
+        return lists(identity_of(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote, after JSON turned tuples into lists."""
-        known = {field.name for field in fields(cls)}
-        for name in data:
-            if name not in known:
-                raise unknown("key", name, known)
-        values: dict[str, Any] = _tuples(data)
+        """Read what :meth:`to_dict` of this or an older version wrote."""
+        for name in data.keys() - {field.name for field in fields(cls)}:
+            raise CogError(
+                f"setting {name!r} is unknown to this version: a newer cogdata wrote it, upgrade this one"
+            )
+        values: dict[str, Any] = {**before_later(cls), **tuples(data)}
         return cls(**values)
 
     def override(self, pairs: Sequence[str]) -> Self:
@@ -211,16 +216,6 @@ class Config:
 def _typed(value: object) -> str:
     """A value as the user types it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _lists(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn tuples into JSON's lists."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
-
-
-def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn JSON's lists back into tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
 def _parse(name: str, text: str, hint: Any) -> object:  # noqa: ANN401

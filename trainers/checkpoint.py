@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cogdata.errors import CogError, unknown
-from cogdata.storage.runs import is_training
+from cogdata.storage.runs import is_training, parse
 from cogdata.storage.store import Store
 from trainers.algorithm import Algorithm, ObsSpec
 from trainers.algos import build, config_from_dict
@@ -122,7 +122,9 @@ def read_info(store: Store, run: str, update: int | None = None) -> CheckpointIn
         raise unknown(f"checkpoint of run {run!r}", str(update), map(str, updates))
     path = f"{folder(run, updates[-1] if update is None else update)}/checkpoint.json"
     try:
-        return CheckpointInfo(**json.loads(store.read_text(path)))
+        return parse(CheckpointInfo, store.path(path), store.read_text(path))
+    except CogError:
+        raise
     except (ValueError, TypeError) as error:
         raise CogError(
             f"{store.path(path)} is damaged ({error}): remove its folder to go on from an older one"

@@ -112,7 +112,7 @@ def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
 
 
 def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    info = runs.RunInfo(**json.loads(store.read_text(path)))
+    info = runs.parse(runs.RunInfo, store.path(path), store.read_text(path))
     row = asdict(info) | {
         "config": json.dumps(info.config, sort_keys=True),
         "online": None if info.online is None else json.dumps(info.online, sort_keys=True),
@@ -122,7 +122,7 @@ def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
 
 
 def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    state = runs.RunState(**json.loads(store.read_text(path)))
+    state = runs.parse(runs.RunState, store.path(path), store.read_text(path))
     row = asdict(state) | {"run": path.split("/")[1], "updated_at": _utc(state.updated_at)}
     return {"run_states": pa.Table.from_pylist([row])}
 

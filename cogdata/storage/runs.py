@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import filelock
 import pyarrow as pa
@@ -21,6 +21,11 @@ import pyarrow.compute as pc
 from cogdata.errors import CogError, unknown
 from cogdata.schema import PREDICATES
 from cogdata.storage.store import Store, write_failed
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    _Kind = TypeVar("_Kind", bound=DataclassInstance)
 
 EVALUATIONS: Final = pa.schema(
     [
@@ -203,9 +208,29 @@ def read_run(store: Store, run: str) -> RunInfo:
     if not store.exists(path):
         raise unknown("run", run, list_runs(store))
     try:
-        return RunInfo(**json.loads(store.read_text(path)))
+        return parse(RunInfo, store.path(path), store.read_text(path))
     except _DAMAGE:
         raise CogError(f"{store.path(path)} is damaged: restore it, or remove the run's folder") from None
+
+
+def parse(kind: type[_Kind], path: str, text: str) -> _Kind:
+    """Read a dataclass from JSON that this or an older version wrote.
+
+    Args:
+        kind: Its fields are the keys; those that older versions lack have defaults.
+        path: Where the text is from.
+        text: JSON.
+
+    Raises:
+        CogError: It has a key that only a newer version can have written.
+        TypeError: It is no object, or a key is missing. ``json.JSONDecodeError``: It is no JSON.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise TypeError(f"found {type(data).__name__}, must be an object")
+    if newer := sorted(data.keys() - {one.name for one in fields(kind)}):
+        raise CogError(f"{path} has {newer[0]!r}: a newer cogdata wrote it, upgrade this one")
+    return kind(**data)
 
 
 def ancestry(store: Store, run: str) -> list[RunInfo]:
@@ -281,7 +306,7 @@ def read_state(store: Store, run: str) -> RunState | None:
     if not store.exists(path):
         return None
     try:
-        return RunState(**json.loads(store.read_text(path)))
+        return parse(RunState, store.path(path), store.read_text(path))
     except _DAMAGE:
         raise CogError(
             f"{store.path(path)} is damaged: restore or remove it; the next checkpoint writes it again"
@@ -303,9 +328,9 @@ def read_best(store: Store, run: str) -> Best | None:
     if not store.exists(path):
         return None
     try:
-        data = json.loads(store.read_text(path))
-        return Best(**data | {"seeds": tuple(data["seeds"])})
-    except (*_DAMAGE, KeyError):
+        best = parse(Best, store.path(path), store.read_text(path))
+        return replace(best, seeds=tuple(best.seeds))
+    except _DAMAGE:
         raise CogError(f"{store.path(path)} is damaged: restore or remove it") from None
 
 

@@ -8,12 +8,13 @@ an interrupted run is the same as one that was not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cogdata.errors import CogError, unknown
 from cogdata.storage.parts import PART_SIZE
 from trainers.evaluation.worlds import WORLDS, MakeEnv
+from trainers.identity import identity_of
 
 MAX_EPISODES: Final = 1_000_000
 
@@ -60,7 +61,7 @@ class Online:
 
     def identity(self) -> dict[str, Any]:
         """What makes it another run."""
-        return {name: value for name, value in asdict(self).items() if name != "episodes"}
+        return {name: value for name, value in identity_of(self).items() if name != "episodes"}
 
     def rounds(self, done: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int]]:
         """Return the episodes [start, stop) of each round; none crosses the border of a whole part.

@@ -129,7 +129,7 @@ def run_id(manifest: Manifest, request: TrainRequest) -> str:
 
     Its length is not part of it, but where learning rates fall over it.
     """
-    config = request.config.to_dict()
+    config = request.config.identity()
     if not _falls(request.config):
         del config["updates"]
     identity: dict[str, Any] = {

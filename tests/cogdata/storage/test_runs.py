@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from cogdata.errors import CogError
-from cogdata.storage.runs import RunInfo, RunState, ancestry, read_run, read_state, write_run, write_state
+from cogdata.storage.runs import (
+    EVALUATION,
+    EVALUATIONS,
+    FIRST_SELECTION_SEED,
+    SELECTION,
+    Best,
+    RunInfo,
+    RunState,
+    ancestry,
+    read_best,
+    read_run,
+    read_state,
+    write_best,
+    write_run,
+    write_state,
+)
 from cogdata.storage.store import Store
 
 INFO = RunInfo(
@@ -75,9 +91,30 @@ def test_damage_is_said_in_one_line(store: Store, damage: bytes) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_field_is_damage(store: Store) -> None:
-    store.write_text(
-        "runs/run-1/run.json", json.dumps(json.loads(store.read_text("runs/run-1/run.json")) | {"x": 1})
-    )
-    with pytest.raises(CogError, match=r"run\.json is damaged: "):
-        read_run(store, "run-1")
+def test_a_field_of_a_newer_version_is_said_to_be_one(store: Store) -> None:
+    write_state(store, "run-1", STATE)
+    write_best(store, "run-1", Best(2, "cog/PickTray-v0", (1, 2), 1))
+    readers = {"run.json": read_run, "state.json": read_state, "best.json": read_best}
+    for name, read in readers.items():
+        path = f"runs/run-1/{name}"
+        store.write_text(path, json.dumps(json.loads(store.read_text(path)) | {"x": 1}))
+        said = f"{store.path(path)} has 'x': a newer cogdata wrote it, upgrade this one"
+        with pytest.raises(CogError, match=f"^{re.escape(said)}$"):
+            read(store, "run-1")
+
+
+def test_the_keys_of_a_runs_files_are_those_of_version_0_1() -> None:
+    """Words change in help and labels; keys that files, SQL and identities have do not."""
+    assert {
+        "run", "mixture", "mixture_version", "mixture_digest", "algo", "preset", "obs", "seed", "updates",
+        "batch_size", "config", "device", "threads", "memory_bytes", "created_at", "cogdata_version", "parent",
+        "parent_update", "parent_digest", "method", "stage", "online", "accelerator",
+    } <= {field.name for field in fields(RunInfo)}  # fmt: skip
+    assert {"status", "updates_done", "seconds", "updated_at"} <= {field.name for field in fields(RunState)}
+    assert {"update", "env", "seeds", "successes"} <= {field.name for field in fields(Best)}
+    assert EVALUATIONS.names[:19] == [
+        "run", "evaluation", "env", "update", "checkpoint_digest", "seed", "success", "solved",
+        "first_reward_t", "steps", "total_reward", "stochastic", "created_at", "grasped", "placed",
+        "drawer_open", "drawer_closed", "top_drawer_closed", "blocker_moved",
+    ]  # fmt: skip
+    assert (EVALUATION, SELECTION, FIRST_SELECTION_SEED) == ("evaluation", "selection", 1_000_000)
