@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import pyarrow as pa
 
-from catalog.index.db import catalog_path, is_writable, open_catalog, private_copy, require_store
-from catalog.index.sync import TABLES, apply, open_indexed, read_listing, scan, try_sync
+from catalog.agreement import Problem, verify_catalog
+from catalog.index.db import require_store
+from catalog.index.sync import open_indexed, scan
 from cogdata.errors import CogError
 from cogdata.storage import manifest, parts, runs, samples
 from cogdata.storage.store import Store
@@ -24,22 +21,6 @@ Progress = Callable[[int, int], None]
 _Episodes = dict[str, dict[tuple[Any, ...], str]]  # episode_id → where its bytes are → digest
 
 _UNREADABLE: Final = (CogError, ValueError, TypeError, KeyError, OSError, pa.ArrowException)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is not as it should be.
-
-    Attributes:
-        where: Path within the store.
-        what: What is wrong with it, and what to do.
-    """
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +110,7 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     frozen = [path for path, (kind, _) in listing.items() if kind == "mixture"]
     others = [*_verify_mixtures(store, frozen, episodes), *_verify_runs(store)]
     damaged = {problem.where for problem in problems + others}
-    return problems + overlaps + others + list(_verify_catalog(store, damaged))
+    return problems + overlaps + others + list(verify_catalog(store, damaged))
 
 
 # --- parts -----------------------------------------------------------------------------------------------
@@ -343,62 +324,6 @@ def _verify_runs(store: Store) -> Iterator[Problem]:
             yield Problem(where, f"its mixture {ref} is not the one it was trained on: the digests differ")
     for run in runs.list_leftovers(store):
         yield Problem(f"runs/{run}", f"has no run.json, so it is no run: run `cog runs rm {run}`")
-
-
-def _verify_catalog(store: Store, said: set[str]) -> Iterator[Problem]:
-    """What the catalog says, against what the same files say when they are indexed afresh."""
-    if is_writable(store):
-        try_sync(store)
-    listing = scan(store)
-    path = catalog_path(store)
-    with ExitStack() as stack:
-        con = None
-        try:
-            con = stack.enter_context(open_catalog(path)) if path.exists() else None
-            if con is not None:  # a collector may have gone on since: compare what both have read
-                known = read_listing(con)
-                listing = {name: print_ for name, print_ in listing.items() if known.get(name) == print_}
-        except CogError as error:
-            yield Problem(path.name, str(error))
-        damaged = {"/".join(where.split("/")[:3]) for where in said}
-        listing = {name: print_ for name, print_ in listing.items() if _folder(name) not in damaged}
-        fresh = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cogdata-"))) / "fresh.duckdb"
-        with private_copy(None, fresh) as copy:
-            apply(copy, store, listing)
-            sql = "SELECT path, problem FROM base.files WHERE problem IS NOT NULL ORDER BY path"
-            unread = copy.execute(sql).fetchall()
-        for name, line in unread:
-            if name not in said:
-                yield Problem(name, line.removeprefix(f"{store.path(name)} "))
-        if con is not None:
-            yield from _differences(con, path, fresh)
-
-
-def _folder(path: str) -> str:
-    """The part, mixture version or run that a file belongs to."""
-    return "/".join(path.split("/")[:3])
-
-
-def _differences(con: duckdb.DuckDBPyConnection, path: Path, fresh: Path) -> Iterator[Problem]:
-    try:
-        con.execute(f"ATTACH '{str(fresh).replace(chr(39), chr(39) * 2)}' AS fresh (READ_ONLY)")
-        for table in sorted({name for tables in TABLES.values() for name in tables}):
-            if count := _difference(con, table):
-                yield Problem(
-                    path.name, f"table {table} differs from the files in {count} rows: run `cog data rebuild`"
-                )
-    except duckdb.Error as error:
-        yield Problem(path.name, f"is damaged ({str(error).splitlines()[0]}): run `cog data rebuild`")
-
-
-def _difference(con: duckdb.DuckDBPyConnection, table: str) -> int:
-    mine = f"SELECT * FROM catalog.base.{table} WHERE file IN (SELECT path FROM fresh.base.files)"
-    theirs = f"SELECT * FROM fresh.base.{table}"
-    sql = (
-        f"SELECT (SELECT count(*) FROM ({mine} EXCEPT ALL {theirs})) + "
-        f"(SELECT count(*) FROM ({theirs} EXCEPT ALL {mine}))"
-    )
-    return int(con.execute(sql).fetchall()[0][0])
 
 
 def _said(error: Exception) -> str:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import duckdb
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from catalog.guard import VIEWS, Statement, check, translate
-from catalog.index.db import catalog_path, damaged, plain
+from catalog.index import parquet
+from catalog.index.db import FILE_NAME, catalog_path, damaged, plain
 from catalog.index.sync import open_indexed, read_problems
 from cogdata.errors import CogError
 from cogdata.schema import PREDICATES
@@ -119,13 +118,13 @@ def translated(store: Store, sql: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        if isinstance(error, _DAMAGE) or str(catalog_path(store)) in str(error):
+        if isinstance(error, _DAMAGE) or f"/{FILE_NAME}" in str(error):
             raise damaged(catalog_path(store), error) from None
-        in_store = f"{store.url}/" in str(error) and not isinstance(error, duckdb.PermissionException)
-        if in_store or "No files found" in str(error):
-            raise CogError(
-                f"a file of the store cannot be read ({plain(error)}): run `cog data verify`"
-            ) from None
+        roots = parquet.allowed_folders(store) if store.is_local else [f"{store.url}/"]
+        in_store = any(root in str(error) for root in roots)
+        if (in_store and not isinstance(error, duckdb.PermissionException)) or "No files found" in str(error):
+            said = parquet.as_stored(store, plain(error))
+            raise CogError(f"a file of the store cannot be read ({said}): run `cog data verify`") from None
         raise translate(error, sql) from None
 
 
@@ -149,7 +148,7 @@ def add_steps(
     doubled = con.execute("SELECT DISTINCT collection, part FROM base.episodes WHERE shadowed").fetchall()
     # Only where parts overlap: leave out the rows that the first of them already has.
     once = (
-        f"WHERE (s.episode_id, regexp_extract(s.filename, '([^/]+)/{parts.STEPS}$', 1)) NOT IN "
+        f"WHERE (s.episode_id, regexp_extract(s.{parquet.FILE}, '([^/]+)/{parts.STEPS}$', 1)) NOT IN "
         "(SELECT (episode_id, part) FROM catalog.base.episodes WHERE shadowed)"
     )
     where = once if doubled else ""
@@ -157,44 +156,22 @@ def add_steps(
     apart = [_steps_path(*key) for key in only if tuple(key) in set(doubled)]
     columns = ", ".join(f"s.{name}" for name in STEPS.names)
     try:
-        source = _local_steps(store, files) if store.is_local else _remote_steps(con, store, files, apart)
-        # Parts that were collected before a predicate existed lack its column: base.steps has them all.
-        whole = f"(SELECT *, '' AS filename FROM catalog.base.steps UNION ALL BY NAME SELECT * FROM {source})"
-        con.execute(f"CREATE TEMP VIEW steps AS SELECT {columns} FROM {whole} s {where}")
+        source = parquet.scan(con, store, files, STEPS, apart)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW steps AS SELECT {columns} FROM {source} s {where}")
     except (duckdb.Error, OSError, pa.ArrowException) as error:
-        raise CogError(
-            f"the steps of a part cannot be read ({plain(error)}): run `cog data verify`"
-        ) from None
+        said = parquet.as_stored(store, plain(error))
+        raise CogError(f"the steps of a part cannot be read ({said}): run `cog data verify`") from None
 
 
 def _steps_path(collection: str, part: str) -> str:
     return f"{parts.part_folder(collection, part)}/{parts.STEPS}"
 
 
-def _local_steps(store: Store, files: Sequence[str]) -> str:
-    listed = ", ".join("'" + store.path(path).replace("'", "''") + "'" for path in files)
-    return f"read_parquet([{listed}], union_by_name = true, filename = true)"
-
-
-def _remote_steps(
-    con: duckdb.DuckDBPyConnection, store: Store, files: Sequence[str], apart: Sequence[str]
-) -> str:
-    """SQL of a table over files that fsspec reads; only those ``apart`` say their file's name."""
-    fs, base = fsspec.core.url_to_fs(store.url)
-    tables = {"": [path for path in files if path not in apart]} | {path: [path] for path in apart}
-    selects = []
-    for number, (name, members) in enumerate(tables.items()):
-        if members:
-            paths = [f"{base.rstrip('/')}/{path}" for path in members]
-            con.register(f"step_files_{number}", ds.dataset(paths, STEPS, filesystem=fs, format="parquet"))
-            selects.append(f"SELECT *, '{name}' AS filename FROM step_files_{number}")
-    return f"({' UNION ALL '.join(selects)})"
-
-
 def _lock_down(con: duckdb.DuckDBPyConnection, store: Store) -> None:
     """Leave the connection nothing but this store, for good."""
     if store.is_local:
-        con.execute(f"SET allowed_directories = ['{store.url.replace(chr(39), chr(39) * 2)}/']")
+        folders = ", ".join(map(parquet.text, parquet.allowed_folders(store)))
+        con.execute(f"SET allowed_directories = [{folders}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
 

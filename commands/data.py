@@ -24,7 +24,7 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from catalog.doctor import Problem
+    from catalog.agreement import Problem
     from cogdata.storage.store import Store
 
 
@@ -78,7 +78,7 @@ def data_verify(root: Root = None) -> None:
 
 def _misnamed(store: Store) -> list[Problem]:
     """Collections whose settings are not those that their name was made from."""
-    from catalog.doctor import Problem
+    from catalog.agreement import Problem
     from cogdata.storage.parts import list_collections, read_collection
     from collectors.collect import CollectRequest
 

@@ -22,6 +22,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from catalog.index import migrations
+from catalog.index.paths import is_plain, plain_file, plain_folder
 from cogdata.errors import CogError
 from cogdata.storage.store import Store, write_failed
 
@@ -185,22 +186,35 @@ def private_copy(
         CogError: The catalog was written by a newer cogdata, or the copy cannot be written.
     """
     try:
-        usable = path is not None and _copied(path, copy, timeout_s)
-        con = _attach(copy, read_only=False)
-        try:
-            if not usable:
-                migrations.create(con)
-            yield con
-            con.execute("USE memory")
-            con.execute("DETACH catalog")
-        finally:
-            con.close()
+        with _working(copy) as work:
+            usable = path is not None and _copied(path, work, timeout_s)
+            con = _attach(work, read_only=False)
+            try:
+                if not usable:
+                    migrations.create(con)
+                yield con
+                con.execute("USE memory")
+                con.execute("DETACH catalog")
+            finally:
+                con.close()
     except OSError as error:
         _discard(copy)
         raise write_failed(str(copy), error) from None
     except BaseException:
         _discard(copy)
         raise
+
+
+@contextmanager
+def _working(copy: Path) -> Iterator[Path]:
+    """Say which file DuckDB writes: the copy itself, or one with a plain path that becomes the copy."""
+    if is_plain(copy.parent.resolve()):
+        yield copy
+        return
+    with plain_folder() as folder:
+        work = folder / copy.name
+        yield work
+        shutil.copyfile(work, copy)
 
 
 def _copied(path: Path, copy: Path, timeout_s: float) -> bool:
@@ -237,16 +251,17 @@ def open_catalog(path: Path, *, timeout_s: float = LOCK_WAIT_S) -> Iterator[duck
     """
     if not path.exists():
         raise CatalogMissingError(f"there is no catalog at {path}: run `cog data rebuild`")
-    con = _attach_patiently(path, timeout_s)
-    try:
+    with plain_file(path) as file:
+        con = _attach_patiently(path, file, timeout_s)
         try:
-            found = migrations.version(con)
-        except duckdb.Error as error:
-            raise damaged(path, error) from None
-        _check_version(path, found)
-        yield con
-    finally:
-        con.close()
+            try:
+                found = migrations.version(con)
+            except duckdb.Error as error:
+                raise damaged(path, error) from None
+            _check_version(path, found)
+            yield con
+        finally:
+            con.close()
 
 
 def _check_version(path: Path, found: int) -> None:
@@ -279,13 +294,19 @@ def _attach(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _attach_patiently(path: Path, timeout_s: float) -> duckdb.DuckDBPyConnection:
-    """Attach read-only; wait, with growing pauses, while a foreign program has the file open for writing."""
+def _attach_patiently(path: Path, file: Path, timeout_s: float) -> duckdb.DuckDBPyConnection:
+    """Attach read-only; wait, with growing pauses, while a foreign program has the file open for writing.
+
+    Args:
+        path: The catalog.
+        file: What DuckDB opens: the same file, by a path that it takes.
+        timeout_s: How long to wait.
+    """
     deadline = time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
-            return _attach(path, read_only=True)
+            return _attach(file, read_only=True)
         except duckdb.Error as error:
             if "set lock on file" not in str(error):
                 raise damaged(path, error) from None

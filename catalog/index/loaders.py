@@ -11,11 +11,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import duckdb
 import pyarrow as pa
 
+from catalog.index import parquet
 from cogdata.errors import CogError, UnreachableError
 from cogdata.storage import manifest, parts, runs
 from cogdata.storage.store import Store
@@ -37,6 +39,12 @@ class NotNow(str):
 _Con = duckdb.DuckDBPyConnection
 Loader = Callable[[_Con, Store, Sequence[str]], dict[str, str]]
 """(catalog, store, paths) → path → why it could not be read."""
+
+
+_LoadEpisodes = Callable[[_Con, Store, Sequence[str]], None]
+"""(catalog, store, episode tables): append their rows."""
+
+_FILES_AT_ONCE: Final = 256
 
 
 def insert(con: _Con, table: str, rows: pa.Table) -> None:
@@ -215,7 +223,7 @@ _HEADS: Final = pa.schema(
 )
 
 
-def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
+def _load_parts(con: _Con, store: Store, paths: Sequence[str], load: _LoadEpisodes) -> dict[str, str]:
     """Read the heads and the episode tables of committed parts, the latter all at once."""
     problems: dict[str, str] = {}
     heads: dict[str, pa.Table] = {}
@@ -229,15 +237,15 @@ def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]
         except _UNREADABLE as error:
             problems[path] = _problem(store, path, error)
     try:
-        _load_episodes(con, store, list(heads))
+        _load_all(con, store, list(heads), load)
     except _UNREADABLE as first:  # one of them is damaged: find out which
         _raise_if_full(first)
         for path in heads:
             try:
-                _load_episodes(con, store, [path])
+                _load_all(con, store, [path], load)
             except _UNREADABLE as error:
                 _raise_if_full(error)
-                said = f"{_episodes_path(store, path)} cannot be read ({_one_line(error)})"
+                said = f"{store.path(_episodes_path(path))} cannot be read ({_one_line(error)})"
                 passing = _is_passing(error)
                 problems[path] = _problem(store, path, error) if passing else f"{said}: run `cog data verify`"
     if readable := [head for path, head in heads.items() if path not in problems]:
@@ -245,43 +253,58 @@ def _load_parts(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]
     return problems
 
 
-def _episodes_path(store: Store, commit_path: str) -> str:
-    return store.path(f"{commit_path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
+def _episodes_path(commit_path: str) -> str:
+    return f"{commit_path.removesuffix(parts.COMMIT)}{parts.EPISODES}"
 
 
-def _load_episodes(con: _Con, store: Store, paths: Sequence[str]) -> None:
-    if not paths:
-        return
-    names = ", ".join(parts.PART_EPISODES.names)
+def _load_all(con: _Con, store: Store, commits: Sequence[str], load: _LoadEpisodes) -> None:
+    """Append the rows of the parts that have these commits to ``base.episodes``, or none of them."""
+    if commits:
+        con.execute("BEGIN")
+        try:
+            load(con, store, [_episodes_path(path) for path in commits])
+            con.execute("COMMIT")
+        except BaseException:
+            con.execute("ROLLBACK")
+            raise
+
+
+def _scan_episodes(con: _Con, store: Store, files: Sequence[str]) -> None:
+    """Let DuckDB read the files of a local store, all at once."""
     if store.is_local:
-        con.execute(
-            f"INSERT INTO base.episodes BY NAME SELECT replace(replace(filename, $prefix, ''), "
-            f"$episodes, $commit) AS file, false AS shadowed, {names} "
-            "FROM read_parquet($files, filename = true, union_by_name = true)",
-            {
-                "prefix": f"{store.url}/",
-                "episodes": parts.EPISODES,
-                "commit": parts.COMMIT,
-                "files": [_episodes_path(store, path) for path in paths],
-            },
-        )
-        return
-    tables = []
-    for path in paths:
-        table = store.read_table(f"{path.removesuffix(parts.COMMIT)}{parts.EPISODES}")
-        rows = table.select(parts.PART_EPISODES.names).cast(parts.PART_EPISODES)
-        tables.append(rows.append_column("file", pa.array([path] * len(rows), pa.string())))
-    con.register("arrived", pa.concat_tables(tables))
-    con.execute("INSERT INTO base.episodes BY NAME SELECT *, false AS shadowed FROM arrived")
-    con.unregister("arrived")
+        _add_episodes(con, parquet.scan(con, store, files, parts.PART_EPISODES))
+    else:
+        _read_episodes(con, store, files)
+
+
+def _read_episodes(con: _Con, store: Store, files: Sequence[str]) -> None:
+    """Read the files by Arrow, from their bytes."""
+    for first in range(0, len(files), _FILES_AT_ONCE):
+        chunk = files[first : first + _FILES_AT_ONCE]
+        rows = pa.concat_tables(parquet.read(store, file, parts.PART_EPISODES) for file in chunk)
+        con.register("arrived", rows)
+        _add_episodes(con, "arrived")
+        con.unregister("arrived")
+
+
+def _add_episodes(con: _Con, source: str) -> None:
+    key = "coalesce(episode_id, error('a row has no episode_id')) AS episode_id"
+    con.execute(
+        f"INSERT INTO base.episodes BY NAME SELECT * EXCLUDE ({parquet.FILE}) REPLACE ({key}), "
+        f"left({parquet.FILE}, -{len(parts.EPISODES)}) || '{parts.COMMIT}' AS file, false AS shadowed "
+        f"FROM {source}"
+    )
 
 
 LOADERS: Final[Mapping[str, Loader]] = {
     "collection": _each(_collection_rows),
-    "part": _load_parts,
+    "part": partial(_load_parts, load=_scan_episodes),
     "mixture": _each(_mixture_rows),
     "run": _each(_run_rows),
     "state": _each(_state_rows),
     "evaluation": _each(_evaluation_rows),
 }
 """Kind of file → its loader."""
+
+OTHER_LOADERS: Final[Mapping[str, Loader]] = {**LOADERS, "part": partial(_load_parts, load=_read_episodes)}
+"""The same, with another reader for the episodes: what they load can be held against the catalog."""

@@ -11,7 +11,6 @@ import errno
 import fnmatch
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
-import fsspec
 import pyarrow as pa
 
 from catalog.index.db import (
@@ -35,7 +33,8 @@ from catalog.index.db import (
     private_copy,
     require_store,
 )
-from catalog.index.loaders import LOADERS, NotNow, insert
+from catalog.index.loaders import LOADERS, Loader, NotNow, insert
+from catalog.index.paths import plain_folder
 from cogdata.errors import CogError
 from cogdata.storage.parts import is_part_name
 from cogdata.storage.store import Store, write_failed
@@ -138,14 +137,14 @@ def _matches(root: Path, base: str, pattern: str) -> list[str]:
 
 
 def _scan_remote(store: Store) -> _Listing:
-    fs, base = fsspec.core.url_to_fs(store.url)
+    fs, base = store.filesystem
     fs.invalidate_cache()
     kinds = {
         kind: re.compile(pattern.replace(".", r"\.").replace("*", "[^/]+"))
         for kind, pattern in PATTERNS.items()
     }
     listing: _Listing = {}
-    prefix = base.rstrip("/") + "/"
+    prefix = f"{base}/"
     for name, info in sorted(fs.find(base, detail=True).items()):
         path = name.removeprefix(prefix)
         stamp = next((str(info[key]) for key in _STAMPS if info.get(key)), "")
@@ -289,8 +288,8 @@ def _enter_if_there(stack: ExitStack, store: Store) -> _Con | None:
 @contextmanager
 def _temporary(store: Store, listing: _Listing) -> Iterator[_Con]:
     """Index the store in a file that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="cogdata-") as folder:
-        copy = Path(folder) / "catalog.duckdb"
+    with plain_folder() as folder:
+        copy = folder / "catalog.duckdb"
         with private_copy(catalog_path(store), copy) as con:
             apply(con, store, listing)
         with open_catalog(copy) as con:
@@ -323,13 +322,14 @@ def list_unread(store: Store) -> tuple[str, ...]:
         return read_problems(con)
 
 
-def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
+def apply(con: _Con, store: Store, listing: _Listing, loaders: Mapping[str, Loader] = LOADERS) -> SyncReport:
     """Make a writable catalog agree with a listing.
 
     Args:
         con: Connection to a private copy of the catalog.
         store: Where the files lie.
         listing: From :func:`scan`.
+        loaders: Kind of file → its loader.
     """
     known = read_listing(con)
     gone = {path: kind for path, (kind, _) in known.items() if path not in listing}
@@ -338,7 +338,7 @@ def apply(con: _Con, store: Store, listing: _Listing) -> SyncReport:
     new = {path: kind for path, (kind, _) in listing.items() if path not in known or path in stale}
     _delete(con, gone | stale)
     problems: dict[str, str] = {}
-    for kind, load in LOADERS.items():
+    for kind, load in loaders.items():
         paths = sorted(path for path, its_kind in new.items() if its_kind == kind)
         if paths:
             problems |= load(con, store, paths)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from catalog.index import parquet
 from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
 from cogdata.errors import CogError, unknown
@@ -51,11 +52,11 @@ from mixture_episodes m join episodes e using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and ({where})"""
 
 _STEPS: Final = """select m.episode_id, unnest(r.t) as t, unnest(r.reward) as reward, m.source, m.weight
-from mixture_episodes m join episodes e using (episode_id) join read_parquet('{rewards}') r using (episode_id)
+from mixture_episodes m join episodes e using (episode_id) join {rewards} r using (episode_id)
 where m.mixture = '{name}' and m.version = {version} and m.source = '{source}' and {only}"""
 
 _LABELLED: Final = """select l.episode_id, l.t, l.source, l.reward, m.weight
-from read_parquet('{labels}') l join mixture_episodes m using (episode_id, source)
+from {labels} l join mixture_episodes m using (episode_id, source)
 where m.mixture = '{name}' and m.version = {version}
 union all by name
 select m.episode_id, s.t, m.source, coalesce(m.reward, s.reward) as reward, m.weight
@@ -87,7 +88,7 @@ def portion_sql(store: Store, info: MixtureInfo, portion: str) -> str:
         version=info.version,
         source=part.source,
         only=part.only,
-        rewards=store.path(path).replace("'", "''"),
+        rewards=parquet.read_call(store, path) if info.shape == "step" else "",
     )
 
 
@@ -163,8 +164,8 @@ def freeze_labelled(store: Store, ref: str, name: str, labels: str) -> MixtureIn
     """
     info = manifest.read_info(store, ref)
     check_labellable(store, info)
-    path = store.path(labels).replace("'", "''")
-    sql = _LABELLED.format(name=info.name, version=info.version, labels=path)
+    source = parquet.read_call(store, labels)
+    sql = _LABELLED.format(name=info.name, version=info.version, labels=source)
     return freeze(store, name, sql, weights=info.shares).info
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,11 +16,17 @@ from typing import Any, Final
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from cogdata.errors import CogError, UnreachableError
 
 DEFAULT_ROOT: Final = "cog-store"
 ROOT_VARIABLE: Final = "COG_ROOT"
+
+_URL: Final = re.compile(r"[A-Za-z0-9+.-]+(::[A-Za-z0-9+.-]+)*://")
+"""How an fsspec URL begins; everything else is a path of this machine, whatever characters it has."""
+
+_PATTERN: Final = re.compile(r"[*?\[]")
 
 _LEFTOVER_S: Final = 3600
 
@@ -75,6 +82,20 @@ def write_failed(url: str, error: Exception) -> CogError:
     return CogError(f"cannot write {url}: {_reason(error)}")
 
 
+def is_url(root: str) -> bool:
+    """Whether a root is an fsspec URL, not a path of this machine."""
+    return _URL.match(root) is not None
+
+
+def _check_text(root: str) -> None:
+    """Refuse a path that is not UTF-8: Arrow, DuckDB and JSON hold texts, not bytes."""
+    try:
+        root.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(root).decode(errors="backslashreplace")
+        raise CogError(f"store '{shown}' has bytes that are not UTF-8: choose another name") from None
+
+
 @dataclass(frozen=True)
 class Store:
     """Files under one root, named by paths relative to it ("collections/x/collection.json").
@@ -89,8 +110,13 @@ class Store:
 
     def __post_init__(self) -> None:
         """Resolve the URL to a file system and a base path on it."""
-        try:
-            fs, base = fsspec.core.url_to_fs(self.url)
+        _check_text(self.url)
+        try:  # fsspec takes "::" in a path for a chain of URLs
+            fs, base = (
+                fsspec.core.url_to_fs(self.url)
+                if is_url(self.url)
+                else (LocalFileSystem(), str(Path(self.url).absolute()))
+            )
         except (ValueError, ImportError) as error:
             raise CogError(f"store {self.url!r} cannot be opened: {error}") from None
         if "s3" in fs.protocol:
@@ -103,6 +129,11 @@ class Store:
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         """Travel to another process as the URL alone: no connection, no credentials."""
         return Store, (self.url,)
+
+    @property
+    def filesystem(self) -> tuple[Any, str]:
+        """The fsspec file system, and the path of the store on it without a slash at the end."""
+        return self._fs, self._base
 
     @property
     def is_local(self) -> bool:
@@ -268,7 +299,10 @@ class Store:
         """Remove a file or a whole folder; nothing happens if it does not exist."""
         target = f"{self._base}/{name}"
         with self._explained("write", name):
-            if self._fs.exists(target):
+            if not self.is_local and _PATTERN.search(target):
+                for path in self._fs.find(target):  # fsspec takes a path to remove for a pattern
+                    self._fs.rm_file(path)
+            elif self._fs.exists(target):
                 self._fs.rm(target, recursive=True)
 
 
@@ -318,8 +352,12 @@ def open_store(root: str | None = None) -> Store:
         CogError: The URL cannot be understood, the path is a file, or a remote store does not answer.
     """
     url = root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT
-    if "://" not in url:
-        path = Path(url).expanduser().resolve()
+    _check_text(url)
+    if not is_url(url):
+        try:
+            path = Path(url).expanduser().resolve()
+        except RuntimeError:
+            raise CogError(f"store {url!r}: there is no such user, type ./{url} for a folder") from None
         if path.exists() and not path.is_dir():
             raise CogError(f"store {path} is a file: name a folder with --root")
         url = str(path)

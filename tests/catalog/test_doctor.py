@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from catalog import doctor
-from catalog.doctor import Problem, describe_store, verify
+from catalog.agreement import Problem
+from catalog.doctor import describe_store, verify
 from catalog.index import db, sync
 from catalog.mixtures.mixture import freeze
 from catalog.query import run_query

@@ -266,7 +266,7 @@ def test_a_full_disk_is_no_fault_of_a_file(tray: Store, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for name in ("insert", "_load_episodes"):
+    for name in ("insert", "_load_all"):
         with monkeypatch.context() as patch:
             patch.setattr(loaders, name, full)
             with pytest.raises(CogError, match=r"^cannot write .*: the disk is full: "):
