@@ -20,6 +20,7 @@ import pyarrow as pa
 from catalog.index import parquet
 from cogdata.errors import CogError, UnreachableError
 from cogdata.storage import manifest, parts, runs
+from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
 
 _UNREADABLE: Final = (
@@ -112,8 +113,9 @@ def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "created_at": _utc(info.created_at),
         "cogdata_version": info.cogdata_version,
     }
-    wanted = ["episode_id", "source", "reward", "weight", "t_start", "t_end", "steps", "digest"]
-    rows = episodes.select(wanted)
+    episodes.select(["episode_id"])  # KeyError: it is something else
+    members = [field for field in manifest.EPISODES if field.name not in manifest.LOCATION]
+    rows = conform(episodes, pa.schema(members))
     rows = rows.append_column("mixture", pa.array([info.name] * len(rows), pa.string()))
     rows = rows.append_column("version", pa.array([info.version] * len(rows), pa.int32()))
     return {"mixtures": pa.Table.from_pylist([head]), "mixture_episodes": rows}
@@ -137,8 +139,7 @@ def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
 
 def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
     table = runs.with_purpose(store.read_table(path))
-    known = [name for name in runs.EVALUATIONS.names if name in table.column_names]
-    return {"evaluations": table.select(known)}
+    return {"evaluations": conform(table, runs.EVALUATIONS)}
 
 
 _Rows = Callable[[Store, str], dict[str, pa.Table]]

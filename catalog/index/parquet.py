@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 
 from catalog.index.paths import is_plain, plain_name
 from cogdata.errors import CogError
+from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
 
 FILE: Final = "cog_file"
@@ -50,17 +51,6 @@ def read(store: Store, path: str, schema: pa.Schema) -> pa.Table:
     """Read one file without DuckDB: the columns of a schema, and :data:`FILE`."""
     rows = conform(store.read_table(path), schema)
     return rows.append_column(FILE, pa.array([path] * len(rows), pa.string()))
-
-
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table the columns of a schema: those that it lacks are null."""
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def read_call(store: Store, path: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from cogdata.errors import CogError, unknown
 from cogdata.schema import NAME_PATTERN, SCHEMA_VERSION
+from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
 
 EPISODES: Final = pa.schema(
@@ -41,6 +43,12 @@ LOCATION: Final = (
     "shard", "frames_offset", "frames_size", "steps_offset", "steps_size", "frames_crc32", "steps_crc32",
 )  # fmt: skip
 """Columns of :data:`EPISODES` that say where an episode's bytes are; not part of the digest."""
+
+DIGESTED: Final = ("episode_id", "digest", "source", "reward", "weight", "t_start", "t_end")
+"""Columns of :data:`EPISODES` that the digest is made of, in its order."""
+
+_NEEDED: Final = (*DIGESTED, *LOCATION, "steps")
+"""Columns of :data:`EPISODES` that every version wrote; one that was added since is null where it lacks."""
 
 REWARDS: Final = pa.schema(
     [("episode_id", pa.string()), ("t", pa.list_(pa.int32())), ("reward", pa.list_(pa.float32()))]
@@ -191,10 +199,9 @@ def mixture_digest(episodes: pa.Table, rewards: pa.Table | None, weights: dict[s
         The same for the same content, whatever SQL said it and wherever it is stored.
     """
     sha = hashlib.sha256()
-    columns = ("episode_id", "digest", "source", "reward", "weight", "t_start", "t_end")
     order = [("source", "ascending"), ("episode_id", "ascending")]
-    for row in episodes.select(columns).sort_by(order).to_pylist():
-        sha.update(json.dumps([row[name] for name in columns]).encode())
+    for row in episodes.select(DIGESTED).sort_by(order).to_pylist():
+        sha.update(json.dumps([row[name] for name in DIGESTED]).encode())
     if rewards is not None:
         for row in rewards.sort_by("episode_id").to_pylist():
             sha.update(json.dumps([row["episode_id"], row["t"], row["reward"]]).encode())
@@ -329,9 +336,9 @@ def read_manifest(store: Store, ref: str) -> Manifest:
     """
     info = read_info(store, ref)
     folder = mixture_folder(info.name, info.version)
-    episodes = _read_table(store, f"{folder}/episodes.parquet", EPISODES)
+    episodes = _read_table(store, f"{folder}/episodes.parquet", EPISODES, _NEEDED)
     path = f"{folder}/rewards.parquet"
-    rewards = _read_table(store, path, REWARDS) if store.exists(path) else None
+    rewards = _read_table(store, path, REWARDS, REWARDS.names) if store.exists(path) else None
     if mixture_digest(episodes, rewards, info.weights) != info.digest:
         raise CogError(
             f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again"
@@ -339,14 +346,14 @@ def read_manifest(store: Store, ref: str) -> Manifest:
     return Manifest(info, episodes, rewards, _read_stats(store, f"{folder}/stats.json"))
 
 
-def _read_table(store: Store, path: str, schema: pa.Schema) -> pa.Table:
+def _read_table(store: Store, path: str, schema: pa.Schema, needed: Sequence[str]) -> pa.Table:
     try:
         table = store.read_table(path)
+        if set(needed) <= set(table.column_names):
+            return conform(table, schema)
     except (pa.ArrowException, OSError):
-        raise _damaged(store, path) from None
-    if not set(schema.names) <= set(table.column_names):
-        raise _damaged(store, path)
-    return table
+        pass
+    raise _damaged(store, path)
 
 
 def _read_stats(store: Store, path: str) -> Stats:
