@@ -90,7 +90,7 @@ def options(
 
 
 RENAMED: Final = {
-    "train": {"--steps": "--updates"},
+    "train": {"--steps": "--updates", "--alarm": "--guard"},
     "demo": {"--steps": "--updates"},
     "infer": {"--steps": "--updates"},
 }

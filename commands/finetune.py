@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cogdata.storage.runs import RunInfo
     from cogdata.storage.store import Store
     from cogdata.streaming.stream import Stream, StreamOptions
-    from trainers.finetuning.finetune import FinetuneProgress, Surroundings
-    from trainers.training.online import Arena
+    from trainers.finetuning.finetune import FinetuneContext, FinetuneProgress
+    from trainers.training.online import OnlineEnv
     from trainers.training.request import TrainRequest
 
 
@@ -82,7 +82,7 @@ def finetune_command(
     theirs = read_run(store, parse_run(run)[0])
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
     count = worker_count(workers, one_robot=is_driver(env))
-    arena, horizon = arena_of(env, manifest.info.image_size[0], count)
+    online_env, horizon = online_env_of(env, manifest.info.image_size[0], count)
     chosen, preset, config = finetuned_config(theirs, algo, preset, set_ or [])
     online = Online(env, episodes, horizon, data, updates_per_step, round_, continues=chosen == theirs.algo)
     request = TrainRequest(
@@ -96,28 +96,30 @@ def finetune_command(
         default_memory() if memory is None else _bytes(memory),
         online=online,
     )
-    begin_finetune(store, manifest, from_run(store, request, run), arena, horizon, count)
+    begin_finetune(store, manifest, from_run(store, request, run), online_env, horizon, count)
 
 
 def begin_finetune(
-    store: Store, manifest: Manifest, request: TrainRequest, arena: Arena, horizon: int, workers: int
+    store: Store, manifest: Manifest, request: TrainRequest, online_env: OnlineEnv, horizon: int, workers: int
 ) -> str:
     """Fine-tune, or go on with it; returns the run."""
     from collectors.provenance import describe_learned
-    from trainers.finetuning.finetune import Surroundings
+    from trainers.finetuning.finetune import FinetuneContext
     from trainers.training.request import run_id
 
     run = run_id(manifest, request)
     head = describe_learned(
         run,
-        arena.env,
+        online_env.env,
         root_seed=request.seed,
-        image_size=arena.image_size,
+        image_size=online_env.image_size,
         horizon=horizon,
         command=shlex.join(["cog", *sys.argv[1:]]),
     )
-    around = Surroundings(arena, head, _opening(store, manifest, _online_memory(store, request)), workers)
-    _finetune(store, manifest, request, around)
+    context = FinetuneContext(
+        online_env, head, _opening(store, manifest, _online_memory(store, request)), workers
+    )
+    _finetune(store, manifest, request, context)
     return run
 
 
@@ -148,20 +150,20 @@ def finetuned_config(
     return algo, preset, configure(algo, preset, [*shared, *overrides])
 
 
-def arena_of(env: str, image_size: int, workers: int) -> tuple[Arena, int]:
+def online_env_of(env: str, image_size: int, workers: int) -> tuple[OnlineEnv, int]:
     """Where a learner collects, and the horizon there."""
     import functools
 
     from collectors.checks import check_env
     from collectors.drivers import is_driver, open_env
     from trainers.evaluation.worlds import WORLDS
-    from trainers.training.online import Arena
+    from trainers.training.online import OnlineEnv
 
     check_env(env, image_size=image_size)
     make = functools.partial(open_env, env, image_size=image_size)
     world = open_env(env, image_size=image_size, observations=("robot",))
     world.close()
-    arena = Arena(
+    online_env = OnlineEnv(
         env,
         make,
         world.task_predicate,
@@ -169,7 +171,7 @@ def arena_of(env: str, image_size: int, workers: int) -> tuple[Arena, int]:
         image_size,
         together=workers if is_driver(env) else WORLDS,
     )
-    return arena, world.horizon
+    return online_env, world.horizon
 
 
 def _online_memory(store: Store, request: TrainRequest) -> int:
@@ -214,14 +216,14 @@ def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamO
     return opened
 
 
-def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: Surroundings) -> None:
+def _finetune(store: Store, manifest: Manifest, request: TrainRequest, context: FinetuneContext) -> None:
     from dataclasses import replace
 
     from cogdata.storage.parts import list_parts, part_range, read_collection
     from collectors.provenance import changed_versions
     from trainers.finetuning.finetune import finetune, online_of
 
-    run, online, ticker = around.head.name, online_of(request), Ticker()
+    run, online, ticker = context.head.name, online_of(request), Ticker()
     note(
         f"run {run} from {request.parent} @ {request.parent_update:,}: {online.episodes:,} episodes in "
         f"{online.env}"
@@ -239,8 +241,8 @@ def _finetune(store: Store, manifest: Manifest, request: TrainRequest, around: S
 
     try:
         with ending_on_request(lambda: None) as asked:
-            around = replace(around, stop_asked=asked, on_progress=show)
-            _, state = finetune(store, manifest, request, around)
+            context = replace(context, stop_asked=asked, on_progress=show)
+            _, state = finetune(store, manifest, request, context)
     finally:
         ticker.clear()
         update_catalog(store)

@@ -13,7 +13,7 @@ import typer
 from cogdata.errors import CogError, unknown
 from commands.collect import local_engine, run_collection
 from commands.evaluate import world_of
-from commands.finetune import arena_of, begin_finetune, finetuned_config
+from commands.finetune import begin_finetune, finetuned_config, online_env_of
 from commands.mix import infer_mixture
 from commands.requests import device_of, frozen_portion, stages_of
 from commands.shared import (
@@ -396,7 +396,7 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
     mixture = _mixture_of(store, unit)  # one version, whatever is frozen meanwhile
     settings = TrainSettings(
         mixture=mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,
-        threads=1, device=device, alarm="off", set=unit.settings,
+        threads=1, device=device, guard="off", set=unit.settings,
     )  # fmt: skip
     run = train_stages(store, settings, stages_of(store, settings), mixture)
     if unit.online:
@@ -444,7 +444,7 @@ def _finetune_unit(store: Store, unit: Unit, run: str, device: str) -> str:
 
     theirs, algo = read_run(store, run), FINETUNED[unit.method]
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
-    arena, horizon = arena_of(unit.envs[0], manifest.info.image_size[0], 1)
+    online_env, horizon = online_env_of(unit.envs[0], manifest.info.image_size[0], 1)
     chosen, preset, config = finetuned_config(theirs, algo, None, [])
     online = Online(
         unit.envs[0], unit.online, horizon, "symmetric" if algo is None else "online", UPDATES_PER_STEP,
@@ -454,4 +454,4 @@ def _finetune_unit(store: Store, unit: Unit, run: str, device: str) -> str:
         chosen, config, preset, theirs.obs, unit.seed, device, 1, default_memory() // 2, online=online
     )
     request = from_run(store, request, f"{run}@{last_update(unit)}")
-    return begin_finetune(store, manifest, request, arena, horizon, 1)
+    return begin_finetune(store, manifest, request, online_env, horizon, 1)

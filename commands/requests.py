@@ -123,10 +123,10 @@ def _stages_of_method(
 
 def _watched(settings: TrainSettings) -> dict[str, Any]:
     """What a request says of how a run is watched, which may be another each time it goes on."""
-    from trainers.training.divergence import Alarm, parse_alarm
+    from trainers.training.divergence import DivergenceGuard, parse_guard
 
-    alarm = Alarm() if settings.alarm is None else parse_alarm(settings.alarm)
-    return {"alarm": alarm, "trackers": settings.log or (), "pool": or_default(settings.pool, "host")}
+    guard = DivergenceGuard() if settings.guard is None else parse_guard(settings.guard)
+    return {"guard": guard, "trackers": settings.log or (), "pool": or_default(settings.pool, "host")}
 
 
 def check_updates(updates: int | None) -> None:
@@ -209,7 +209,7 @@ def as_toml(
         "eval_env": settings.eval_env,
         "eval_every": settings.eval_every,
         "eval_episodes": settings.eval_episodes,
-        "alarm": str(request.alarm),
+        "guard": str(request.guard),
         "log": request.trackers,
         "pool": request.pool,
     }

@@ -103,7 +103,7 @@ def train_command(
     eval_episodes: Annotated[
         int | None, typer.Option(help="Episodes of each judgement.", show_default="20")
     ] = None,
-    alarm: Annotated[
+    guard: Annotated[
         str | None,
         typer.Option(
             help="LINES[:MARGIN] of metrics with impossible values that stop a run, or off.",
@@ -137,7 +137,7 @@ def train_command(
         eval_env=eval_env,
         eval_every=eval_every,
         eval_episodes=eval_episodes,
-        alarm=alarm,
+        guard=guard,
         log=tuple(log) if log else None,
         pool=pool,
         set=tuple(set_ or ()),

@@ -65,7 +65,7 @@ def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dic
     chosen = [word for setting in settings for word in ("--set", setting)]
     said = cog(
         root, "train", "--mixture", mixture, "--algo", algo, "--obs", "state", "--updates", str(updates),
-        "--seed", str(seed), "--threads", "1", "--alarm", "off", *chosen,
+        "--seed", str(seed), "--threads", "1", "--guard", "off", *chosen,
     )  # fmt: skip
     run = said.strip().splitlines()[-1].split(":")[0]
     judged = [word for env in ENVS for word in ("--env", env)]

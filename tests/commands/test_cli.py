@@ -448,6 +448,11 @@ def test_an_option_of_an_earlier_version_says_its_name_of_today(run: Run, comman
     assert said.error.startswith("--steps is called --updates now: type --updates, see `cog ")
 
 
+def test_the_alarm_of_an_earlier_version_is_the_guard_of_today(run: Run) -> None:
+    said = run("train", "--mixture", "x", "--alarm", "off")
+    assert said.error == "--alarm is called --guard now: type --guard, see `cog train --help`"
+
+
 def test_a_key_of_an_earlier_version_says_its_name_of_today(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "old.toml"
     file.write_text("mixture = 'x'\nsteps = 5\n")

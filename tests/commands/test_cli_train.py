@@ -53,7 +53,7 @@ def test_a_file_and_the_printed_settings_are_the_same_run(
     assert runs(root) == before
     lines = printed.out.splitlines()
     assert lines[:5] == ['mixture = "all@1"', 'algo = "bc"', 'preset = "fast"', 'obs = "state"', "seed = 5"]
-    assert {"threads = 1", 'alarm = "20:0.1"', "log = []", "[set]", "updates = 4", "widths = [16]"} <= set(
+    assert {"threads = 1", 'guard = "20:0.1"', "log = []", "[set]", "updates = 4", "widths = [16]"} <= set(
         lines
     )
     assert "learning_rate = 0.001" in lines
@@ -175,7 +175,7 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
         (("--updates", "0"), "--updates is 0, must be from 1 to 1,000,000,000"),
         (("--algo", ""), "unknown algorithm ''"),
         (("--device", "meta"), "device 'meta' cannot be used: this machine has cpu"),
-        (("--alarm", "soon"), "--alarm 'soon' must be off, LINES or LINES:MARGIN, for example 20:0.1"),
+        (("--guard", "soon"), "--guard 'soon' must be off, LINES or LINES:MARGIN, for example 20:0.1"),
         (("--log", "wandb"), "--log wandb needs a library that is not installed: pip install wandb"),
         (("--config", "nowhere.toml"), "cannot read nowhere.toml: No such file or directory"),
     ],
@@ -199,11 +199,11 @@ def test_a_run_is_gone_on_with_as_it_was_begun(run: Run, root: Path, settings: P
     )
     said = run("train", "--resume", name, "--set", "batch_size=4")
     assert "--resume goes on with a run as it was begun" in said.error
-    (settings.parent / "alarm.toml").write_text('alarm = "off"\n')
-    longer = ("--resume", name, "--config", str(settings.parent / "alarm.toml"), "--updates", "77")
+    (settings.parent / "guard.toml").write_text('guard = "off"\n')
+    longer = ("--resume", name, "--config", str(settings.parent / "guard.toml"), "--updates", "77")
     assert "updates = 77" in run("train", *longer, "--print-config").out.splitlines()
-    said = run("train", "--resume", name, "--config", str(settings.parent / "alarm.toml"), "--print-config")
-    assert 'alarm = "off"' in said.out.splitlines()
+    said = run("train", "--resume", name, "--config", str(settings.parent / "guard.toml"), "--print-config")
+    assert 'guard = "off"' in said.out.splitlines()
     with_best = run("eval", name, "--env", PICK, "--update", "best")
     assert with_best.error.startswith(f"run '{name}' has no best checkpoint: it was not judged in training")
 

@@ -14,21 +14,21 @@ from cogdata.rng import derive_seed
 from trainers.algorithm import Algorithm
 from trainers.evaluation.acting import choose
 from trainers.evaluation.worlds import Moment, Worlds
-from trainers.training.online import Arena
+from trainers.training.online import OnlineEnv
 
 PHASE = "explore"
 """What a learner is doing, whatever it does."""
 
 
 @dataclass
-class _Unfolding:
-    """An episode under way.
+class _OpenEpisode:
+    """An episode that has not ended.
 
     Attributes:
         meta: What it will be called.
-        generator: Of its noise.
-        moments: Seen so far.
-        actions: Done so far, (8,) each.
+        generator: Noise generator.
+        moments: Observations so far.
+        actions: Actions so far, (8,) each.
     """
 
     meta: EpisodeMeta
@@ -40,7 +40,7 @@ class _Unfolding:
 def explore(
     learner: Algorithm,
     worlds: Worlds,
-    arena: Arena,
+    online_env: OnlineEnv,
     *,
     run: str,
     seed: int,
@@ -52,7 +52,7 @@ def explore(
     Args:
         learner: Who acts, on whichever device it is.
         worlds: At least as many as there are episodes.
-        arena: What they are.
+        online_env: Where they act.
         run: Run id: name of the collection and of the policy.
         seed: Root seed.
         span: First index and one past the last, at most :data:`trainers.evaluation.worlds.WORLDS` episodes.
@@ -64,7 +64,7 @@ def explore(
     Raises:
         CogError: An environment failed.
     """
-    under_way = [_begin(learner, arena, run, seed, index) for index in range(*span)]
+    under_way = [_begin(learner, online_env, run, seed, index) for index in range(*span)]
     first = worlds.reset([episode.meta.seed for episode in under_way])
     for number, episode in enumerate(under_way):
         episode.moments.append(first[number])
@@ -77,26 +77,26 @@ def explore(
         for number, moment in worlds.step({number: actions[number] for number in running}).items():
             under_way[number].moments.append(moment)
             under_way[number].actions.append(actions[number])
-    return [_episode(episode, arena) for episode in under_way]
+    return [_episode(episode, online_env) for episode in under_way]
 
 
-def _begin(learner: Algorithm, arena: Arena, run: str, seed: int, index: int) -> _Unfolding:
+def _begin(learner: Algorithm, online_env: OnlineEnv, run: str, seed: int, index: int) -> _OpenEpisode:
     meta = EpisodeMeta(
         collection=run,
         index=index,
-        env=arena.env,
+        env=online_env.env,
         policy=run,
         policy_params={"update": learner.updates_done},
         noise=0.0,
         seed=derive_seed("online", "scene", seed, index),
-        task=arena.task,
-        goal=arena.task,
+        task=online_env.task,
+        goal=online_env.task,
     )
     noise = torch.Generator().manual_seed(derive_seed("online", "noise", seed, index))
-    return _Unfolding(meta, noise, [])
+    return _OpenEpisode(meta, noise, [])
 
 
-def _episode(done: _Unfolding, arena: Arena) -> Episode:
+def _episode(done: _OpenEpisode, online_env: OnlineEnv) -> Episode:
     moments, after = done.moments, done.moments[1:]
     last = np.arange(len(after)) == len(after) - 1
     ended = after[-1].terminated
@@ -114,5 +114,5 @@ def _episode(done: _Unfolding, arena: Arena) -> Episode:
             for name in moments[0].predicates
         },
         phase=(PHASE,) * len(after),
-        scene_fields=arena.scene_fields,
+        scene_fields=online_env.scene_fields,
     )

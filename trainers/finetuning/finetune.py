@@ -40,7 +40,7 @@ from trainers.evaluation.worlds import Worlds
 from trainers.finetuning.explore import explore
 from trainers.finetuning.replay import Replay, joined
 from trainers.training.batches import tensor_batch
-from trainers.training.online import KEEP_ROUNDS, Arena, Online
+from trainers.training.online import KEEP_ROUNDS, Online, OnlineEnv
 from trainers.training.request import TrainRequest, now, register, run_id
 from trainers.training.runlog import RunLog
 from trainers.training.start import open_learner
@@ -74,11 +74,11 @@ class FinetuneProgress:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What fine-tuning needs of the world around it.
+class FinetuneContext:
+    """What fine-tuning is given: an environment, batches, and whom to tell.
 
     Attributes:
-        arena: Where episodes come from.
+        online_env: Where episodes come from.
         head: Of the collection that they become; written if there is none.
         open_stream: Opens the offline mixture's batches.
         workers: Processes that hold the environments; does not change the result.
@@ -86,7 +86,7 @@ class Surroundings:
         on_progress: Called after each update and each round of episodes.
     """
 
-    arena: Arena
+    online_env: OnlineEnv
     head: CollectionInfo
     open_stream: OpenStream
     workers: int = 1
@@ -95,7 +95,7 @@ class Surroundings:
 
 
 def finetune(
-    store: Store, manifest: Manifest, request: TrainRequest, around: Surroundings
+    store: Store, manifest: Manifest, request: TrainRequest, context: FinetuneContext
 ) -> tuple[RunInfo, RunState]:
     """Fine-tune, or go on with it.
 
@@ -103,7 +103,7 @@ def finetune(
         store: Where the run and its collection are kept.
         manifest: The parent's mixture.
         request: What to train; has a parent and ``online``.
-        around: Environments, batches, who is told.
+        context: Environment, batches, callbacks.
 
     Returns:
         The run and its state: "finished", or "stopped" after a checkpoint.
@@ -127,14 +127,14 @@ def finetune(
             return read_run(store, run), state
         online = replace(online, episodes=max(online.episodes, collected))  # more were asked for before
         learner, seconds = open_learner(store, run, manifest, request)
-        _check_arena(learner.spec, around.arena)
+        _check_env(learner.spec, context.online_env)
         info = register(store, run, manifest, request)
         if not store.exists(f"collections/{run}/collection.json"):
-            write_collection(store, around.head)
+            write_collection(store, context.head)
         torch.set_num_threads(info.threads)
-        session = _Session(store, info, request, online, learner, manifest, around, seconds)
-        count = min(online.round_episodes, around.arena.together)
-        with session, Worlds(around.arena.make, count, around.workers) as worlds:
+        session = _Session(store, info, request, online, learner, manifest, context, seconds)
+        count = min(online.round_episodes, context.online_env.together)
+        with session, Worlds(context.online_env.make, count, context.workers) as worlds:
             return info, session.go(worlds, committed)
 
 
@@ -175,11 +175,11 @@ def _lost(run: str) -> str:
     return f"restore it, or begin anew: `cog runs rm {run} --force`, and remove the folder collections/{run}"
 
 
-def _check_arena(spec: ObsSpec, arena: Arena) -> None:
-    if "scene" in spec.parts and arena.scene_fields != spec.scene_fields:
+def _check_env(spec: ObsSpec, online_env: OnlineEnv) -> None:
+    if "scene" in spec.parts and online_env.scene_fields != spec.scene_fields:
         raise CogError(
-            f"{arena.env} has the scene {', '.join(arena.scene_fields) or 'of nothing'}, the policy was "
-            f"trained on {', '.join(spec.scene_fields)}: fine-tune it in the scene of its data"
+            f"{online_env.env} has the scene {', '.join(online_env.scene_fields) or 'of nothing'}, "
+            f"the policy was trained on {', '.join(spec.scene_fields)}: fine-tune it in the scene of its data"
         )
 
 
@@ -199,7 +199,7 @@ class _Session:
     online: Online
     learner: Algorithm
     manifest: Manifest
-    around: Surroundings
+    context: FinetuneContext
     seconds: float
     outcomes: list[bool] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -218,7 +218,7 @@ class _Session:
         self.offline: Iterator[Batch] | None = None
         if self.online.data == "symmetric":
             options = StreamOptions(self.shares[0], request.seed, spec.parts, self.info.memory_bytes)
-            stream = self.around.open_stream(options)
+            stream = self.context.open_stream(options)
             self.offline = stream.batches(self.learner.updates_done - self.first)
         self.log = RunLog(
             self.store,
@@ -274,16 +274,16 @@ class _Session:
                 f"its collection: {_lost(self.info.run)}"
             )
         began, episodes = time.perf_counter(), list[Episode]()
-        together = min(self.around.arena.together, self.online.round_episodes)
+        together = min(self.context.online_env.together, self.online.round_episodes)
         for start in range(span[0], span[1], together):
             found = explore(
                 self.learner,
                 worlds,
-                self.around.arena,
+                self.context.online_env,
                 run=self.info.run,
                 seed=self.request.seed,
                 span=(start, min(start + together, span[1])),
-                stop_asked=self.around.stop_asked,
+                stop_asked=self.context.stop_asked,
             )
             if found is None:
                 return None
@@ -304,7 +304,7 @@ class _Session:
         """Update up to a number; whether it was reached."""
         self.metrics = []
         while self.learner.updates_done < target:
-            if self.around.stop_asked():
+            if self.context.stop_asked():
                 return False
             began = time.perf_counter()
             self.generator.manual_seed(derive_seed(self.request.seed, "update", self.learner.updates_done))
@@ -369,7 +369,7 @@ class _Session:
         steps, exploring = self.explored
         update, learning = self.learner.updates_done - self.begun[0], self.seconds - self.begun[1]
         recent = self.outcomes[-RECENT:]
-        self.around.on_progress(
+        self.context.on_progress(
             FinetuneProgress(
                 self.info.run,
                 len(self.outcomes),

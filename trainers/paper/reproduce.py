@@ -179,7 +179,7 @@ def commands_of(unit: Unit, trials: Trials) -> tuple[str, ...]:
     """What to type for the same run and the same judgement."""
     train = [
         "cog", "train", "--mixture", unit.learned_from, "--method", unit.method, "--obs", unit.obs,
-        "--preset", unit.preset, "--seed", str(unit.seed), "--threads", "1", "--alarm", "off",
+        "--preset", unit.preset, "--seed", str(unit.seed), "--threads", "1", "--guard", "off",
         *(word for pair in unit.settings for word in ("--set", pair)),
     ]  # fmt: skip
     tuned = FINETUNED.get(unit.method)

@@ -1,4 +1,4 @@
-"""Values that no policy could have: when a run says so, and when it stops."""
+"""The divergence guard: it stops a run whose values have been impossible for long."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cogdata.errors import CogError
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """How much is too much, for how long.
+class DivergenceGuard:
+    """Which values are impossible, and for how long a run may have them.
 
     Attributes:
         patience: Lines of metrics in a row with values out of range after which a run stops; 0: never.
@@ -26,16 +26,16 @@ class Alarm:
         """Check ranges."""
         if self.patience < 0 or not 0 < self.margin < float("inf"):
             raise CogError(
-                f"an alarm after {self.patience} lines with margin {self.margin:g}: must be 0 or more lines "
+                f"a guard after {self.patience} lines with margin {self.margin:g}: must be 0 or more lines "
                 f"and a margin above 0"
             )
 
     def __str__(self) -> str:
-        """As :func:`parse_alarm` reads it."""
+        """As :func:`parse_guard` reads it."""
         return f"{self.patience}:{self.margin:g}" if self.patience else "off"
 
 
-def parse_alarm(text: str) -> Alarm:
+def parse_guard(text: str) -> DivergenceGuard:
     """Read ``off``, ``LINES`` or ``LINES:MARGIN``.
 
     Args:
@@ -45,31 +45,34 @@ def parse_alarm(text: str) -> Alarm:
         CogError: It is none of these.
     """
     if text == "off":
-        return Alarm(patience=0)
+        return DivergenceGuard(patience=0)
     lines, colon, margin = text.partition(":")
     try:
-        return Alarm(int(lines), float(margin)) if colon else Alarm(int(lines))
+        return DivergenceGuard(int(lines), float(margin)) if colon else DivergenceGuard(int(lines))
     except CogError:
         raise
     except ValueError:
         raise CogError(
-            f"--alarm {text!r} must be off, LINES or LINES:MARGIN, for example {Alarm()}"
+            f"--guard {text!r} must be off, LINES or LINES:MARGIN, for example {DivergenceGuard()}"
         ) from None
 
 
-class Watch:
-    """Looks at a run's lines of metrics, one after another.
+class GuardState:
+    """What the guard knows of a run: it reads the lines of metrics one after another.
 
     Args:
-        alarm: When to stop.
+        guard: When to stop.
         value_range: Smallest and largest value that a policy can have; None: the learner learns no value.
         past: The run's lines so far, so that one that goes on is judged as one that was never interrupted.
     """
 
     def __init__(
-        self, alarm: Alarm, value_range: tuple[float, float] | None, past: Iterable[Mapping[str, float]] = ()
+        self,
+        guard: DivergenceGuard,
+        value_range: tuple[float, float] | None,
+        past: Iterable[Mapping[str, float]] = (),
     ) -> None:
-        self._alarm = alarm
+        self._guard = guard
         self._range = value_range
         self.lines = 0
         """Lines in a row with values out of range, the newest included."""
@@ -84,7 +87,7 @@ class Watch:
         if self._range is None:
             return None
         low, high = self._range
-        mean, largest, slack = metrics["q_mean"], metrics["q_max"], self._alarm.margin * (high - low)
+        mean, largest, slack = metrics["q_mean"], metrics["q_max"], self._guard.margin * (high - low)
         fine = mean <= high + slack and mean >= low - 10 * slack and largest <= high + 10 * slack
         self._count(update, out=not fine)
         if fine:
@@ -94,7 +97,7 @@ class Watch:
     @property
     def exhausted(self) -> bool:
         """Whether values were out of range for so long that the run is to stop."""
-        return 0 < self._alarm.patience <= self.lines
+        return 0 < self._guard.patience <= self.lines
 
     def _count(self, update: int, *, out: bool) -> None:
         if out and not self.lines:

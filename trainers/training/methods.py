@@ -63,7 +63,7 @@ METHODS: Final[Mapping[str, Method]] = {
 """Name → method (arXiv 2010.14500, Table 1 and §6.2); the last two are ours, with another learner."""
 
 
-_ANY_EYES: Final = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)
+_DUMMY_OBS: Final = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)
 
 
 def find_method(name: str) -> Method:
@@ -101,7 +101,7 @@ def configure_stages(
             shared = same_policy(following.algo, its.to_dict(), stage.algo)
         config = configure(stage.algo, preset, [*shared, *given[stage.algo]])
         found.insert(0, (stage, config))
-    learners = [build(stage.algo, config, _ANY_EYES, 0) for stage, config in found]
+    learners = [build(stage.algo, config, _DUMMY_OBS, 0) for stage, config in found]
     for before, after in pairwise(learners):  # what does not fit is said before anything is trained
         after.start_from(before)
     return found

@@ -19,7 +19,7 @@ from trainers.identity import identity_of
 MAX_EPISODES: Final = 1_000_000
 
 KEEP_ROUNDS: Final = 5
-"""Of the checkpoints at the ends of rounds every so-manieth is kept, and the newest two."""
+"""Every so many rounds the checkpoint at its end is kept, and the newest two always."""
 
 DATA: Final = ("symmetric", "online")
 """What a batch holds: half of it online transitions and half offline ones, or online ones alone."""
@@ -93,7 +93,7 @@ class Online:
 
 
 @dataclass(frozen=True)
-class Arena:
+class OnlineEnv:
     """The environment that episodes come from.
 
     Attributes:

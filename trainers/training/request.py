@@ -20,7 +20,7 @@ from cogdata.streaming.stream import default_memory
 from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import algorithm_class, config_from_dict
 from trainers.checkpoint import list_checkpoints
-from trainers.training.divergence import Alarm
+from trainers.training.divergence import DivergenceGuard
 from trainers.training.online import Online
 from trainers.training.runlog import check_trackers
 
@@ -51,7 +51,7 @@ class TrainRequest:
         log_every: Updates between lines of metrics.
         tensorboard: Whether to write event files.
         trackers: Keys of :data:`trainers.training.runlog.TRACKERS` that get the metrics too.
-        alarm: When values out of their range stop the run.
+        guard: When values out of their range stop the run.
         pool: Where decoded episodes are kept, "host" or "device"; decides no bit of the run.
         parent: Run whose weights it starts from; None: fresh ones.
         parent_update: Which checkpoint of it.
@@ -73,7 +73,7 @@ class TrainRequest:
     log_every: int = 100
     tensorboard: bool = True
     trackers: tuple[str, ...] = ()
-    alarm: Alarm = field(default_factory=Alarm)
+    guard: DivergenceGuard = field(default_factory=DivergenceGuard)
     pool: str = "host"
     parent: str | None = None
     parent_update: int | None = None

@@ -50,7 +50,7 @@ class TrainSettings:
     eval_env: str | None = None
     eval_every: int | None = None
     eval_episodes: int | None = None
-    alarm: str | None = None
+    guard: str | None = None
     log: tuple[str, ...] | None = None
     pool: str | None = None
     set: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ _RIVALS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Option → those that it cannot be given with."""
 
-RENAMED: Final = {"steps": "updates"}
+RENAMED: Final = {"steps": "updates", "alarm": "guard"}
 """Key of an earlier version → its name today."""
 
 RUN_OPTIONS: Final = (

@@ -41,7 +41,7 @@ from trainers.checkpoint import largest_weight, list_checkpoints, read_info, sav
 from trainers.evaluation.during_training import Judging, judge, judged_before
 from trainers.evaluation.evaluate import Policy
 from trainers.training.batches import tensor_batch
-from trainers.training.divergence import Watch
+from trainers.training.divergence import GuardState
 from trainers.training.ranks import Ranks
 from trainers.training.request import TrainRequest, now, register, run_id
 from trainers.training.runlog import RunLog
@@ -226,7 +226,7 @@ class _Session:
             config=vars(self.info),
             writes=self.ranks.first,
         )
-        self.watch = Watch(self.request.alarm, self.learner.value_range, self.log.lines)
+        self.watch = GuardState(self.request.guard, self.learner.value_range, self.log.lines)
 
     def go(self, batches: Iterator[Batch | TensorBatch]) -> RunState:
         """Update until the end or a signal."""
@@ -300,7 +300,7 @@ class _Session:
                 f"values are outside the possible {outside}; they have been since update {self.watch.since}, "
                 f"for {self.watch.lines} lines of metrics",
                 self.watch.since,
-                "other settings with --set, or going on with --alarm off",
+                "other settings with --set, or going on with --guard off",
             )
 
     def _judgement_due(self) -> bool:

@@ -21,7 +21,7 @@ from trainers.algorithm import TensorBatch
 from trainers.algos.cql import Cql, log_integral_exp
 from trainers.algos.sac import Sac
 from trainers.networks.modules import LOG_HALF, tanh_normal, tanh_normal_log_density
-from trainers.training.divergence import Alarm
+from trainers.training.divergence import DivergenceGuard
 from trainers.training.request import TrainRequest
 from trainers.training.train import Progress, train
 
@@ -341,7 +341,7 @@ def test_without_the_penalty_values_leave_the_possible_range_and_the_alarm_stops
         threads=1,
         log_every=10,
         tensorboard=False,
-        alarm=Alarm(patience=5),
+        guard=DivergenceGuard(patience=5),
         checkpoint_every=10_000,
     )
     said: list[str] = []

@@ -33,9 +33,9 @@ from tests.trainers.toy import (
 from trainers.algos.bfn import Bfn
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluation.evaluate import World, evaluate, open_policy
-from trainers.finetuning.finetune import FinetuneProgress, Surroundings, finetune
+from trainers.finetuning.finetune import FinetuneContext, FinetuneProgress, finetune
 from trainers.finetuning.replay import Replay, joined
-from trainers.training.online import Arena, Online
+from trainers.training.online import Online, OnlineEnv
 from trainers.training.request import TrainRequest, resume_request, run_id
 from trainers.training.runlog import read_metrics
 from trainers.training.start import from_run
@@ -43,7 +43,7 @@ from trainers.training.train import train
 
 ENV = "toy/Chain-v0"
 FIELDS = ("place", "one")
-ARENA = Arena(ENV, ToyEnv, "placed", FIELDS, SIZE)
+ONLINE_ENV = OnlineEnv(ENV, ToyEnv, "placed", FIELDS, SIZE)
 SMALL: dict[str, Any] = {"threads": 1, "checkpoint_every": 2, "log_every": 2, "tensorboard": False}
 
 
@@ -74,16 +74,16 @@ def request_for(
 
 
 def go(
-    store: Store, request: TrainRequest, *, stop_asked: Callable[[], bool] = lambda: False, **around: Any
+    store: Store, request: TrainRequest, *, stop_asked: Callable[[], bool] = lambda: False, **context: Any
 ) -> RunState:
     run = run_id(make_manifest(), request)
     options: dict[str, Any] = {
-        "arena": ARENA,
+        "online_env": ONLINE_ENV,
         "head": head(run),
         "open_stream": streams(stitching),
         "stop_asked": stop_asked,
     }
-    return finetune(store, make_manifest(), request, Surroundings(**(options | around)))[1]
+    return finetune(store, make_manifest(), request, FinetuneContext(**(options | context)))[1]
 
 
 def everything(store: Store, run: str) -> dict[str, Any]:
@@ -204,10 +204,10 @@ def test_of_one_robot_only_one_is_asked_for(tmp_path: Path) -> None:
         return made[-1]
 
     ends = []
-    for name, arena in (("worlds", ARENA), ("robot", replace(ARENA, make=only, together=1))):
+    for name, online_env in (("worlds", ONLINE_ENV), ("robot", replace(ONLINE_ENV, make=only, together=1))):
         store = Store(str(tmp_path / name))
         request = request_for(store, parent_of(store))
-        go(store, request, arena=arena)
+        go(store, request, online_env=online_env)
         ends.append(everything(store, run_id(make_manifest(), request)))
     assert ends[0] == ends[1]
     assert len(made) == 1
@@ -287,11 +287,11 @@ def test_a_number_that_is_not_finite_stops_the_run(store: Store, monkeypatch: py
 def test_what_does_not_fit_is_one_line(store: Store) -> None:
     parent = parent_of(store)
     request = request_for(store, parent)
-    other = replace(ARENA, scene_fields=("place",))
+    other = replace(ONLINE_ENV, scene_fields=("place",))
     with pytest.raises(
         CogError, match=rf"{ENV} has the scene place, the policy was trained on place, one: fine"
     ):
-        go(store, request, arena=other)
+        go(store, request, online_env=other)
     with pytest.raises(CogError, match="batch_size is 1, must be at least 2 to be half online"):
         go(store, request_for(store, parent, "bfn", "batch_size=1"))
     wider = request_for(store, parent, "bfn", "critic_widths=8,8", "learning_rate=0.01")

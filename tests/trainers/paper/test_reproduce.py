@@ -121,7 +121,7 @@ def test_what_to_type_for_the_same() -> None:
     train, judge = commands_of(unit_of("bfn", 2), TRIALS)
     assert train == (
         "cog train --mixture place_in_tray --method bfn --obs state --preset fast --seed 2 --threads 1 "
-        "--alarm off --set bfn.updates=16000"
+        "--guard off --set bfn.updates=16000"
     )
     assert judge == "cog eval RUN --env cog/PlaceTray-v0 --env cog/PickTray-v0 --episodes 4"
     tuned = commands_of(unit_of("bc_all", 0, variant="online", online=50, envs=(TABLE,)), TRIALS)

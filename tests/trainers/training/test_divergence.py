@@ -15,7 +15,7 @@ from tests.trainers.toy import ToyStream, make_manifest
 from tests.trainers.training.test_train import make_request
 from trainers.algos.bfn import Bfn
 from trainers.checkpoint import list_checkpoints
-from trainers.training.divergence import Alarm, Watch, parse_alarm
+from trainers.training.divergence import DivergenceGuard, GuardState, parse_guard
 from trainers.training.runlog import read_metrics
 from trainers.training.train import Progress, train
 
@@ -35,12 +35,12 @@ def line(mean: float, largest: float) -> dict[str, float]:
     ],
 )
 def test_the_margin_by_hand(mean: float, largest: float, fine: bool) -> None:
-    said = Watch(Alarm(margin=0.2), (0.0, 1.0)).look(7, line(mean, largest))
+    said = GuardState(DivergenceGuard(margin=0.2), (0.0, 1.0)).look(7, line(mean, largest))
     assert said == (None if fine else f"range [0, 1] at update 7: mean {mean:.3g}, max {largest:.3g}")
 
 
 def test_only_lines_in_a_row_count() -> None:
-    watch = Watch(Alarm(patience=2), (0.0, 1.0))
+    watch = GuardState(DivergenceGuard(patience=2), (0.0, 1.0))
     for update, mean in ((1, 5.0), (2, 0.5), (3, 5.0)):
         watch.look(update, line(mean, mean))
         assert not watch.exhausted
@@ -52,38 +52,44 @@ def test_lines_of_an_earlier_session_count_too() -> None:
     """Lines 2 and 3 were out of range; the line of a judgement between them says nothing about values."""
     past = [{"update": 1, "out_of_range": 0.0}, {"update": 2, "out_of_range": 1.0}, {"update": 2, "success": 0.5},
             {"update": 3, "out_of_range": 1.0}]  # fmt: skip
-    watch = Watch(Alarm(patience=3), (0.0, 1.0), past)
+    watch = GuardState(DivergenceGuard(patience=3), (0.0, 1.0), past)
     assert (watch.lines, watch.since, watch.exhausted) == (2, 2, False)
     watch.look(4, line(5.0, 5.0))
     assert watch.exhausted
 
 
 def test_what_learns_no_value_raises_no_alarm() -> None:
-    watch = Watch(Alarm(patience=1), None)
+    watch = GuardState(DivergenceGuard(patience=1), None)
     assert watch.look(1, {"loss": 9.0}) is None
     assert not watch.exhausted
 
 
 @pytest.mark.parametrize(
-    ("text", "alarm"), [("off", Alarm(0)), ("5", Alarm(5)), ("5:0.5", Alarm(5, 0.5)), ("20:0.1", Alarm())]
+    ("text", "guard"),
+    [
+        ("off", DivergenceGuard(0)),
+        ("5", DivergenceGuard(5)),
+        ("5:0.5", DivergenceGuard(5, 0.5)),
+        ("20:0.1", DivergenceGuard()),
+    ],
 )
-def test_an_alarm_is_read_as_it_is_written(text: str, alarm: Alarm) -> None:
-    assert parse_alarm(text) == alarm
-    assert parse_alarm(str(alarm)) == alarm
+def test_a_guard_is_read_as_it_is_written(text: str, guard: DivergenceGuard) -> None:
+    assert parse_guard(text) == guard
+    assert parse_guard(str(guard)) == guard
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("soon", "--alarm 'soon' must be off, LINES or LINES:MARGIN, for example 20:0.1"),
-        ("5:", "--alarm '5:' must be off"),
-        ("-1", "an alarm after -1 lines"),
+        ("soon", "--guard 'soon' must be off, LINES or LINES:MARGIN, for example 20:0.1"),
+        ("5:", "--guard '5:' must be off"),
+        ("-1", "a guard after -1 lines"),
         ("3:0", "with margin 0: must be 0 or more lines and a margin above 0"),
     ],
 )
 def test_what_is_no_alarm_is_refused(text: str, said: str) -> None:
     with pytest.raises(CogError, match=said):
-        parse_alarm(text)
+        parse_guard(text)
 
 
 @pytest.fixture
@@ -105,12 +111,12 @@ def too_high_from(update: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_out_of_range_for_long_stop_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line every 2 updates, bad from update 6 on: the third such line is that of update 10."""
     too_high_from(6, monkeypatch)
-    request = make_request("bfn", "updates=20", alarm=Alarm(patience=3))
+    request = make_request("bfn", "updates=20", guard=DivergenceGuard(patience=3))
     seen: list[Progress] = []
     said = (
         r"diverged: values are outside the possible range \[0, 1\] at update 10: mean 5, .*; they have been "
         "since update 6, for 3 lines of metrics; last good checkpoint: 4; try other settings with --set, or "
-        "going on with --alarm off"
+        "going on with --guard off"
     )
     with pytest.raises(CogError, match=said):
         train(store, make_manifest(), request, open_stream=ToyStream, on_progress=seen.append)
@@ -127,7 +133,7 @@ def test_the_alarm_comes_at_the_same_update_after_an_interruption(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     too_high_from(6, monkeypatch)
-    request = make_request("bfn", "updates=8", alarm=Alarm(patience=3))
+    request = make_request("bfn", "updates=8", guard=DivergenceGuard(patience=3))
     train(store, make_manifest(), request, open_stream=ToyStream)
     longer = replace(request, config=replace(request.config, updates=20))
     with pytest.raises(CogError, match="at update 10: mean 5"):
@@ -136,6 +142,6 @@ def test_the_alarm_comes_at_the_same_update_after_an_interruption(
 
 def test_without_an_alarm_a_run_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     too_high_from(2, monkeypatch)
-    request = make_request("bfn", "updates=8", alarm=Alarm(patience=0))
+    request = make_request("bfn", "updates=8", guard=DivergenceGuard(patience=0))
     _, state = train(store, make_manifest(), request, open_stream=ToyStream)
     assert (state.status, state.updates_done) == ("finished", 8)
