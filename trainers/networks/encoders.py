@@ -161,6 +161,8 @@ class Inputs(nn.Module):
         if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
             self.dim += 6 * Points.count
             self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)
+        elif isinstance(self.encoder, HandEyeEncoder):  # of frames alone it is the fast one
+            self.encoder.places.requires_grad_(False)
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Read the parts that the specification names and ignore others."""
