@@ -13,7 +13,7 @@ from catalog.query import run_query
 from cogdata.errors import CogError
 from cogdata.intervals import mcnemar, wilson
 from cogdata.storage.manifest import MixtureInfo
-from cogdata.storage.runs import EVALUATION, read_run
+from cogdata.storage.runs import EVALUATION, read_run, status_now
 from cogdata.storage.store import Store
 
 _SCORES: Final = """
@@ -100,12 +100,17 @@ def runs_table(store: Store) -> pa.Table:
 
     ``online`` is the environment that a fine-tuned run collects in; null: it learns from its mixture alone.
     ``update`` is the newest checkpoint that was evaluated there; ``episodes``, ``success`` and ``interval``
-    (95 %, Wilson) are of all its episodes with the purpose "evaluation".
+    (95 %, Wilson) are of all its episodes with the purpose "evaluation". ``status`` is
+    :func:`cogdata.storage.runs.status_now`.
 
     Args:
         store: Which store.
     """
-    return _with_rates(run_query(store, _RUNS).table).drop_columns(["successes"])
+    table = run_query(store, _RUNS).table
+    pairs = zip(table["run"].to_pylist(), table["status"].to_pylist(), strict=True)
+    status = pa.array([status_now(store, run, written) for run, written in pairs], pa.string())
+    table = table.set_column(table.column_names.index("status"), "status", status)
+    return _with_rates(table).drop_columns(["successes"])
 
 
 def _with_rates(table: pa.Table) -> pa.Table:

@@ -35,11 +35,12 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
     from dataclasses import asdict
 
     from catalog.summaries import evaluated_table
-    from cogdata.storage.runs import ancestry, read_best, read_state
+    from cogdata.storage.runs import ancestry, read_best, read_state, status_now
 
     store = open_root(root)
     chain, state = ancestry(store, run), read_state(store, run)
-    say(json.dumps({"run": asdict(chain[0]), "state": asdict(state) if state else None}, indent=2))
+    now = asdict(state) | {"status": status_now(store, run, state.status)} if state else None
+    say(json.dumps({"run": asdict(chain[0]), "state": now}, indent=2))
     for child in chain:
         if child.parent is not None:
             parent = next((info for info in chain if info.run == child.parent), None)

@@ -213,7 +213,7 @@ COMMENT ON COLUMN runs.method IS 'named method that it is a stage of: cog list m
 COMMENT ON COLUMN runs.stage IS 'which stage of the method';
 COMMENT ON COLUMN runs.online IS 'settings of learning from its own episodes, JSON; null: offline';
 COMMENT ON COLUMN runs.accelerator IS 'what the device calls itself; null: a CPU, or not kept';
-COMMENT ON COLUMN runs.status IS 'running, stopped, finished or diverged; null: no checkpoint yet';
+COMMENT ON COLUMN runs.status IS 'running (also after a kill), stopped, failed, finished or diverged; null: not begun';
 COMMENT ON COLUMN runs.updates_done IS 'gradient steps behind the last checkpoint';
 COMMENT ON COLUMN runs.seconds IS 'wall time spent in updates, s';
 COMMENT ON COLUMN runs.updated_at IS 'UTC';

@@ -56,6 +56,9 @@ SELECTION: Final = "selection"
 FIRST_SELECTION_SEED: Final = 1_000_000
 """Checkpoints are selected on seeds from here on; `cog eval` counts from 0, so its seeds selected none."""
 
+_PROBE_S: Final = 0.2
+"""Longer than another process holds a run's lock just to see whether it is free."""
+
 _DAMAGE: Final = (TypeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError)
 """What a file that is not the JSON it should be makes its reader raise."""
 
@@ -120,7 +123,7 @@ class RunState:
     """How far a run is.
 
     Attributes:
-        status: "running", "stopped", "finished" or "diverged".
+        status: "running", "stopped", "failed" (an error), "finished" or "diverged"; :func:`status_now`.
         updates_done: Gradient steps behind the last checkpoint.
         seconds: Wall time spent in updates so far.
         updated_at: ISO time, UTC.
@@ -251,8 +254,26 @@ def ancestry(store: Store, run: str) -> list[RunInfo]:
 
 def is_training(store: Store, run: str) -> bool:
     """Whether a process of this machine trains the run now; never known of a remote store."""
-    path = Path(store.path(lock_file(run))) if store.is_local else None
-    if path is None or not path.exists():
+    return bool(_lock_held(store, run))
+
+
+def status_now(store: Store, run: str, status: str | None) -> str | None:
+    """Return a run's status as it is now: a process that was killed left "running", which is "interrupted".
+
+    Args:
+        store: Where the run is; of a remote one only what was written is known.
+        run: Run id.
+        status: As written.
+    """
+    return "interrupted" if status == "running" and _lock_held(store, run) is False else status
+
+
+def _lock_held(store: Store, run: str) -> bool | None:
+    """Whether a process of this machine holds the run's lock; None: that cannot be known."""
+    if not store.is_local:
+        return None
+    path = Path(store.path(lock_file(run)))
+    if not path.exists():
         return False
     lock = filelock.FileLock(path)
     try:
@@ -260,7 +281,7 @@ def is_training(store: Store, run: str) -> bool:
     except filelock.Timeout:
         return True
     except OSError:  # not ours to lock
-        return False
+        return None
     lock.release()
     return False
 
@@ -275,7 +296,7 @@ def only_one(store: Store, run: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PROBE_S, poll_interval=_PROBE_S / 10)
     except filelock.Timeout:
         raise CogError(f"run {run!r} is being trained by another process: wait for it, or stop it") from None
     except OSError as error:

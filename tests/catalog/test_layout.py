@@ -27,7 +27,7 @@ SCHEMA_DIGESTS = {
     4: "0da674045a629500",
     5: "089bf6bd5ba18a73",
     6: "82712d01813e2232",
-    7: "fad138cc17f8110f",
+    7: "7c5e00dcafc5c8e3",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
 

@@ -19,7 +19,7 @@ from catalog.summaries import (
 )
 from cogdata.errors import CogError
 from cogdata.intervals import wilson
-from cogdata.storage.runs import EVALUATIONS
+from cogdata.storage.runs import EVALUATIONS, RunState, only_one, write_state
 from cogdata.storage.store import Store
 from tests.catalog.support import catalog_rows, write_run_of
 
@@ -188,3 +188,11 @@ def test_the_purpose_of_older_files_is_derived_from_their_seeds(
     pair.write_table(path, pair.read_table(path).drop_columns(["purpose"]))
     rows = run_query(pair, "select purpose from evaluations").table.to_pylist()
     assert [row["purpose"] for row in rows] == [purpose] * 2
+
+
+def test_the_list_of_runs_says_what_is_true_of_a_killed_one(pair: Store) -> None:
+    """Both files say "running"; only of b a process holds the lock."""
+    for run in ("a", "b"):
+        write_state(pair, run, RunState("running", 500, 12.5, "2026-11-21T08:30:00+00:00"))
+    with only_one(pair, "b"):
+        assert runs_table(pair)["status"].to_pylist() == ["interrupted", "running"]

@@ -40,6 +40,7 @@ from trainers.evaluation.worlds import Worlds
 from trainers.finetuning.explore import explore
 from trainers.finetuning.replay import Replay, joined
 from trainers.training.batches import tensor_batch
+from trainers.training.ending import DivergedError, status_on_error
 from trainers.training.online import KEEP_ROUNDS, Online, OnlineEnv
 from trainers.training.request import TrainRequest, now, register, run_id
 from trainers.training.runlog import RunLog
@@ -134,7 +135,11 @@ def finetune(
         torch.set_num_threads(info.threads)
         session = _Session(store, info, request, online, learner, manifest, context, seconds)
         count = min(online.round_episodes, context.online_env.together)
-        with session, Worlds(context.online_env.make, count, context.workers) as worlds:
+        with (
+            session,
+            status_on_error(session.end),
+            Worlds(context.online_env.make, count, context.workers) as worlds,
+        ):
             return info, session.go(worlds, committed)
 
 
@@ -256,6 +261,11 @@ class _Session:
                 self._save("running")
         return self._write_state("finished")
 
+    def end(self, status: str) -> None:
+        """Say how the run ended before its time, at the last checkpoint."""
+        good = list_checkpoints(self.store, self.info.run)
+        self._write_state(status, updates_done=good[-1] if good else self.first)
+
     # --- episodes --------------------------------------------------------------------------------------
 
     def _target(self) -> int:
@@ -338,8 +348,8 @@ class _Session:
         if not bad:
             return
         good = list_checkpoints(self.store, self.info.run)
-        self._write_state("diverged", updates_done=good[-1] if good else self.first)
-        raise CogError(
+        self.end("diverged")
+        raise DivergedError(
             f"run {self.info.run!r} diverged: {bad[0]} is {float(values[bad[0]])} at update "
             f"{self.learner.updates_done}; last good checkpoint: {good[-1] if good else 'its parent'}; try a "
             f"smaller learning rate with --set"

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Final, NoReturn, Protocol
@@ -20,7 +20,6 @@ from typing import Final, NoReturn, Protocol
 import torch
 from torch import Tensor
 
-from cogdata.errors import CogError
 from cogdata.rng import derive_seed
 from cogdata.storage.manifest import Manifest
 from cogdata.storage.runs import (
@@ -42,6 +41,7 @@ from trainers.evaluation.during_training import Judging, judge, judged_before
 from trainers.evaluation.evaluate import Policy
 from trainers.training.batches import tensor_batch
 from trainers.training.divergence import GuardState
+from trainers.training.ending import DivergedError, status_on_error
 from trainers.training.ranks import Ranks
 from trainers.training.request import TrainRequest, now, register, run_id
 from trainers.training.runlog import RunLog
@@ -159,10 +159,8 @@ def train(
         )
         ranks.average_gradients(learner)
         session = _Session(store, info, request, learner, on_progress, judging, ranks, seconds)
-        try:
+        with closing(session.log), status_on_error(session.end):
             return info, session.go(open_stream(options).batches(learner.updates_done))
-        finally:
-            session.log.close()
 
 
 @contextmanager
@@ -244,6 +242,10 @@ class _Session:
             return self._save("stopped")
         return self._write_state("finished")
 
+    def end(self, status: str) -> None:
+        """Say how the run ended before its time, at the last checkpoint."""
+        self._write_state(status, updates_done=self.saved)
+
     def _step(self, batches: Iterator[Batch | TensorBatch]) -> None:
         learner, request = self.learner, self.request
         began = time.perf_counter()
@@ -280,7 +282,7 @@ class _Session:
         self._write_state("diverged", updates_done=self.saved)
         good = [update for update in list_checkpoints(self.store, self.info.run) if update < since]
         where = f"last good checkpoint: {good[-1]}" if good else "no checkpoint before it"
-        raise CogError(f"run {self.info.run!r} diverged: {what}; {where}; try {remedy}")
+        raise DivergedError(f"run {self.info.run!r} diverged: {what}; {where}; try {remedy}")
 
     def _log(self, metrics: Mapping[str, Tensor]) -> None:
         values = {name: float(value) for name, value in metrics.items()}

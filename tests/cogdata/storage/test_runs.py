@@ -7,6 +7,7 @@ import re
 from dataclasses import fields, replace
 from pathlib import Path
 
+import filelock
 import pytest
 
 from cogdata.errors import CogError
@@ -19,9 +20,13 @@ from cogdata.storage.runs import (
     RunInfo,
     RunState,
     ancestry,
+    is_training,
+    lock_file,
+    only_one,
     read_best,
     read_run,
     read_state,
+    status_now,
     write_best,
     write_run,
     write_state,
@@ -118,3 +123,24 @@ def test_the_keys_of_a_runs_files_are_those_of_version_0_1() -> None:
         "drawer_open", "drawer_closed", "top_drawer_closed", "blocker_moved",
     ]  # fmt: skip
     assert (EVALUATION, SELECTION, FIRST_SELECTION_SEED) == ("evaluation", "selection", 1_000_000)
+
+
+def test_a_run_that_nobody_trains_any_more_is_interrupted(store: Store) -> None:
+    with only_one(store, "run-1"):
+        assert status_now(store, "run-1", "running") == "running"
+        assert status_now(store, "run-1", "finished") == "finished"
+    assert status_now(store, "run-1", "running") == "interrupted"
+    assert status_now(store, "run-2", "running") == "interrupted"  # copied without its lock
+    for status in ("stopped", "failed", "diverged", None):
+        assert status_now(store, "run-1", status) == status
+
+
+def test_of_a_remote_run_and_of_somebody_elses_lock_only_what_is_written_is_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status_now(Store("memory://runs"), "run-1", "running") == "running"
+    Path(store.path(lock_file("run-1"))).touch()
+    refused = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(filelock.FileLock, "acquire", lambda *_, **__: (_ for _ in ()).throw(refused))
+    assert status_now(store, "run-1", "running") == "running"
+    assert not is_training(store, "run-1")

@@ -284,6 +284,26 @@ def test_a_number_that_is_not_finite_stops_the_run(store: Store, monkeypatch: py
     assert (state.status, state.updates_done) == ("diverged", 28)
 
 
+def test_an_error_leaves_no_run_running(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At update 40, after the checkpoint at 28; the same request goes on from there."""
+    request = request_for(store, parent_of(store))
+    update = Bfn.update
+
+    def breaking(self: Bfn, *args: Any) -> Any:
+        if self.updates_done == 40:
+            raise RuntimeError("no memory")
+        return update(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bfn, "update", breaking)
+        with pytest.raises(RuntimeError, match="no memory"):
+            go(store, request)
+    state = read_state(store, run_id(make_manifest(), request))
+    assert state is not None
+    assert (state.status, state.updates_done) == ("failed", 28)
+    assert go(store, request).status == "finished"
+
+
 def test_what_does_not_fit_is_one_line(store: Store) -> None:
     parent = parent_of(store)
     request = request_for(store, parent)

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from cogdata.errors import CogError
-from cogdata.storage.runs import list_runs, read_run, read_state, write_run
+from cogdata.storage.runs import (
+    RunState,
+    is_training,
+    list_runs,
+    read_run,
+    read_state,
+    write_run,
+    write_state,
+)
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions
 from cogdata.streaming.transitions import Batch
@@ -364,3 +372,44 @@ def test_a_run_learns_from_a_real_stream(store: Store, obs: str) -> None:
     again, _ = train(store, manifest, replace(request, seed=1), open_stream=open_stream)
     first, second = (read_metrics(store, run)[-1]["q_mean"] for run in (info.run, again.run))
     assert first != second
+
+
+class Breaking(ToyStream):
+    """Has two batches, then something happens."""
+
+    error: BaseException = RuntimeError("no memory")
+
+    def batch(self, position: int) -> Batch:
+        if position == 2:
+            raise self.error
+        return super().batch(position)
+
+
+class Interrupted(Breaking):
+    error = KeyboardInterrupt()
+
+
+@pytest.mark.parametrize(("stream", "status"), [(Breaking, "failed"), (Interrupted, "stopped")])
+def test_an_error_leaves_no_run_running(store: Store, stream: type[Breaking], status: str) -> None:
+    """A checkpoint every update pair: the error comes after update 2. The same command goes on from there."""
+    request, manifest = make_request(), make_manifest()
+    with pytest.raises(type(stream.error)):
+        train(store, manifest, request, open_stream=stream)
+    run = run_id(manifest, request)
+    state = read_state(store, run)
+    assert state is not None
+    assert (state.status, state.updates_done) == (status, 2)
+    assert not is_training(store, run)
+    _, state = train(store, manifest, request, open_stream=ToyStream)
+    assert (state.status, state.updates_done) == ("finished", 6)
+
+
+def test_a_disk_that_takes_no_status_hides_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(store: Store, run: str, state: RunState) -> None:
+        if state.status == "failed":
+            raise CogError("cannot write")
+        write_state(store, run, state)
+
+    monkeypatch.setattr("trainers.training.train.write_state", full)
+    with pytest.raises(RuntimeError, match="^no memory$"):
+        train(store, make_manifest(), make_request(), open_stream=Breaking)
