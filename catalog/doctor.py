@@ -16,6 +16,7 @@ from catalog.index.sync import open_indexed, scan
 from cogdata.errors import CogError
 from cogdata.storage import manifest, parts, runs, samples
 from cogdata.storage.store import Store
+from cogdata.storage.versions import NEWER, NewerError
 
 Progress = Callable[[int, int], None]
 _Episodes = dict[str, dict[tuple[Any, ...], str]]  # episode_id → where its bytes are → digest
@@ -108,7 +109,8 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     problems += [*_verify_collections(store, collections), *_verify_names(store)]
     overlaps = list(_verify_overlaps(store, collections))
     frozen = [path for path, (kind, _) in listing.items() if kind == "mixture"]
-    others = [*_verify_mixtures(store, frozen, episodes), *_verify_runs(store)]
+    newer = {problem.where.rpartition("/")[0] for problem in problems if NEWER in problem.what}
+    others = [*_verify_mixtures(store, frozen, episodes, newer), *_verify_runs(store)]
     damaged = {problem.where for problem in problems + others}
     return problems + overlaps + others + list(verify_catalog(store, damaged))
 
@@ -268,7 +270,10 @@ def _overlaps(name: str, ranges: list[tuple[int, int, str]]) -> Iterator[Problem
 # --- mixtures, runs, catalog -----------------------------------------------------------------------------
 
 
-def _verify_mixtures(store: Store, paths: Sequence[str], episodes: _Episodes) -> Iterator[Problem]:
+def _verify_mixtures(
+    store: Store, paths: Sequence[str], episodes: _Episodes, newer: set[str]
+) -> Iterator[Problem]:
+    """Check frozen mixtures against the episodes, but for those in parts of a newer version."""
     for path in paths:
         _, name, version, _ = path.split("/")
         folder = path.removesuffix("/mixture.json")
@@ -281,6 +286,8 @@ def _verify_mixtures(store: Store, paths: Sequence[str], episodes: _Episodes) ->
         gone, other, moved = [], [], []
         for row in frozen.episodes.to_pylist():
             found = episodes.get(row["episode_id"])
+            if row["shard"].rpartition("/")[0] in newer:
+                continue
             if found is None:
                 gone.append(row["episode_id"])
             elif row["digest"] not in found.values():
@@ -309,6 +316,9 @@ def _verify_runs(store: Store) -> Iterator[Problem]:
         where = f"runs/{run}/run.json"
         try:
             info = runs.read_run(store, run)
+        except NewerError as error:
+            yield Problem(where, str(error))
+            continue
         except _UNREADABLE as error:
             yield Problem(where, f"cannot be read ({_said(error)})")
             continue
@@ -317,6 +327,8 @@ def _verify_runs(store: Store) -> Iterator[Problem]:
         ref = f"{info.mixture}@{info.mixture_version}"
         try:
             digest = manifest.read_info(store, ref).digest
+        except NewerError:
+            continue  # said of the mixture
         except _UNREADABLE:
             yield Problem(where, f"its mixture {ref} is gone")
             continue

@@ -22,6 +22,7 @@ from cogdata.errors import CogError, UnreachableError
 from cogdata.storage import manifest, parts, runs
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
+from cogdata.storage.versions import check_table
 
 _UNREADABLE: Final = (
     duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
@@ -92,7 +93,7 @@ def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
 
 
 def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    info = manifest.MixtureInfo.from_json(store.read_text(path))
+    info = manifest.MixtureInfo.from_json(store.read_text(path), store.path(path))
     episodes = store.read_table(path.replace("mixture.json", "episodes.parquet"))
     counts = list(info.counts.values())
     head = {
@@ -138,7 +139,9 @@ def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
 
 
 def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    table = runs.with_purpose(store.read_table(path))
+    table = store.read_table(path)
+    check_table(table, store.path(path))
+    table = runs.with_purpose(table)
     return {"evaluations": conform(table, runs.EVALUATIONS)}
 
 

@@ -19,6 +19,7 @@ from cogdata.errors import CogError, unknown
 from cogdata.schema import NAME_PATTERN, SCHEMA_VERSION
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
+from cogdata.storage.versions import known, parse, read_json, refusal, with_unknown
 
 EPISODES: Final = pa.schema(
     [
@@ -133,20 +134,27 @@ class MixtureInfo:
         return json.dumps(asdict(self), indent=2, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> MixtureInfo:
+    def from_json(cls, text: str, where: str = "mixture.json") -> MixtureInfo:
         """Read what :meth:`to_json` wrote.
 
+        Args:
+            text: JSON.
+            where: Path of its file.
+
         Raises:
+            NewerError: A newer version wrote it.
             ValueError: It is something else.
         """
         try:
-            return cls._from_data(json.loads(text))
+            return cls._from_data(known(cls, parse(text, where)))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
             raise ValueError("not the head of a mixture") from None
 
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> MixtureInfo:
-        data["counts"] = {name: SourceCounts(**counts) for name, counts in data["counts"].items()}
+        data["counts"] = {
+            name: SourceCounts(**known(SourceCounts, counts)) for name, counts in data["counts"].items()
+        }
         data["image_size"] = tuple(data["image_size"])
         data["scene_fields"] = tuple(data["scene_fields"])
         return cls(**data)
@@ -276,7 +284,9 @@ def write_info(store: Store, info: MixtureInfo) -> None:
         store: Where to.
         info: What; of a version that is there only what is not part of its digest may be another.
     """
-    store.write_text(f"{mixture_folder(info.name, info.version)}/mixture.json", info.to_json())
+    path = f"{mixture_folder(info.name, info.version)}/mixture.json"
+    data = with_unknown(store, path, MixtureInfo, asdict(info))
+    store.write_text(path, json.dumps(data, indent=2, sort_keys=True))
 
 
 def read_info(store: Store, ref: str) -> MixtureInfo:
@@ -299,9 +309,9 @@ def read_info(store: Store, ref: str) -> MixtureInfo:
     chosen = version or versions[-1]
     path = f"{mixture_folder(name, chosen)}/mixture.json"
     try:
-        return MixtureInfo.from_json(store.read_text(path))
-    except (ValueError, IsADirectoryError):  # UnicodeDecodeError is a ValueError
-        raise _damaged(store, path) from None
+        return MixtureInfo.from_json(store.read_text(path), store.path(path))
+    except (ValueError, IsADirectoryError) as error:  # UnicodeDecodeError is a ValueError
+        raise refusal(error, str(_damaged(store, path))) from None
 
 
 def _damaged(store: Store, path: str) -> CogError:
@@ -358,7 +368,7 @@ def _read_table(store: Store, path: str, schema: pa.Schema, needed: Sequence[str
 
 def _read_stats(store: Store, path: str) -> Stats:
     try:
-        stats = Stats(**json.loads(store.read_text(path)))
+        stats = Stats(**known(Stats, read_json(store, path)))
         fits = stats.mean.keys() == stats.std.keys() == {"robot", "scene", "action"}
     except (TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
         fits = False

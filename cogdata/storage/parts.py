@@ -26,6 +26,7 @@ from cogdata.errors import CogError, unknown
 from cogdata.schema import PREDICATES, SCHEMA_VERSION
 from cogdata.storage.samples import FRAMES_MEMBER, STEPS_MEMBER, encode_frames, encode_steps, steps_batch
 from cogdata.storage.store import Store
+from cogdata.storage.versions import known, read_json, refusal, with_unknown
 
 PART_SIZE: Final = 100
 """Episodes in a whole part. Fixed for ever: it is what makes ranges, names and bytes repeatable."""
@@ -371,33 +372,35 @@ def read_commit(store: Store, collection: str, part: str) -> Commit:
     """Read a part's ``COMMIT.json``.
 
     Raises:
-        CogError: It is missing or not a commit.
+        CogError: It is missing, not a commit, or of a newer version.
     """
     path = f"{part_folder(collection, part)}/{COMMIT}"
     try:
-        return Commit(**json.loads(store.read_text(path)))
-    except (TypeError, ValueError):  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise CogError(f"{store.path(path)} is damaged: remove the folder and collect again") from None
+        return Commit(**known(Commit, read_json(store, path)))
+    except (TypeError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        said = f"{store.path(path)} is damaged: remove the folder and collect again"
+        raise refusal(error, said) from None
 
 
 def read_collection(store: Store, name: str) -> CollectionInfo:
     """Read a collection's head.
 
     Raises:
-        CogError: No such collection, or its head is damaged.
+        CogError: No such collection, or its head is damaged or of a newer version.
     """
     path = f"collections/{name}/collection.json"
     if not store.exists(path):
         raise unknown("collection", name, list_collections(store))
     try:
-        data = json.loads(store.read_text(path))
+        data = known(CollectionInfo, read_json(store, path))
         return CollectionInfo(**(data | {"success_range": tuple(data["success_range"])}))
-    except (TypeError, KeyError, ValueError):
-        raise CogError(f"{store.path(path)} is damaged: run the same `cog collect` again") from None
+    except (TypeError, KeyError, ValueError) as error:
+        said = f"{store.path(path)} is damaged: run the same `cog collect` again"
+        raise refusal(error, said) from None
 
 
 def write_collection(store: Store, info: CollectionInfo) -> None:
-    """Write a collection's head."""
-    store.write_text(
-        f"collections/{info.name}/collection.json", json.dumps(asdict(info), indent=2, sort_keys=True)
-    )
+    """Write a collection's head; of one that is there, what this version does not know stays."""
+    path = f"collections/{info.name}/collection.json"
+    data = with_unknown(store, path, CollectionInfo, asdict(info))
+    store.write_text(path, json.dumps(data, indent=2, sort_keys=True))

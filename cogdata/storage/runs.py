@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from cogdata.errors import CogError, unknown
 from cogdata.schema import PREDICATES
+from cogdata.storage import versions
 from cogdata.storage.store import Store, write_failed
 
 if TYPE_CHECKING:
@@ -225,15 +226,10 @@ def parse(kind: type[_Kind], path: str, text: str) -> _Kind:
         text: JSON.
 
     Raises:
-        CogError: It has a key that only a newer version can have written.
+        CogError: A newer version wrote it.
         TypeError: It is no object, or a key is missing. ``json.JSONDecodeError``: It is no JSON.
     """
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise TypeError(f"found {type(data).__name__}, must be an object")
-    if newer := sorted(data.keys() - {one.name for one in fields(kind)}):
-        raise CogError(f"{path} has {newer[0]!r}: a newer cogdata wrote it, upgrade this one")
-    return kind(**data)
+    return kind(**versions.known(kind, versions.parse(text, path)))
 
 
 def ancestry(store: Store, run: str) -> list[RunInfo]:
@@ -314,7 +310,9 @@ def lock_file(run: str) -> str:
 
 def write_run(store: Store, info: RunInfo) -> None:
     """Write ``run.json``."""
-    store.write_text(f"runs/{info.run}/run.json", json.dumps(asdict(info), indent=2, sort_keys=True))
+    path = f"runs/{info.run}/run.json"
+    data = versions.with_unknown(store, path, RunInfo, asdict(info))
+    store.write_text(path, json.dumps(data, indent=2, sort_keys=True))
 
 
 def read_state(store: Store, run: str) -> RunState | None:
@@ -336,7 +334,9 @@ def read_state(store: Store, run: str) -> RunState | None:
 
 def write_state(store: Store, run: str, state: RunState) -> None:
     """Rewrite ``state.json``."""
-    store.write_text(f"runs/{run}/state.json", json.dumps(asdict(state), indent=2, sort_keys=True))
+    path = f"runs/{run}/state.json"
+    data = versions.with_unknown(store, path, RunState, asdict(state))
+    store.write_text(path, json.dumps(data, indent=2, sort_keys=True))
 
 
 def read_best(store: Store, run: str) -> Best | None:
@@ -357,4 +357,5 @@ def read_best(store: Store, run: str) -> Best | None:
 
 def write_best(store: Store, run: str, best: Best) -> None:
     """Rewrite ``best.json``."""
-    store.write_text(f"runs/{run}/best.json", json.dumps(asdict(best), indent=2))
+    path = f"runs/{run}/best.json"
+    store.write_text(path, json.dumps(versions.with_unknown(store, path, Best, asdict(best)), indent=2))

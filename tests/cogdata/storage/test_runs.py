@@ -96,14 +96,19 @@ def test_damage_is_said_in_one_line(store: Store, damage: bytes) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_field_of_a_newer_version_is_said_to_be_one(store: Store) -> None:
+def test_a_file_of_a_newer_version_is_said_to_be_one_and_an_unknown_key_is_left_out(store: Store) -> None:
     write_state(store, "run-1", STATE)
     write_best(store, "run-1", Best(2, "cog/PickTray-v0", (1, 2), 1))
     readers = {"run.json": read_run, "state.json": read_state, "best.json": read_best}
     for name, read in readers.items():
         path = f"runs/run-1/{name}"
+        before = read(store, "run-1")
         store.write_text(path, json.dumps(json.loads(store.read_text(path)) | {"x": 1}))
-        said = f"{store.path(path)} has 'x': a newer cogdata wrote it, upgrade this one"
+        assert read(store, "run-1") == before
+        store.write_text(path, json.dumps(json.loads(store.read_text(path)) | {"schema_version": 2}))
+        said = (
+            f"{store.path(path)} was written by a newer cogdata (schema 2, this one reads 1): upgrade cogdata"
+        )
         with pytest.raises(CogError, match=f"^{re.escape(said)}$"):
             read(store, "run-1")
 
