@@ -38,6 +38,8 @@ SCHEMA_VERSION: Final = 1
 
 ACTION_NAMES: Final = ("x", "y", "z", "alpha", "beta", "gamma", "gripper", "neutral")
 ACTION_DIM: Final = len(ACTION_NAMES)
+COMMAND_THRESHOLD: Final = 0.5
+"""A gripper or neutral command takes effect beyond this magnitude, strictly (roboverse @ a443f79)."""
 ROBOT_NAMES: Final = (
     "ee_x_m", "ee_y_m", "ee_z_m", "ee_qx", "ee_qy", "ee_qz", "ee_qw",
     "finger_left_m", "finger_right_m", "gripper_open",

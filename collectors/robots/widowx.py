@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cogdata.schema import COMMAND_THRESHOLD
 from collectors.robots import kinematics
 from collectors.sim import Box, Cylinder, Link, Quat, Rgb, Simulation, Vec3
 
@@ -33,8 +34,6 @@ MOVE_M: Final = 0.2
 """What 1 in x, y or z means."""
 TURN_RAD: Final = math.radians(20)
 """What 1 in alpha, beta or gamma means."""
-TOGGLE: Final = 0.5
-"""A gripper or neutral action takes effect beyond this, strictly."""
 
 STEPS_PER_MOVE: Final = 10
 STEPS_PER_TOGGLE: Final = 75
@@ -146,13 +145,13 @@ class WidowX:
         joints = inverse((goal[0], goal[1], goal[2]), turned @ POINTING_DOWN)
         self._sim.drive_joints(NAME, ARM, joints, ARM_FORCE, ARM_GAIN)
         self._sim.step(self._toggle(gripper))
-        if neutral > TOGGLE:
+        if neutral > COMMAND_THRESHOLD:
             self._sim.drive_joints(NAME, ARM, RESET_JOINTS_RAD, NEUTRAL_FORCE, ARM_GAIN)
             self._sim.step(STEPS_PER_NEUTRAL)
 
     def _toggle(self, gripper: float) -> int:
         """Open or close if told to: the number of time steps that the action takes."""
-        wanted = gripper > 0 if abs(gripper) > TOGGLE else self.gripper_open
+        wanted = gripper > 0 if abs(gripper) > COMMAND_THRESHOLD else self.gripper_open
         if wanted == self.gripper_open:
             return STEPS_PER_MOVE
         self.gripper_open = wanted

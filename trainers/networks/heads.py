@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cogdata.schema import COMMAND_THRESHOLD
 from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
 from trainers.networks.encoders import Inputs
 from trainers.networks.flow import Flow
@@ -27,9 +28,6 @@ MOTION_DIM: Final = 6
 
 COMMANDS: Final = ((-1.0, 0.0, 1.0), (0.0, 1.0))
 """What is commanded: close, leave or open the gripper; stay or go home."""
-
-TOGGLE: Final = 0.5
-"""A command is meant beyond ±this, strictly (docs/world.md)."""
 
 
 class Cloner(nn.Module, ABC):
@@ -164,8 +162,12 @@ class HybridCloner(Cloner):
         """Add the cross entropy of the commands to the loss of the motion."""
         total = self.motion.loss(features, action[:, :MOTION_DIM], generator)
         gripper, neutral = action[:, MOTION_DIM], action[:, MOTION_DIM + 1]
-        meant = [1 + (gripper > TOGGLE).long() - (gripper < -TOGGLE).long(), (neutral > TOGGLE).long()]
-        for log_probability, category in zip(self.at(features), meant, strict=True):
+        threshold = COMMAND_THRESHOLD
+        categories = [
+            1 + (gripper > threshold).long() - (gripper < -threshold).long(),
+            (neutral > threshold).long(),
+        ]
+        for log_probability, category in zip(self.at(features), categories, strict=True):
             total = total + F.nll_loss(log_probability, category, reduction="none")
         return total
 
