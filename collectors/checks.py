@@ -7,7 +7,7 @@ from collectors.drivers import GUIDE, Driven, check_name, is_driver, open_env
 from collectors.envs import CogEnv
 from collectors.localize import SIMULATOR, check_sight
 from collectors.policies import POLICIES
-from collectors.policies.needs import needs
+from collectors.policies.required_landmarks import required_landmarks, required_predicates
 
 
 def check_env(env: str, *, image_size: int, policy: str | None = None, localize: str = SIMULATOR) -> None:
@@ -36,15 +36,15 @@ def check_env(env: str, *, image_size: int, policy: str | None = None, localize:
         raise
     world.let_go() if isinstance(world, Driven) else world.close()
     if policy is not None and localize != SIMULATOR:
-        check_sight(env, needs(policy).landmarks)
+        check_sight(env, required_landmarks(policy))
 
 
 def _check_script(world: CogEnv | Driven, policy: str, goal: str) -> None:
-    """Hold a script's wishes against a view."""
-    wanted, view = needs(policy), world.view()
+    """Raise if the world lacks what the policy looks up."""
+    view = world.view()
     for kind, needed, offered in (
-        ("landmark", wanted.landmarks, view.landmarks),
-        ("predicate", wanted.predicates | {goal}, view.predicates),
+        ("landmark", required_landmarks(policy), view.landmarks),
+        ("predicate", required_predicates(policy) | {goal}, view.predicates),
     ):
         if lacking := sorted(needed - offered.keys()):
             driven = isinstance(world, Driven)

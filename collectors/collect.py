@@ -44,7 +44,7 @@ from collectors.drivers import (
 from collectors.envs import CogEnv
 from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
 from collectors.policies import POLICIES, SceneView, make_policy
-from collectors.policies.needs import needs
+from collectors.policies.required_landmarks import required_landmarks
 from collectors.provenance import made_with
 
 MAX_EPISODES: Final = 10_000_000
@@ -197,7 +197,7 @@ def _viewer(
     """From an observation to what a script sees of that moment."""
     if asked.localize == SIMULATOR or isinstance(world, Driven):
         return lambda _obs: world.view()
-    return CameraView(world, seed, needs(asked.policy).landmarks)
+    return CameraView(world, seed, required_landmarks(asked.policy))
 
 
 def collect_episode(asked: CollectRequest, index: int) -> Episode:

@@ -69,10 +69,10 @@ ENVS: Final[dict[str, EnvSpec]] = {
         ),
         *(
             EnvSpec(
-                f"cog/Drawer{name}{suffix}-v0", partial(DrawerTask, start=start, variation=variation), 80,
+                f"cog/Drawer{name}{suffix}-v0", partial(DrawerTask, start=start, spread=spread), 80,
                 f"take the ball out of the bottom drawer; {begins}{varies}",
             )
-            for variation, suffix, varies in (
+            for spread, suffix, varies in (
                 (drawer.PUBLISHED, "", ""),
                 (drawer.RANDOMIZED, "Randomized", "; places, shapes and colours vary"),
             )
@@ -211,7 +211,7 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return {name: makers[name]() for name in self._observed}
 
     def _info(self) -> dict[str, Any]:
-        self._predicates = self._task.judge(self._robot.ee_position())
+        self._predicates = self._task.predicate_values(self._robot.ee_position())
         return {"predicates": self._predicates, "success": self._predicates[self.task_predicate]}
 
 

@@ -32,7 +32,7 @@ LOCALIZERS: Final = {
     "camera": "a 64×64 picture says where movable things are when an episode begins",
 }
 
-PICTURE_PX: Final = 64
+IMAGE_PX: Final = 64
 """The camera takes its own pictures, of the size of the real robot's [paper], whatever an episode shows."""
 PLACE_DECIMALS: Final = 4
 """Places are rounded to so many decimals of a metre: the last bits of a solver decide no episode."""
@@ -42,7 +42,7 @@ GLANCES: Final = 16
 
 SLACK_M: Final = 0.002
 """Closed fingers that stop so far before they meet hold something."""
-HELD_WITHIN_M: Final = 0.08
+CLOSED_ON_WITHIN_M: Final = 0.08
 """What the fingers closed on was believed no farther from the point between them."""
 
 
@@ -116,7 +116,7 @@ class Whereabouts:
 
     def _nearest(self, grip: Point) -> str | None:
         away = {name: float(np.linalg.norm(place - grip)) for name, place in self._places.items()}
-        near = {name: distance for name, distance in away.items() if distance < HELD_WITHIN_M}
+        near = {name: distance for name, distance in away.items() if distance < CLOSED_ON_WITHIN_M}
         return min(near, key=near.__getitem__, default=None)
 
 
@@ -190,13 +190,13 @@ def look(world: CogEnv, seed: int, robot: NDArray[np.float32], wanted: Set[str] 
         place = locate(camera, with_it, without_it, thing.height_m)
         if place is None:
             if name in wanted:
-                middle_px = (PICTURE_PX - 1) / 2
+                middle_px = (IMAGE_PX - 1) / 2
                 place = camera.on_plane((middle_px, middle_px), thing.height_m)
                 seen[name] = place.round(PLACE_DECIMALS)
             continue
         seen[name] = (place + np.array([*thing.off_m, 0.0])).round(PLACE_DECIMALS)
         at_hand = locate(camera, with_it, without_it, float(grip[2]))
-        if hand.holds(robot) and at_hand is not None and math.dist(at_hand, grip) < HELD_WITHIN_M:
+        if hand.holds(robot) and at_hand is not None and math.dist(at_hand, grip) < CLOSED_ON_WITHIN_M:
             in_hand = name
     return Whereabouts(seen, hand, in_hand)
 
@@ -218,7 +218,7 @@ def photograph(env_id: str, seed: int) -> list[Picture]:
 @functools.cache
 def _studio(env_id: str) -> CogEnv:
     """A second world per process and kind: taking things away must not disturb the episode."""
-    return make(env_id, image_size=PICTURE_PX, observations=("image",))
+    return make(env_id, image_size=IMAGE_PX, observations=("image",))
 
 
 @functools.cache
@@ -231,10 +231,10 @@ def simulated_camera() -> Calibration:
         for place in grid:
             blob = find_blob(_ball_picture(sim, place), background)
             u, v = blob.centre_px if blob is not None else (0.0, 0.0)
-            if min(u, v) > _EDGE_PX and max(u, v) < PICTURE_PX - 1 - _EDGE_PX:
+            if min(u, v) > _EDGE_PX and max(u, v) < IMAGE_PX - 1 - _EDGE_PX:
                 pixels.append((u, v))
                 places.append(place)
-    return camera_from_points(pixels, places, (PICTURE_PX, PICTURE_PX))
+    return camera_from_points(pixels, places, (IMAGE_PX, IMAGE_PX))
 
 
 _BALL_M: Final = 0.012
@@ -247,4 +247,4 @@ def _ball_picture(sim: Simulation, at_m: tuple[float, float, float] | None) -> P
     sim.add("table", (Link("table", (Box((1.0, 1.5, 0.05), (0.8, 0.7, 0.6)),)),), (0.75, -0.2, -0.399))
     if at_m is not None:
         sim.add("ball", (Link("ball", (Sphere(_BALL_M, (0.8, 0.1, 0.1)),)),), at_m)
-    return sim.render(CAMERA, PICTURE_PX, PICTURE_PX)
+    return sim.render(CAMERA, IMAGE_PX, IMAGE_PX)

@@ -15,7 +15,7 @@ WARN_AFTER: Final = 100
 
 
 @dataclass
-class Tally:
+class ProgressCounter:
     """Episodes seen since the command began; an episode that was retried counts once.
 
     Attributes:

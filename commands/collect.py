@@ -145,19 +145,20 @@ def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa:
     from catalog.index.sync import try_sync
     from cogdata.storage.parts import Commit
     from collectors.collect import prepare
+    from collectors.progress import ProgressCounter
     from collectors.provenance import changed_versions
-    from collectors.tally import Tally
 
     info = prepare(store, planned.asked, shlex.join(["cog", *sys.argv[1:]]))
     if planned.missing and (changed := changed_versions(info)):
         note(f"warning: {changed}")
-    tally, ticker, warned, sync_at = Tally(planned), Ticker(), False, time.monotonic() + SYNC_PAUSE_S
+    counter, ticker = ProgressCounter(planned), Ticker()
+    warned, sync_at = False, time.monotonic() + SYNC_PAUSE_S
     try:
         with ending_on_request(engine.stop) as ending:
             for event in engine(store, planned.asked, planned.ranges):
-                tally.add(event)
-                ticker.show(tally.line)
-                if not warned and (warning := tally.warning(info)):
+                counter.add(event)
+                ticker.show(counter.line)
+                if not warned and (warning := counter.warning(info)):
                     ticker.clear()
                     note(f"warning: {warning}")
                     warned = True
@@ -174,9 +175,9 @@ def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa:
         ticker.clear()
     try_sync(store)
     if stopped:
-        have = planned.have + tally.committed
+        have = planned.have + counter.committed
         rest = "; run the same command again to collect the rest" if have < planned.episodes else ""
         note(f"stopped: {have} of {planned.episodes} episodes of {info.name} are in the store{rest}")
         raise typer.Exit(INTERRUPTED)
     if planned.missing:
-        say(f"{tally.line()} · {tally.seconds:.1f} s")
+        say(f"{counter.line()} · {counter.seconds:.1f} s")

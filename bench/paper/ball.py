@@ -22,20 +22,20 @@ import numpy as np
 from collectors.envs import ENVS, CogEnv, EnvSpec
 from collectors.policies import make_policy
 from collectors.tasks import drawer
-from collectors.tasks.drawer import DrawerTask, Variation
+from collectors.tasks.drawer import DrawerTask, SceneSpread
 
-ROLLING_M: Final = (0.002, drawer.ROLLING_M)
-STEPS: Final = 30
-FIRST_SEED: Final = 20_000
+ROLLING_RESISTANCES_M: Final = (0.002, drawer.BALL_ROLLING_M)
+BALL_HORIZON: Final = 30
+BALL_FIRST_SEED: Final = 20_000
 BIN_M: Final = 0.005
-ANYWHERE: Final = Variation(target_x_m=(drawer.RANDOMIZED.target_x_m[0], drawer.TARGET_X_M[1]))
+ANYWHERE: Final = SceneSpread(target_x_m=(drawer.RANDOMIZED.target_x_m[0], drawer.TARGET_X_M[1]))
 
 
 def play(env: CogEnv, policy: str, seed: int) -> tuple[dict[str, float], dict[str, float], dict[str, bool]]:
     """Let a script act: the scene before and after, and what holds then."""
     first, _ = env.reset(seed=seed)
     script = make_policy(policy, rng=np.random.default_rng(seed))
-    for _ in range(STEPS):
+    for _ in range(BALL_HORIZON):
         last, _, _, _, info = env.step(script.act(env.view())[0])
     before, after = (dict(zip(env.scene_fields, obs["scene"].tolist(), strict=True)) for obs in (first, last))
     return before, after, info["predicates"]
@@ -44,9 +44,9 @@ def play(env: CogEnv, policy: str, seed: int) -> tuple[dict[str, float], dict[st
 def pull(rolling_m: float, episodes: int) -> dict[str, Any]:
     """How far in m the ball lies from where it lay, seen from the drawer, in episodes that opened it."""
     moved = []
-    with patch.object(drawer, "ROLLING_M", rolling_m):
-        env = CogEnv(ENVS["cog/DrawerClosed-v0"], observations=("scene",), horizon=STEPS)
-        for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+    with patch.object(drawer, "BALL_ROLLING_M", rolling_m):
+        env = CogEnv(ENVS["cog/DrawerClosed-v0"], observations=("scene",), horizon=BALL_HORIZON)
+        for seed in range(BALL_FIRST_SEED, BALL_FIRST_SEED + episodes):
             before, after, holds = play(env, "drawer_open", seed)
             if holds["drawer_open"]:
                 places = [scene["target_x_m"] - scene["drawer_open_m"] for scene in (before, after)]
@@ -58,10 +58,10 @@ def pull(rolling_m: float, episodes: int) -> dict[str, Any]:
 
 def grasp(episodes: int) -> list[dict[str, Any]]:
     """Grasps and successes of the script by where the ball lay, world x, in bins of 5 mm."""
-    task = partial(DrawerTask, start=drawer.OPEN, variation=ANYWHERE)
-    env = CogEnv(EnvSpec("cog/DrawerOpen-v0", task, STEPS, ""), observations=("scene",))
+    task = partial(DrawerTask, start=drawer.OPEN, spread=ANYWHERE)
+    env = CogEnv(EnvSpec("cog/DrawerOpen-v0", task, BALL_HORIZON, ""), observations=("scene",))
     won = defaultdict[int, list[bool]](list)
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+    for seed in range(BALL_FIRST_SEED, BALL_FIRST_SEED + episodes):
         before, _, holds = play(env, "grasp_from_drawer", seed)
         won[int(before["target_x_m"] / BIN_M)].append(holds["grasped"])
     env.close()
@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args()
     found = {
-        "first_seed": FIRST_SEED,
-        "pulled": [pull(rolling_m, options.episodes) for rolling_m in ROLLING_M],
+        "first_seed": BALL_FIRST_SEED,
+        "pulled": [pull(rolling_m, options.episodes) for rolling_m in ROLLING_RESISTANCES_M],
         "grasped": grasp(options.episodes),
     }
     text = json.dumps(found, indent=1)

@@ -49,16 +49,16 @@ class PolicySpec:
     horizon: int = 30
 
     def goal(self, predicates: Collection[str]) -> str:
-        """Name the predicate that judges the policy in a scene that has these.
+        """Return the predicate that is the policy's goal in a scene with these predicates.
 
         Raises:
-            CogError: The scene has none of them: the policy was made for another one.
+            CogError: The scene has none of the goals.
         """
         for name in self.goals:
             if name in predicates:
                 return name
         raise CogError(
-            f"policy {self.name} is judged by {' or '.join(self.goals)}, this environment has only "
+            f"the goal of policy {self.name} is {' or '.join(self.goals)}, this environment has only "
             f"{', '.join(predicates)}: use --env {self.default_env}"
         )
 

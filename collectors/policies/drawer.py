@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collectors.policies.script import NOT_NEUTRAL, OPEN, Phase, Rule, ScriptedPolicy, Test, command
+from collectors.policies.script import NOT_NEUTRAL, OPEN_GRIPPER, Phase, Rule, ScriptedPolicy, Test, command
 from collectors.policies.skills import (
     ARRIVE_GAIN,
     above,
@@ -50,7 +50,7 @@ SLIDE_ABOVE_M: Final = 0.048
 """Height of the end effector over the handle while it moves it."""
 LET_GO_M: Final = 0.02
 """How far back the end effector aims when it leaves a drawer, whose friction would hold a finger."""
-HAND_M: Final = 0.058
+HALF_HAND_WIDTH_M: Final = 0.058
 """Half of the hand's width and a little: nearer to the cabinet there is no way down."""
 FORWARD_MAX_M: Final = 0.008
 LOST_M: Final = 0.05
@@ -174,7 +174,7 @@ def _slide(way: float) -> Rule:
     def slide(view: SceneView, start: SceneView) -> NDArray[np.float64]:
         height_m = view.at("handle")[2] + SLIDE_ABOVE_M
         move = np.array([way * PULL_M, start.ee_m[1] - view.ee_m[1], height_m - view.ee_m[2]])
-        return command(move, gripper=OPEN, neutral=NOT_NEUTRAL)
+        return command(move, gripper=OPEN_GRIPPER, neutral=NOT_NEUTRAL)
 
     return slide
 
@@ -199,7 +199,7 @@ def _closing_top(threshold_m: float) -> list[Phase]:
 
     def push(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         _, y, z = (before(view) - view.ee_m).tolist()
-        return command(np.array([IN * PULL_M, y, z]), gripper=OPEN, neutral=NOT_NEUTRAL)
+        return command(np.array([IN * PULL_M, y, z]), gripper=OPEN_GRIPPER, neutral=NOT_NEUTRAL)
 
     return [
         reach("before the top", before, threshold_m),
@@ -213,7 +213,7 @@ def _rise(aside_m: float) -> Phase:
 
     def rise(view: SceneView, start: SceneView) -> NDArray[np.float64]:
         x, y, _ = (start.ee_m - view.ee_m).tolist()
-        return command(np.array([x + aside_m, y, RISE_M]), gripper=OPEN, neutral=NOT_NEUTRAL)
+        return command(np.array([x + aside_m, y, RISE_M]), gripper=OPEN_GRIPPER, neutral=NOT_NEUTRAL)
 
     return Phase("rise", rise, lambda view, _start: bool(view.ee_m[2] > TRAVEL_HEIGHT_M))
 
@@ -221,5 +221,5 @@ def _rise(aside_m: float) -> Phase:
 def _over_ball(view: SceneView) -> Point:
     """Over the ball, or a little before it where the cabinet leaves no room for the hand."""
     x, y, z = view.at("target").tolist()
-    room_m = float(view.at("top_drawer")[0]) + HAND_M - x
+    room_m = float(view.at("top_drawer")[0]) + HALF_HAND_WIDTH_M - x
     return np.array([x + min(max(room_m, 0.0), FORWARD_MAX_M), y, z + BALL_DEPTH_M])

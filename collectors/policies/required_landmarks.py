@@ -1,4 +1,4 @@
-"""What a script asks of a scene, found by asking all of its phases about an imaginary one."""
+"""The landmarks and predicates that a script looks up, recorded by calling its phases with a dummy scene."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from collectors.policies import make_policy
 from collectors.policies.view import SceneView
 
 _DRAWS: Final = 16
-"""A script may ask for less by chance: of a thing it wants half of the time this misses one in 65 536."""
+"""Episodes drawn: a name that half of a script's episodes look up is missed with probability 1 in 65,536."""
 
 Value = TypeVar("Value")
 
 
-class Needs(NamedTuple):
+class _Required(NamedTuple):
     """Names that a script may look up in a `SceneView`."""
 
     landmarks: frozenset[str]
     predicates: frozenset[str]
 
 
-class _Anything(Mapping[str, Value], Generic[Value]):
-    """Has a value for every name and remembers the names."""
+class _Recorder(Mapping[str, Value], Generic[Value]):
+    """A mapping with one value for every name, which records the names looked up."""
 
     def __init__(self, value: Value) -> None:
         self.asked: set[str] = set()
@@ -42,9 +42,8 @@ class _Anything(Mapping[str, Value], Generic[Value]):
         return len(self.asked)
 
 
-@functools.cache
-def needs(policy: str) -> Needs:
-    """Name the landmarks and predicates that a script may ask for.
+def required_landmarks(policy: str) -> frozenset[str]:
+    """Return the landmarks that a script may look up.
 
     Args:
         policy: A key of `POLICIES`.
@@ -52,7 +51,24 @@ def needs(policy: str) -> Needs:
     Raises:
         CogError: No such policy.
     """
-    landmarks, predicates = _Anything(np.array([0.6, 0.2, -0.3])), _Anything(False)
+    return _required(policy).landmarks
+
+
+def required_predicates(policy: str) -> frozenset[str]:
+    """Return the predicates that a script may look up.
+
+    Args:
+        policy: A key of `POLICIES`.
+
+    Raises:
+        CogError: No such policy.
+    """
+    return _required(policy).predicates
+
+
+@functools.cache
+def _required(policy: str) -> _Required:
+    landmarks, predicates = _Recorder(np.array([0.6, 0.2, -0.3])), _Recorder(False)
     view = SceneView(
         ee_m=np.array([0.6, 0.1, -0.2]),
         turned_rad=np.zeros(3),
@@ -64,4 +80,4 @@ def needs(policy: str) -> Needs:
         for phase in make_policy(policy, rng=np.random.default_rng(draw)).phases:
             phase.command(view, view)
             phase.until(view, view)
-    return Needs(frozenset(landmarks.asked), frozenset(predicates.asked))
+    return _Required(frozenset(landmarks.asked), frozenset(predicates.asked))

@@ -20,10 +20,10 @@ LIMIT: Final = 0.9
 """Noisy actions are clipped to this [published]: a tanh policy can reach every recorded action."""
 MOVE_GAIN: Final = 7.0
 """Move command per metre of error [published]."""
-OPEN: Final = 0.8
-CLOSE: Final = -0.8
+OPEN_GRIPPER: Final = 0.8
+CLOSE_GRIPPER: Final = -0.8
 """Gripper commands far enough from ±0.5 that noise of 0.2 seldom flips them, inside the clip."""
-KEEP: Final = 0.0
+KEEP_GRIPPER: Final = 0.0
 GO_NEUTRAL: Final = 0.9
 NOT_NEUTRAL: Final = -0.3
 """With noise of 0.2 a neutral command of 0 sends the arm home every 160 steps; this one does so never."""
@@ -78,12 +78,14 @@ class ScriptedPolicy:
         return np.clip(noisy, -LIMIT, LIMIT).astype(np.float32), phase.name
 
 
-def command(move: Point | None = None, *, gripper: float = KEEP, neutral: float = 0.0) -> NDArray[np.float64]:
+def command(
+    move: Point | None = None, *, gripper: float = KEEP_GRIPPER, neutral: float = 0.0
+) -> NDArray[np.float64]:
     """Put a noiseless action together.
 
     Args:
         move: Way to go in m; None stays.  # (3,)
-        gripper: `OPEN`, `CLOSE` or `KEEP`.
+        gripper: `OPEN_GRIPPER`, `CLOSE_GRIPPER` or `KEEP_GRIPPER`.
         neutral: `GO_NEUTRAL`, `NOT_NEUTRAL` or 0.
 
     Returns:

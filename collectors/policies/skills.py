@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.policies.script import (
-    CLOSE,
+    CLOSE_GRIPPER,
     GO_NEUTRAL,
     NOT_NEUTRAL,
-    OPEN,
+    OPEN_GRIPPER,
     Phase,
     Rule,
     Test,
@@ -57,7 +57,7 @@ TURN_GAIN: Final = 3.0
 """Turn command per rad of error; a command of 1 turns by 0.35 rad."""
 CLEAR_OF_TRAY_M: Final = 0.13
 """Nothing is lifted or dropped nearer to the tray's middle, unless it is meant for the tray."""
-IN_TRAY_M: Final = 0.05
+IN_TRAY_WITHIN_M: Final = 0.05
 """What is so near to the tray's middle lies in it, and is lifted straight up."""
 
 
@@ -78,7 +78,7 @@ def reach(name: str, goal: Goal, threshold_m: float) -> Phase:
     def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         # a stray way home with the fingers around a thing would fling it
         way = overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
-        return command(way, gripper=OPEN, neutral=NOT_NEUTRAL)
+        return command(way, gripper=OPEN_GRIPPER, neutral=NOT_NEUTRAL)
 
     def near(view: SceneView, _start: SceneView) -> bool:
         return bool(np.linalg.norm(goal(view) - view.ee_m) < threshold_m)
@@ -102,22 +102,22 @@ def grasping(
 
     def close(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         way = closing_gain * (goal(view) - view.ee_m)
-        return command(way, gripper=CLOSE, neutral=NOT_NEUTRAL)
+        return command(way, gripper=CLOSE_GRIPPER, neutral=NOT_NEUTRAL)
 
     def closed(view: SceneView, _start: SceneView) -> bool:
         return not view.gripper_open
 
     def lift(view: SceneView, start: SceneView) -> NDArray[np.float64]:
-        in_it = np.linalg.norm(start.ee_m[:2] - view.tray_m[:2]) < IN_TRAY_M
+        in_it = np.linalg.norm(start.ee_m[:2] - view.tray_m[:2]) < IN_TRAY_WITHIN_M
         way = (start.ee_m if in_it else clear_of_tray(start.ee_m, view.tray_m)) - view.ee_m
         way[2] = LIFT_M
-        return command(way, gripper=CLOSE)
+        return command(way, gripper=CLOSE_GRIPPER)
 
     def lifted(view: SceneView, _start: SceneView) -> bool:
         return bool(view.at(thing)[2] > LIFTED_M or view.ee_m[2] > EMPTY_HEIGHT_M)
 
     def hold(view: SceneView, start: SceneView) -> NDArray[np.float64]:
-        return command(np.array([0.0, 0.0, start.ee_m[2] - view.ee_m[2]]), gripper=CLOSE)
+        return command(np.array([0.0, 0.0, start.ee_m[2] - view.ee_m[2]]), gripper=CLOSE_GRIPPER)
 
     return [
         reach("approach", goal, threshold_m),
@@ -136,7 +136,7 @@ def dropping(goal: Goal, threshold_m: float) -> list[Phase]:
     """
 
     def carry(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(overhead_first(goal(view) - _held(view), OVER_GOAL_M), gripper=CLOSE)
+        return command(overhead_first(goal(view) - _held(view), OVER_GOAL_M), gripper=CLOSE_GRIPPER)
 
     def there(view: SceneView, _start: SceneView) -> bool:
         return not _holds(view) or bool(np.linalg.norm(goal(view) - view.object_m) < threshold_m)
@@ -144,14 +144,14 @@ def dropping(goal: Goal, threshold_m: float) -> list[Phase]:
     def let_go(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         way = ARRIVE_GAIN * (goal(view) - _held(view))
         way[2] = RELEASE_UP_M
-        return command(way, gripper=OPEN)
+        return command(way, gripper=OPEN_GRIPPER)
 
     def is_open(view: SceneView, _start: SceneView) -> bool:
         return view.gripper_open
 
     def retreat(view: SceneView, start: SceneView) -> NDArray[np.float64]:
         above = np.array([start.ee_m[0], start.ee_m[1], RETREAT_HEIGHT_M])
-        return command(above - view.ee_m, gripper=OPEN)
+        return command(above - view.ee_m, gripper=OPEN_GRIPPER)
 
     return [Phase("carry", carry, there), Phase("open", let_go, is_open), Phase("retreat", retreat, never)]
 
@@ -160,10 +160,10 @@ def going_home() -> list[Phase]:
     """Go to the neutral pose and stay there, shaken by the noise alone."""
 
     def go(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(gripper=OPEN, neutral=GO_NEUTRAL)
+        return command(gripper=OPEN_GRIPPER, neutral=GO_NEUTRAL)
 
     def rest(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        return command(gripper=OPEN)
+        return command(gripper=OPEN_GRIPPER)
 
     return [Phase("neutral", go, lambda view, start: view is not start), Phase("rest", rest, never)]
 

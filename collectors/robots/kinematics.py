@@ -26,7 +26,7 @@ ELBOW_FORWARD_M: Final = 0.04975
 ELBOW_UP_M: Final = 0.25
 FOREARM_M: Final = 0.175 + 0.075
 """Elbow to wrist centre."""
-HAND_M: Final = 0.065 + 0.043
+WRIST_TO_END_EFFECTOR_M: Final = 0.065 + 0.043
 """Wrist centre to end effector."""
 LOWER_LIMITS_RAD: Final[Joints] = (-3.14159, -1.885, -1.606, -3.14159, -2.147, -3.14159)
 UPPER_LIMITS_RAD: Final[Joints] = (3.14159, 1.990, 2.147, 3.14159, 1.745, 3.14159)
@@ -48,7 +48,7 @@ def solve(position_m: tuple[float, float, float], rotation: Matrix) -> Joints:
     Returns:
         The six arm joint angles in rad.
     """
-    x, y, z = (position_m[i] - HAND_M * float(rotation[i, 0]) for i in range(3))
+    x, y, z = (position_m[i] - WRIST_TO_END_EFFECTOR_M * float(rotation[i, 0]) for i in range(3))
     waist = math.atan2(y, x)
     reach, height = math.hypot(x, y), z - SHOULDER_HEIGHT_M
     cosine = (reach**2 + height**2 - _UPPER_ARM_M**2 - FOREARM_M**2) / (2 * _UPPER_ARM_M * FOREARM_M)
@@ -80,7 +80,7 @@ def place(joints: Joints) -> tuple[tuple[float, float, float], Matrix]:
     rotation = turn_z(waist) @ turn_y(pitch) @ turn_x(roll) @ turn_y(-angle) @ turn_x(rotate)
     upper = turn_z(waist) @ turn_y(shoulder) @ np.array([ELBOW_FORWARD_M, 0.0, ELBOW_UP_M])
     forearm = turn_z(waist) @ turn_y(pitch) @ np.array([FOREARM_M, 0.0, 0.0])
-    x, y, z = (upper + forearm + HAND_M * rotation[:, 0]).tolist()
+    x, y, z = (upper + forearm + WRIST_TO_END_EFFECTOR_M * rotation[:, 0]).tolist()
     return (x, y, z + SHOULDER_HEIGHT_M), rotation
 
 

@@ -26,7 +26,7 @@ class Located(NamedTuple):
     off_m: tuple[float, float] = (0.0, 0.0)
 
 
-class Task(Protocol):
+class SimulatedTask(Protocol):
     """A scene and its rules, around one robot in one simulation.
 
     To add a task: a file here with a class of this shape, an entry per environment in
@@ -40,7 +40,7 @@ class Task(Protocol):
 
     @property
     def predicates(self) -> tuple[str, ...]:
-        """Which of `cogdata.schema.PREDICATES` this scene can judge."""
+        """Which of `cogdata.schema.PREDICATES` this scene can predicate_values."""
         ...
 
     @property
@@ -61,7 +61,7 @@ class Task(Protocol):
         """Poses and sizes of the movable things.  # (S,)."""
         ...
 
-    def judge(self, ee_m: Vec3) -> dict[str, bool]:
+    def predicate_values(self, ee_m: Vec3) -> dict[str, bool]:
         """Say for every predicate whether the present state satisfies it."""
         ...
 
@@ -70,4 +70,4 @@ class Task(Protocol):
         ...
 
 
-TaskFactory = Callable[[Simulation, WidowX], Task]
+TaskFactory = Callable[[Simulation, WidowX], SimulatedTask]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Cylinder, Link, Quat, Rgb, Shape, Simulation, Sphere, Vec3
 from collectors.tasks import Located
-from collectors.tasks.table import TABLE_TOP_M, add_table, is_grasped, open_box
+from collectors.tasks.table import SETTLE_STEPS, TABLE_TOP_M, add_table, is_grasped, open_box
 
-Range = tuple[float, float]
+Interval = tuple[float, float]
 
 CABINET_M: Final = (0.47, 0.2)
 """Middle of the cabinet, x and y."""
@@ -49,12 +49,12 @@ CLOSED_BELOW: Final = 0.05
 """A drawer is open or closed beyond these parts of its travel."""
 TARGET_SIZE_M: Final = 0.036
 TARGET_KG: Final = 0.05
-TARGET_X_M: Final[Range] = (0.575 - 0.47 - TRAVEL_M, 0.605 - 0.47 - TRAVEL_M)
+TARGET_X_M: Final[Interval] = (0.575 - 0.47 - TRAVEL_M, 0.605 - 0.47 - TRAVEL_M)
 """Where the ball lies, from the middle of the bottom drawer, along x."""
-TRAY_M: Final[Vec3] = (0.80, 0.0, TABLE_TOP_M)
-TRAY_SIZE_M: Final[Vec3] = (0.19, 0.18, 0.05)
-TRAY_WALL_M: Final = 0.005
-IN_TRAY_M: Final[Vec3] = (0.775, 0.0, TABLE_TOP_M)
+BOTTLE_TRAY_M: Final[Vec3] = (0.80, 0.0, TABLE_TOP_M)
+BOTTLE_TRAY_SIZE_M: Final[Vec3] = (0.19, 0.18, 0.05)
+BOTTLE_TRAY_WALL_M: Final = 0.005
+BOTTLE_TRAY_TARGET_M: Final[Vec3] = (0.775, 0.0, TABLE_TOP_M)
 """Middle of the part of the tray that the arm can reach."""
 
 # Our own choices. The bottle is flat: it lies still, and fits between fingers that open 5.6 cm wide.
@@ -65,12 +65,11 @@ BOTTLE_KG: Final = 0.1
 SLIDE_FORCE_N: Final = 2.0
 """Dry friction of a drawer on its rails."""
 DRAWER_KG: Final = 0.3
-ROLLING_M: Final = 0.01
+BALL_ROLLING_M: Final = 0.01
 """The ball is soft: it lies where the drawer carries it instead of rolling from wall to wall."""
 PLATE_M: Final = 0.005
 POST_M: Final = 0.008
-SETTLE_STEPS: Final = 12
-CORRIDOR_X_M: Final[Range] = (0.55, 0.76)
+CORRIDOR_X_M: Final[Interval] = (0.55, 0.76)
 CORRIDOR_Y_M: Final = 0.13
 """A blocker whose centre is in this strip before the cabinet, so far to either side, is in the way."""
 _LYING_M: Final = TABLE_TOP_M + BOTTLE_SIZE_M[2] / 2
@@ -78,8 +77,8 @@ BOTTLE_IN_THE_WAY: Final = Located("object", _LYING_M, off_m=(-0.001, -0.014))
 BOTTLE_IN_TRAY: Final = Located("object", _LYING_M, off_m=(-0.008, 0.014))
 """The neck moves the middle of the outline by 1.4 cm; of the bottle in the tray, the tray hides a part."""
 PUT_DOWN_BELOW_M: Final = -0.30
-FREE_LOW_M: Final[Vec3] = (0.62, 0.02, TABLE_TOP_M)
-FREE_HIGH_M: Final[Vec3] = (0.78, 0.30, TABLE_TOP_M)
+DRAWER_FREE_LOW_M: Final[Vec3] = (0.62, 0.02, TABLE_TOP_M)
+DRAWER_FREE_HIGH_M: Final[Vec3] = (0.78, 0.30, TABLE_TOP_M)
 """Where things may be put down: before the drawer too, where they block it."""
 
 _CABINET: Final[Rgb] = (0.50, 0.42, 0.36)
@@ -89,8 +88,8 @@ _HANDLE: Final[Rgb] = (0.95, 0.48, 0.05)
 _TARGET: Final[Rgb] = (0.10, 0.60, 0.18)
 _BOTTLE: Final[Rgb] = (0.15, 0.30, 0.85)
 _CAP: Final[Rgb] = (0.95, 0.85, 0.10)
-_TRAY: Final[Rgb] = (0.55, 0.20, 0.60)
-_TRAY_FLOOR: Final[Rgb] = (0.40, 0.12, 0.45)
+_BOTTLE_TRAY: Final[Rgb] = (0.55, 0.20, 0.60)
+_BOTTLE_TRAY_FLOOR: Final[Rgb] = (0.40, 0.12, 0.45)
 
 _ALONG_Y: Final[Quat] = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 BOTTOM, TOP = 1, 2
@@ -110,11 +109,11 @@ class Start:
         fallen: Share of the episodes in which it lies on its narrow side.
     """
 
-    open_m: Range = (0.0, 0.0)
-    top_open_m: Range = (0.0, 0.0)
-    bottle_x_m: Range = (0.75, 0.81)  # in the tray, as it lies where scripts have put it there
-    bottle_y_m: Range = (-0.04, 0.015)
-    bottle_turn_rad: Range = (-0.35, 0.35)
+    open_m: Interval = (0.0, 0.0)
+    top_open_m: Interval = (0.0, 0.0)
+    bottle_x_m: Interval = (0.75, 0.81)  # in the tray, as it lies where scripts have put it there
+    bottle_y_m: Interval = (-0.04, 0.015)
+    bottle_turn_rad: Interval = (-0.35, 0.35)
     fallen: float = 0.25
 
 
@@ -127,7 +126,7 @@ BLOCKED_2: Final = Start(
 
 
 @dataclass(frozen=True)
-class Variation:
+class SceneSpread:
     """How much scenes differ beyond their start: pairs are drawn uniformly.
 
     Attributes:
@@ -140,17 +139,17 @@ class Variation:
         hue: Largest change of each colour channel of target and bottle.
     """
 
-    shift_x_m: Range = (0.0, 0.0)
-    shift_y_m: Range = (0.0, 0.0)
-    target_x_m: Range = TARGET_X_M
-    target_y_m: Range = (0.0, 0.0)
+    shift_x_m: Interval = (0.0, 0.0)
+    shift_y_m: Interval = (0.0, 0.0)
+    target_x_m: Interval = TARGET_X_M
+    target_y_m: Interval = (0.0, 0.0)
     shapes: tuple[str, ...] = ("ball",)
-    size: Range = (1.0, 1.0)
+    size: Interval = (1.0, 1.0)
     hue: float = 0.0
 
 
-PUBLISHED: Final = Variation()
-RANDOMIZED: Final = Variation(
+PUBLISHED: Final = SceneSpread()
+RANDOMIZED: Final = SceneSpread(
     shift_x_m=(-0.05, 0.05),
     # nearer to the arm no hand comes down to the handle, further away the picture ends before a bottle does
     shift_y_m=(-0.01, 0.06),
@@ -169,7 +168,7 @@ class DrawerTask:
         sim: The world to build in.
         robot: The arm in it.
         start: How an episode starts.
-        variation: How much scenes differ.
+        spread: How much scenes differ.
     """
 
     scene_fields = (
@@ -182,12 +181,12 @@ class DrawerTask:
     task_predicate = "grasped"
 
     def __init__(
-        self, sim: Simulation, robot: WidowX, *, start: Start, variation: Variation = PUBLISHED
+        self, sim: Simulation, robot: WidowX, *, start: Start, spread: SceneSpread = PUBLISHED
     ) -> None:
         self._sim = sim
         self._robot = robot
         self._start = start
-        self._variation = variation
+        self._spread = spread
         self._cabinet = CABINET_M
         self._size_m = TARGET_SIZE_M
         self.located: Final = {
@@ -197,9 +196,9 @@ class DrawerTask:
 
     def build(self, rng: np.random.Generator) -> None:
         """Build table, tray, cabinet, robot, ball and bottle, and let them come to rest."""
-        start, variation = self._start, self._variation
-        shift_x = float(rng.uniform(*variation.shift_x_m))
-        shift_y = float(rng.uniform(*variation.shift_y_m))
+        start, spread = self._start, self._spread
+        shift_x = float(rng.uniform(*spread.shift_x_m))
+        shift_y = float(rng.uniform(*spread.shift_y_m))
         self._cabinet = (CABINET_M[0] + shift_x, CABINET_M[1] + shift_y)
         opened = float(rng.uniform(*start.open_m))
         top_opened = float(rng.uniform(*start.top_open_m))
@@ -210,7 +209,7 @@ class DrawerTask:
         self._robot.build()
         self._add_target(rng, opened)
         self._add_bottle(rng, (shift_x, shift_y) if self._blocks() else (0.0, 0.0))
-        self._sim.add("tray", (TRAY,), TRAY_M)
+        self._sim.add("tray", (BOTTLE_TRAY,), BOTTLE_TRAY_M)
         add_table(self._sim)
         self._sim.step(SETTLE_STEPS)
 
@@ -219,18 +218,18 @@ class DrawerTask:
         return self._start.bottle_x_m[1] < CORRIDOR_X_M[1]
 
     def _add_target(self, rng: np.random.Generator, opened_m: float) -> None:
-        variation = self._variation
-        x = self._cabinet[0] + opened_m + float(rng.uniform(*variation.target_x_m))
-        y = self._cabinet[1] + float(rng.uniform(*variation.target_y_m))
-        self._size_m = TARGET_SIZE_M * float(rng.uniform(*variation.size))
-        shape = TARGETS[variation.shapes[int(rng.integers(len(variation.shapes)))]]
-        color = _near(_TARGET, variation.hue, rng)
+        spread = self._spread
+        x = self._cabinet[0] + opened_m + float(rng.uniform(*spread.target_x_m))
+        y = self._cabinet[1] + float(rng.uniform(*spread.target_y_m))
+        self._size_m = TARGET_SIZE_M * float(rng.uniform(*spread.size))
+        shape = TARGET_SHAPES[spread.shapes[int(rng.integers(len(spread.shapes)))]]
+        color = _near(_TARGET, spread.hue, rng)
         link = Link(
             "target",
             (shape(self._size_m, color),),
             mass_kg=TARGET_KG,
             friction=1.0,
-            rolling_friction=ROLLING_M,
+            rolling_friction=BALL_ROLLING_M,
         )
         self._sim.add("target", (link,), (x, y, FLOOR_M + self._size_m / 2))
 
@@ -240,8 +239,8 @@ class DrawerTask:
         y = float(rng.uniform(*start.bottle_y_m)) + shift_m[1]
         turn = float(rng.uniform(*start.bottle_turn_rad))
         fallen = float(rng.random()) < start.fallen
-        floor = TABLE_TOP_M if self._blocks() else TABLE_TOP_M + TRAY_WALL_M
-        link = bottle(_near(_BOTTLE, self._variation.hue, rng))
+        floor = TABLE_TOP_M if self._blocks() else TABLE_TOP_M + BOTTLE_TRAY_WALL_M
+        link = bottle(_near(_BOTTLE, self._spread.hue, rng))
         height = BOTTLE_SIZE_M[0 if fallen else 2]
         self._sim.add("object", (link,), (x, y, floor + height / 2), _lying(turn, fallen=fallen))
 
@@ -266,7 +265,7 @@ class DrawerTask:
         values = [*target, *position, *quat, *handle, *front, bottom, top, self._size_m]
         return np.array(values, np.float32)
 
-    def judge(self, ee_m: Vec3) -> dict[str, bool]:
+    def predicate_values(self, ee_m: Vec3) -> dict[str, bool]:
         """Judge whether the ball is grasped, how the drawers stand, whether the bottle is out of the way."""
         bottom, top = self.opened_m()
         return {
@@ -290,12 +289,12 @@ class DrawerTask:
         return {
             "target": np.array(self._sim.pose("target")[0]),
             "object": np.array(self._sim.pose("object")[0]),
-            "tray": np.array(IN_TRAY_M),
+            "tray": np.array(BOTTLE_TRAY_TARGET_M),
             "handle": np.array(handle),
             "handle_shut": np.array(shut),
             "top_drawer": np.array(front),
-            "free_low": np.array(FREE_LOW_M),
-            "free_high": np.array(FREE_HIGH_M),
+            "free_low": np.array(DRAWER_FREE_LOW_M),
+            "free_high": np.array(DRAWER_FREE_HIGH_M),
         }
 
 
@@ -320,7 +319,7 @@ def _cylinder(size_m: float, color: Rgb) -> Shape:
     return Cylinder(size_m / 2, size_m, color)
 
 
-TARGETS: Final = {"ball": _ball, "cube": _cube, "cylinder": _cylinder}
+TARGET_SHAPES: Final = {"ball": _ball, "cube": _cube, "cylinder": _cylinder}
 
 
 def _near(color: Rgb, hue: float, rng: np.random.Generator) -> Rgb:
@@ -376,8 +375,15 @@ _BOX: Final = open_box(
     DRAWER_SIZE_M, DRAWER_WALL_M, _DRAWER, floor_m=DRAWER_FLOOR_M, floor_color=_DRAWER_FLOOR,
     base_m=-DRAWER_SIZE_M[2] / 2,
 )  # fmt: skip
-TRAY: Final = Link(
-    "tray", open_box(TRAY_SIZE_M, TRAY_WALL_M, _TRAY, floor_m=TRAY_WALL_M, floor_color=_TRAY_FLOOR)
+BOTTLE_TRAY: Final = Link(
+    "tray",
+    open_box(
+        BOTTLE_TRAY_SIZE_M,
+        BOTTLE_TRAY_WALL_M,
+        _BOTTLE_TRAY,
+        floor_m=BOTTLE_TRAY_WALL_M,
+        floor_color=_BOTTLE_TRAY_FLOOR,
+    ),
 )
 CABINET: Final = (
     _shell(),

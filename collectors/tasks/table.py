@@ -13,6 +13,8 @@ TABLE_M: Final[Vec3] = (0.75, -0.2, TABLE_TOP_M - TABLE_SIZE_M[2] / 2)
 GRASPED_ABOVE_M: Final = -0.25
 GRASPED_WITHIN_M: Final = 0.1
 """A thing is grasped when it is higher than this and so near to the end effector [published]."""
+SETTLE_STEPS: Final = 12
+"""Time steps of the simulation that a scene gets to come to rest before an episode starts."""
 
 _TABLE: Final[Rgb] = (0.80, 0.72, 0.58)
 

@@ -17,7 +17,7 @@ from collectors.robots import widowx
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Link, Rgb, Simulation, Vec3
 from collectors.tasks import Located
-from collectors.tasks.table import TABLE_TOP_M, add_table, is_grasped, open_box
+from collectors.tasks.table import SETTLE_STEPS, TABLE_TOP_M, add_table, is_grasped, open_box
 
 InitialCondition = Literal["object_on_table", "object_in_gripper"]
 
@@ -39,13 +39,12 @@ PLACED_WITHIN_M: Final = 0.04
 # Our own choices: how much blocks differ, and how the gripper may hold one at the start.
 SIZE_SPREAD: Final = 0.1
 COLOR_SPREAD: Final = 0.1
-FREE_LOW_M: Final[Vec3] = (0.49, 0.16, TABLE_TOP_M)
-FREE_HIGH_M: Final[Vec3] = (0.76, 0.29, TABLE_TOP_M)
+TRAY_FREE_LOW_M: Final[Vec3] = (0.49, 0.16, TABLE_TOP_M)
+TRAY_FREE_HIGH_M: Final[Vec3] = (0.76, 0.29, TABLE_TOP_M)
 """Where things may be put down: a little more than where they start."""
 HELD_DEPTH_M: Final = (0.032, 0.056)
 HELD_OFF_CENTRE_M: Final = 0.016
 FINGER_GAP_M: Final = 0.0002
-SETTLE_STEPS: Final = 12
 
 _TRAY_WALL: Final[Rgb] = (0.30, 0.52, 0.90)
 _TRAY_FLOOR: Final[Rgb] = (0.16, 0.32, 0.66)
@@ -53,7 +52,7 @@ _OBJECT: Final[Rgb] = (0.12, 0.62, 0.22)
 
 
 @dataclass(frozen=True)
-class Block:
+class TrayBlock:
     """The object of one episode."""
 
     size_m: Vec3
@@ -81,7 +80,7 @@ class TrayTask:
         self._sim = sim
         self._robot = robot
         self._initial: InitialCondition = initial
-        self._block = Block(OBJECT_SIZE_M, _OBJECT)
+        self._block = TrayBlock(OBJECT_SIZE_M, _OBJECT)
 
     def build(self, rng: np.random.Generator) -> None:
         """Build table, tray, robot and block, and let them come to rest."""
@@ -116,7 +115,7 @@ class TrayTask:
         position, quat = self._sim.pose("object")
         return np.array([*position, *quat, *self._block.size_m], np.float32)
 
-    def judge(self, ee_m: Vec3) -> dict[str, bool]:
+    def predicate_values(self, ee_m: Vec3) -> dict[str, bool]:
         """Judge `grasped` and `placed`."""
         at = self._sim.pose("object")[0]
         low = at[2] < PLACED_BELOW_M
@@ -130,17 +129,17 @@ class TrayTask:
         return {
             "object": np.array(self._sim.pose("object")[0]),
             "tray": np.array(TRAY_M),
-            "free_low": np.array(FREE_LOW_M),
-            "free_high": np.array(FREE_HIGH_M),
+            "free_low": np.array(TRAY_FREE_LOW_M),
+            "free_high": np.array(TRAY_FREE_HIGH_M),
         }
 
 
-def draw_block(rng: np.random.Generator) -> Block:
+def draw_block(rng: np.random.Generator) -> TrayBlock:
     """Draw size and colour of a block, each number by itself."""
     sizes = np.array(OBJECT_SIZE_M) * rng.uniform(1 - SIZE_SPREAD, 1 + SIZE_SPREAD, 3)
     colors = np.clip(np.array(_OBJECT) + rng.uniform(-COLOR_SPREAD, COLOR_SPREAD, 3), 0, 1)
     (width, depth, height), (red, green, blue) = sizes.tolist(), colors.tolist()
-    return Block((width, depth, height), (red, green, blue))
+    return TrayBlock((width, depth, height), (red, green, blue))
 
 
 def draw_place(rng: np.random.Generator) -> tuple[float, float]:

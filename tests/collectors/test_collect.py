@@ -25,8 +25,8 @@ from collectors.collect import (
     request,
 )
 from collectors.engines import LocalEngine
+from collectors.progress import ProgressCounter
 from collectors.provenance import changed_versions
-from collectors.tally import Tally
 
 SHORT = {"image_size": 16, "horizon": 2}
 EPISODES = PART_SIZE + 20
@@ -265,21 +265,21 @@ def test_counts_below_one_are_refused(tmp_path: Path) -> None:
         LocalEngine(-1)
 
 
-def test_the_tally_counts_an_episode_once_and_warns_far_from_the_documented_rate(collected: Store) -> None:
+def test_the_counter_counts_an_episode_once_and_warns_far_from_the_documented_rate(collected: Store) -> None:
     asked = _asked()
     info = read_collection(collected, asked.collection)
-    tally = Tally(plan(collected, asked, EPISODES + 200))
+    counter = ProgressCounter(plan(collected, asked, EPISODES + 200))
     for index in range(99):
-        tally.add(EpisodeDone(index, 2, True, False))
-    tally.add(EpisodeDone(98, 2, True, False))
-    assert (tally.episodes, tally.successes, tally.steps) == (99, 99, 198)
-    assert tally.warning(info) is None  # too few to say
-    tally.add(EpisodeDone(99, 2, True, False))
-    warning = tally.warning(info)
+        counter.add(EpisodeDone(index, 2, True, False))
+    counter.add(EpisodeDone(98, 2, True, False))
+    assert (counter.episodes, counter.successes, counter.steps) == (99, 99, 198)
+    assert counter.warning(info) is None  # too few to say
+    counter.add(EpisodeDone(99, 2, True, False))
+    warning = counter.warning(info)
     assert warning is not None
     assert "random succeeds in 100 of 100 episodes" in warning
-    assert "success 100% [96%, 100%]" in tally.line()
-    fine = Tally(plan(collected, asked, EPISODES))
+    assert "success 100% [96%, 100%]" in counter.line()
+    fine = ProgressCounter(plan(collected, asked, EPISODES))
     for index in range(150):
         fine.add(EpisodeDone(index, 2, False, False))
     assert fine.warning(info) is None

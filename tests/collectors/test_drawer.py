@@ -16,7 +16,7 @@ from collectors.policies import make_policy
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Cylinder, Simulation, Vec3
 from collectors.tasks import drawer
-from collectors.tasks.drawer import CABINET, DrawerTask, Start, Variation
+from collectors.tasks.drawer import CABINET, DrawerTask, SceneSpread, Start
 
 STARTS = {
     "Open": {"drawer_open"} | {"top_drawer_closed", "blocker_moved"},
@@ -34,11 +34,11 @@ def sim() -> Iterator[Simulation]:
 
 
 def built(
-    sim: Simulation, start: Start, *, variation: Variation = drawer.PUBLISHED, seed: int = 0
+    sim: Simulation, start: Start, *, spread: SceneSpread = drawer.PUBLISHED, seed: int = 0
 ) -> tuple[WidowX, DrawerTask]:
     sim.clear()
     robot = WidowX(sim)
-    task = DrawerTask(sim, robot, start=start, variation=variation)
+    task = DrawerTask(sim, robot, start=start, spread=spread)
     task.build(np.random.default_rng(seed))
     return robot, task
 
@@ -136,7 +136,7 @@ def test_open_and_closed_are_parts_of_the_travel(
 ) -> None:
     _, task = built(sim, drawer.CLOSED)  # 5 % of 12.5 cm are 6.25 mm, 95 % are 118.75 mm
     sim.place_joints("cabinet", (drawer.BOTTOM, drawer.TOP), (opened_m, opened_m))
-    truths = task.judge((0.6, 0.2, -0.2))
+    truths = task.predicate_values((0.6, 0.2, -0.2))
     assert (truths["drawer_open"], truths["drawer_closed"]) == (is_open, is_closed)
     assert truths["top_drawer_closed"] == is_closed
 
@@ -157,7 +157,7 @@ def test_a_blocker_is_moved_when_it_lies_somewhere_else(
 ) -> None:
     _, task = built(sim, drawer.BLOCKED_2)
     monkeypatch.setattr(sim, "pose", lambda _name: (at_m, (0.0, 0.0, 0.0, 1.0)))
-    assert task.judge((0.0, 0.0, 0.0))["blocker_moved"] == moved
+    assert task.predicate_values((0.0, 0.0, 0.0))["blocker_moved"] == moved
 
 
 def drag(env: CogEnv, path: list[Vec3], steps: int = 12) -> dict[str, float]:
@@ -249,7 +249,7 @@ def test_randomized_scenes_differ_and_published_ones_hardly() -> None:
 def test_a_drawer_is_opened_wherever_a_randomized_cabinet_stands(shift_x_m: float, shift_y_m: float) -> None:
     """A script that does not miss, at the four corners of where it can stand."""
     corner = replace(drawer.RANDOMIZED, shift_x_m=(shift_x_m,) * 2, shift_y_m=(shift_y_m,) * 2)
-    task = partial(DrawerTask, start=drawer.CLOSED, variation=corner)
+    task = partial(DrawerTask, start=drawer.CLOSED, spread=corner)
     env = CogEnv(
         replace(ENVS["cog/DrawerClosedRandomized-v0"], task=task), observations=("scene",), horizon=30
     )

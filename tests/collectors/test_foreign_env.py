@@ -22,7 +22,7 @@ from collectors.collect import collect_episode, plan, prepare, request
 from collectors.drivers import open_env, view_of
 from collectors.engines import LocalEngine
 from collectors.policies import POLICIES
-from collectors.policies.needs import needs
+from collectors.policies.required_landmarks import required_landmarks, required_predicates
 from collectors.policies.view import SceneView
 from trainers.evaluation.worlds import Worlds
 
@@ -276,7 +276,7 @@ def test_a_driver_is_reset_once_and_closed_whether_it_passes_or_not(
     with pytest.raises(CogError, match="takes actions in"):
         check_env(f"{HERE}:CountedAndRefused", image_size=48)
     assert Counted.done == ["reset", "close", "close"]
-    with pytest.raises(CogError, match="is judged by drawer_open"):  # before it moves
+    with pytest.raises(CogError, match="^the goal of policy drawer_open is drawer_open"):  # before it moves
         check_env(f"{HERE}:Counted", image_size=48, policy="drawer_open")
     assert Counted.done == ["reset", "close", "close", "close"]
     open_env(f"{HERE}:Clinging", image_size=16).close()
@@ -317,7 +317,9 @@ def test_a_driver_that_fails_while_judged_is_one_line(kind: str, said: str, work
 def test_a_script_for_another_scene_of_ours_is_refused() -> None:
     check_env("cog/DrawerOpen-v0", image_size=48, policy="random")
     check_env("cog/DrawerOpen-v0", image_size=48)
-    with pytest.raises(CogError, match="^policy place is judged by placed, this environment has only grasp"):
+    with pytest.raises(
+        CogError, match="^the goal of policy place is placed, this environment has only grasp"
+    ):
         check_env("cog/DrawerOpen-v0", image_size=48, policy="place")
 
 
@@ -333,7 +335,9 @@ def test_the_current_directory_is_searched_first(tmp_path: Path, monkeypatch: py
 
 
 def test_a_script_for_another_scene_is_refused() -> None:
-    with pytest.raises(CogError, match="^policy drawer_open is judged by drawer_open, this environment has"):
+    with pytest.raises(
+        CogError, match="^the goal of policy drawer_open is drawer_open, this environment has"
+    ):
         check_env(f"{HERE}:Good", image_size=48, policy="drawer_open")
     with pytest.raises(
         CogError, match=r"^--localize camera is for the worlds of `cog list envs`: \S+:Good says"
@@ -410,16 +414,18 @@ def test_a_script_without_landmarks_needs_no_view() -> None:
     check_env(f"{HERE}:Unsighted", image_size=16, policy="random")
 
 
-def test_what_scripts_ask_for_is_found_in_their_phases() -> None:
-    assert needs("grasp") == ({"object", "tray"}, set())
-    assert needs("random") == (set(), set())
-    assert needs("drawer_open") == ({"handle"}, {"drawer_open"})
+def test_what_scripts_look_up_is_found_in_their_phases() -> None:
+    assert (required_landmarks("grasp"), required_predicates("grasp")) == ({"object", "tray"}, set())
+    assert (required_landmarks("random"), required_predicates("random")) == (set(), set())
+    assert (required_landmarks("drawer_open"), required_predicates("drawer_open")) == (
+        {"handle"}, {"drawer_open"},
+    )  # fmt: skip
     for policy, spec in POLICIES.items():
         world = open_env(spec.default_env, image_size=16, observations=())
         world.reset(seed=0)
         view = world.view()
-        assert needs(policy).landmarks <= view.landmarks.keys()
-        assert needs(policy).predicates <= view.predicates.keys()
+        assert required_landmarks(policy) <= view.landmarks.keys()
+        assert required_predicates(policy) <= view.predicates.keys()
 
 
 class Unhurried(Good):

@@ -7,7 +7,7 @@ from cogdata.errors import CogError
 from cogdata.schema import PREDICATES
 from collectors.envs import ENVS, CogEnv, make
 from collectors.policies import POLICIES, Phase, SceneView, ScriptedPolicy, drawer, make_policy
-from collectors.policies.script import CLOSE, LIMIT, MOVE_GAIN, OPEN, command, never
+from collectors.policies.script import CLOSE_GRIPPER, LIMIT, MOVE_GAIN, OPEN_GRIPPER, command, never
 from collectors.policies.tray import anywhere, beside
 
 NAMES = sorted(POLICIES)
@@ -42,7 +42,7 @@ def play(env: CogEnv, name: str, seed: int, *, noise: float = 0.2) -> tuple[list
     return phases, truths
 
 
-def tally(name: str, episodes: int) -> tuple[float, int]:
+def count_successes(name: str, episodes: int) -> tuple[float, int]:
     """Success rate on the last observation, and episodes in which the task was ever solved."""
     spec = POLICIES[name]
     env = make(spec.default_env, observations=())
@@ -97,7 +97,7 @@ def test_a_phase_knows_the_view_it_began_with() -> None:
 
 
 def test_noise_is_gaussian_on_every_number_and_clipped() -> None:
-    still = Phase("still", lambda v, s: command(gripper=OPEN), never)
+    still = Phase("still", lambda v, s: command(gripper=OPEN_GRIPPER), never)
     policy = ScriptedPolicy([still], {}, noise=0.2, rng=np.random.default_rng(0))
     actions = np.array([policy.act(view())[0] for _ in range(4000)])
     assert actions.dtype == np.float32
@@ -114,8 +114,8 @@ def test_a_script_without_phases_is_refused() -> None:
 
 
 def test_command_puts_the_numbers_in_their_places() -> None:
-    assert command(np.array([0.1, -0.1, 0.0]), gripper=CLOSE, neutral=0.9).tolist() == pytest.approx(
-        [0.7, -0.7, 0, 0, 0, 0, CLOSE, 0.9]
+    assert command(np.array([0.1, -0.1, 0.0]), gripper=CLOSE_GRIPPER, neutral=0.9).tolist() == pytest.approx(
+        [0.7, -0.7, 0, 0, 0, 0, CLOSE_GRIPPER, 0.9]
     )
 
 
@@ -292,11 +292,11 @@ def test_the_flipping_script_draws_its_way_at_every_step() -> None:
     assert ways.count(1.0) + ways.count(-1.0) == 40
 
 
-def test_a_policy_says_where_it_cannot_be_judged() -> None:
+def test_a_policy_says_where_its_goal_is_unknown() -> None:
     assert POLICIES["pick_place"].goal(("grasped", "placed")) == "placed"
     assert POLICIES["pick_place"].goal(("grasped", "blocker_moved")) == "blocker_moved"
     with pytest.raises(
-        CogError, match=r"drawer_open is judged by drawer_open.*only grasped, placed.*DrawerClosed"
+        CogError, match=r"^the goal of policy drawer_open is drawer_open.*only grasped, placed.*DrawerClosed"
     ):
         POLICIES["drawer_open"].goal(("grasped", "placed"))
 
@@ -350,7 +350,7 @@ def test_only_the_neutral_phase_goes_home_while_grasping() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_success_is_in_its_documented_range_60_episodes(name: str) -> None:
-    rate, solved = tally(name, 60)
+    rate, solved = count_successes(name, 60)
     low, high = POLICIES[name].success_range
     slack = 3 * np.sqrt(0.25 / 60)
     assert low - slack <= rate <= high + slack
@@ -361,7 +361,7 @@ def test_success_is_in_its_documented_range_60_episodes(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_success_is_in_its_documented_range_1000_episodes(name: str) -> None:
-    rate, solved = tally(name, 1000)
+    rate, solved = count_successes(name, 1000)
     low, high = POLICIES[name].success_range
     assert low <= rate <= high
     if name in PRIOR:

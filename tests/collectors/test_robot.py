@@ -65,7 +65,7 @@ def test_inverse_undoes_forward(x: float, y: float, z: float, turn: tuple[float,
         joints, kinematics.LOWER_LIMITS_RAD, kinematics.UPPER_LIMITS_RAD, strict=True
     ):
         assert low <= value <= high
-    wrist = np.array([x, y, z]) - kinematics.HAND_M * rotation[:, 0]
+    wrist = np.array([x, y, z]) - kinematics.WRIST_TO_END_EFFECTOR_M * rotation[:, 0]
     reach = math.dist(wrist, (0.0, 0.0, kinematics.SHOULDER_HEIGHT_M))
     if reach > math.hypot(0.04975, 0.25) + 0.25 - 1e-9:
         return  # beyond the arm: judged in the next test
@@ -77,7 +77,7 @@ def test_inverse_undoes_forward(x: float, y: float, z: float, turn: tuple[float,
 def test_beyond_its_reach_the_arm_stretches_towards_the_goal() -> None:
     position, rotation = kinematics.place(kinematics.solve((0.0, 2.0, 0.11025), np.eye(3)))
     assert rotation == pytest.approx(np.eye(3), abs=1e-9)
-    wrist = np.array(position) - kinematics.HAND_M * rotation[:, 0]
+    wrist = np.array(position) - kinematics.WRIST_TO_END_EFFECTOR_M * rotation[:, 0]
     assert math.dist(wrist, (0.0, 0.0, 0.11025)) == pytest.approx(math.hypot(0.04975, 0.25) + 0.25)
     assert wrist[1] > 0.49
 

@@ -7,7 +7,7 @@ from cogdata.schema import PREDICATES
 from collectors.policies import tray as tray_policies
 from collectors.robots.widowx import WidowX
 from collectors.sim import Box, Simulation, Vec3
-from collectors.tasks import Task
+from collectors.tasks import SimulatedTask
 from collectors.tasks.table import TABLE_TOP_M
 from collectors.tasks.tray import (
     OBJECT_FROM_TRAY_M,
@@ -26,7 +26,7 @@ def sim() -> Iterator[Simulation]:
         yield made
 
 
-def built(sim: Simulation, initial: InitialCondition, seed: int = 0) -> tuple[WidowX, Task]:
+def built(sim: Simulation, initial: InitialCondition, seed: int = 0) -> tuple[WidowX, SimulatedTask]:
     sim.clear()
     robot = WidowX(sim)
     task = TrayTask(sim, robot, initial=initial)
@@ -34,12 +34,12 @@ def built(sim: Simulation, initial: InitialCondition, seed: int = 0) -> tuple[Wi
     return robot, task
 
 
-def judged_at(
+def predicates_at(
     position: Vec3, ee_m: Vec3, monkeypatch: pytest.MonkeyPatch, sim: Simulation
 ) -> dict[str, bool]:
     task = TrayTask(sim, WidowX(sim), initial="object_on_table")
     monkeypatch.setattr(sim, "pose", lambda name: (position, (0.0, 0.0, 0.0, 1.0)))
-    return task.judge(ee_m)
+    return task.predicate_values(ee_m)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def judged_at(
 def test_grasped_means_lifted_and_near_the_hand(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch, position: Vec3, ee_m: Vec3, grasped: bool
 ) -> None:
-    assert judged_at(position, ee_m, monkeypatch, sim) == {"grasped": grasped, "placed": False}
+    assert predicates_at(position, ee_m, monkeypatch, sim) == {"grasped": grasped, "placed": False}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_grasped_means_lifted_and_near_the_hand(
 def test_placed_means_low_and_near_the_middle_of_the_tray(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch, position: Vec3, placed: bool
 ) -> None:
-    verdict = judged_at(position, (0.6, 0.2, -0.2), monkeypatch, sim)
+    verdict = predicates_at(position, (0.6, 0.2, -0.2), monkeypatch, sim)
     assert verdict == {"grasped": False, "placed": placed}
 
 
@@ -115,7 +115,7 @@ def test_on_the_table_the_object_stands_still(sim: Simulation, seed: int) -> Non
     sim.step(120)
     assert task.scene() == pytest.approx(scene, abs=0.001)
     assert robot.gripper_open
-    assert task.judge(robot.ee_position()) == {"grasped": False, "placed": False}
+    assert task.predicate_values(robot.ee_position()) == {"grasped": False, "placed": False}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -125,7 +125,7 @@ def test_in_the_gripper_the_object_is_held_by_friction(sim: Simulation, seed: in
     at = (named["object_x_m"], named["object_y_m"], named["object_z_m"])
     assert at == pytest.approx((0.600, 0.155, -0.22), abs=0.003)
     assert not robot.gripper_open
-    assert task.judge(robot.ee_position()) == {"grasped": True, "placed": False}
+    assert task.predicate_values(robot.ee_position()) == {"grasped": True, "placed": False}
     before = np.subtract(at, robot.ee_position())
     for _ in range(20):
         robot.apply(np.zeros(8, np.float32))
@@ -144,7 +144,7 @@ def test_the_task_names_what_it_gives(sim: Simulation) -> None:
     assert task.scene().dtype == np.float32
     assert set(task.predicates) <= set(PREDICATES)
     assert task.task_predicate in task.predicates
-    assert set(task.judge((0.0, 0.0, 0.0))) == set(task.predicates)
+    assert set(task.predicate_values((0.0, 0.0, 0.0))) == set(task.predicates)
     marks = task.landmarks()
     assert marks["object"] == pytest.approx(task.scene()[:3], abs=1e-6)
     assert marks["tray"] == pytest.approx(TRAY_M)

@@ -10,19 +10,19 @@ import pytest
 from catalog.recipes import DRAWER_PRIORS, RECIPES, recipe_sql
 from collectors.envs import make
 from collectors.policies import POLICIES
-from collectors.policies.needs import needs
+from collectors.policies.required_landmarks import required_landmarks, required_predicates
 from tests.running import TINY, Run
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_needs_can_be_collected(name: str) -> None:
     for need in RECIPES[name].needs:
-        world, wanted = make(need.env, observations=()), needs(need.policy)
+        world = make(need.env, observations=())
         world.reset(seed=0)
         view = world.view()
         assert POLICIES[need.policy].goal(world.predicates) in view.predicates
-        assert wanted.landmarks <= view.landmarks.keys()
-        assert wanted.predicates <= view.predicates.keys()
+        assert required_landmarks(need.policy) <= view.landmarks.keys()
+        assert required_predicates(need.policy) <= view.predicates.keys()
 
 
 @pytest.mark.parametrize("name", DRAWER_PRIORS)
@@ -105,7 +105,7 @@ def test_a_recipe_of_an_earlier_version_goes_on_and_is_said(
         (("--for", "place_in_try"), "did you mean 'place_in_tray'?"),
         (
             ("--policy", "drawer_open", "--env", "cog/PickTray-v0", "--episodes", "1"),
-            "policy drawer_open is judged by drawer_open, this environment has only grasped, placed: "
+            "the goal of policy drawer_open is drawer_open, this environment has only grasped, placed: "
             "use --env cog/DrawerClosed-v0",
         ),
         (
