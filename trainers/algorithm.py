@@ -35,7 +35,7 @@ LARGEST_WIDTH: Final = 2**16
 LAYERS: Final = ("encoder", "shared_encoder", "head", "hybrid", "layer_norm")
 """Settings that decide which layers a network has, beside its widths."""
 
-FRAME_LAYERS: Final = ("encoder", "shared_encoder")
+IMAGE_LAYERS: Final = ("encoder", "shared_encoder")
 """Those of them that say nothing where there are no frames."""
 
 CRITIC_LAYERS: Final = ("shared_encoder", "layer_norm")
@@ -356,7 +356,7 @@ class Algorithm(nn.Module, ABC):
     def _alike(self, other: Algorithm) -> str:
         """Name the settings that give both learners the same layers."""
         said = []
-        silent: tuple[str, ...] = () if self.spec.has_image else FRAME_LAYERS
+        silent: tuple[str, ...] = () if self.spec.has_image else IMAGE_LAYERS
         if not (hasattr(self, "critics") and hasattr(other, "critics")):
             silent += CRITIC_LAYERS
         for name in LAYERS:

@@ -1,1 +1,1 @@
-"""From a frozen mixture to batches: sampling order, pool of decoded episodes, transitions."""
+"""From a frozen mixture to batches: sampling order, replay pool of decoded episodes, transitions."""

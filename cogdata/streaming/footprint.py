@@ -1,4 +1,4 @@
-"""How much memory a stream will take, said before it is taken."""
+"""The memory that a stream will take, and a check of it before anything is read."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from cogdata.streaming.stream import StreamOptions
 from cogdata.system.machine import free_memory
 
 _BATCHES: Final = 4
-"""That are there at once: one in use, two ready, one in the making."""
+"""Batches in memory at once: one in use, two ready, one being built."""
 
 
 def footprint(manifest: Manifest, options: StreamOptions) -> tuple[int, int]:
-    """Return the bytes of a stream's pool, and of the batches that are there at once.
+    """Return the bytes of a stream's replay pool, and of its batches in memory at once.
 
     Args:
-        manifest: What is read.
-        options: How.
+        manifest: Frozen mixture to read.
+        options: Settings of the stream.
     """
     info = manifest.info
-    per_frame = Pool.frame_bytes(options.columns, info.image_size, len(info.scene_fields))
-    frames = sum(steps + 1 for steps in manifest.episodes.column("steps").to_pylist())
-    batches = _BATCHES * 2 * options.batch_size * per_frame  # a transition is two frames
-    return min(frames * per_frame, options.budget), batches
+    per_observation = Pool.observation_bytes(options.columns, info.image_size, len(info.scene_fields))
+    observations = sum(steps + 1 for steps in manifest.episodes.column("steps").to_pylist())
+    batches = _BATCHES * 2 * options.batch_size * per_observation  # a transition has two observations
+    return min(observations * per_observation, options.budget), batches
 
 
 def check_memory(manifest: Manifest, options: StreamOptions, copies: int = 1) -> None:
-    """Refuse a stream that cannot fit, before the system kills what reads it.
+    """Raise if a stream cannot fit into free memory, instead of being killed by the system later.
 
-    Networks and their gradients come on top, so passing is no promise.
+    Networks and their gradients take memory too, so a stream that passes may still not fit.
 
     Args:
-        manifest: What is read.
-        options: How.
-        copies: So many processes are to read it at once.
+        manifest: Frozen mixture to read.
+        options: Settings of the stream.
+        copies: Number of processes that will read it at once.
 
     Raises:
-        CogError: Pool and batches are larger than what is free.
+        CogError: Pool and batches are larger than the free memory.
     """
     pool, batches = (copies * size for size in footprint(manifest, options))
     free = free_memory()

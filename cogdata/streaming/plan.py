@@ -1,12 +1,13 @@
-"""Which transitions make batch number p: pure functions of (manifest, seed, p), the same on any machine.
+"""Sampling order: the transitions of batch number p, as pure functions of (manifest, seed, p).
 
 A *stratum* is a set of episodes that is sampled on its own: one per source where the mixture gives shares,
-else one of everything. A stratum that fits in memory is drawn from as an endless row of permutations, so each
-pass draws every transition once. A larger one is read through a *moving pool*: its episodes form an endless
-ring of permutations; block b of the stream holds the ``capacity`` episodes from ring position ``b * refill``
-on and serves ``block_batches`` batches, chosen so that a pass still draws each transition about once::
+else one of everything. An *epoch* is one pass over a stratum; each epoch has a permutation of its own, and
+their concatenation is the sampling order. A stratum that fits in memory is drawn from in this order, so each
+epoch draws every transition once. A larger one is read through a *moving replay pool*: block b of the stream
+holds ``capacity`` episodes from position ``b * refill`` of the order on. It serves as many batches as make an
+epoch draw each transition about once::
 
-    ring     e7 e2 e9 e4 e0 e5 e1 e8 e3 e6 | e3 e9 …        (one permutation a pass)
+    order    e7 e2 e9 e4 e0 e5 e1 e8 e3 e6 | e3 e9 …        (one permutation an epoch)
     block 0  [--------------]
     block 1        [--------------]                         refill = 2, capacity = 5
 """
@@ -26,21 +27,21 @@ from cogdata.rng import generator
 Int64 = NDArray[np.int64]
 
 _REFILLS_PER_POOL = 8
-"""A moving pool is renewed in this many blocks: more mixes better, fewer reads in larger pieces."""
+"""Blocks in which a moving pool is renewed: more of them mix better, fewer read larger pieces."""
 
 
 def counts_per_batch(shares: Mapping[str, float], batch_size: int) -> dict[str, int]:
     """Split a batch among strata by largest remainder, the same split in every batch.
 
     Args:
-        shares: Stratum → share, summing to 1.
+        shares: Stratum → share of a batch; the shares sum to 1.
         batch_size: B.
 
     Returns:
-        Stratum → transitions, summing to B; within one of share times B.
+        Stratum → transitions in a batch; they sum to B, each within one of share times B.
 
     Raises:
-        CogError: A stratum would get none.
+        CogError: A stratum would get no transition.
     """
     exact = {name: share * batch_size for name, share in shares.items()}
     counts = {name: int(np.floor(value + 1e-9)) for name, value in exact.items()}
@@ -57,28 +58,28 @@ def counts_per_batch(shares: Mapping[str, float], batch_size: int) -> dict[str, 
 
 
 @lru_cache(maxsize=16)
-def _permutation(seed: int, purpose: str, stratum: str, cycle: int, size: int) -> Int64:
-    return generator("order", seed, purpose, stratum, cycle).permutation(size)
+def _permutation(seed: int, purpose: str, stratum: str, epoch: int, size: int) -> Int64:
+    return generator("order", seed, purpose, stratum, epoch).permutation(size)
 
 
-def ring(seed: int, purpose: str, stratum: str, size: int, start: int, stop: int) -> Int64:
-    """Return positions [start, stop) of an endless row of permutations of range(size).
+def epoch_permutation(seed: int, purpose: str, stratum: str, size: int, start: int, stop: int) -> Int64:
+    """Return positions [start, stop) of the concatenated permutations of range(size), one per epoch.
 
     Args:
-        seed: Of the stream.
-        purpose: Names the row: two rows of one stratum differ.
+        seed: Seed of the stream.
+        purpose: Name of the order; orders of one stratum with different names differ.
         stratum: Name of the stratum.
-        size: Length of a permutation.
+        size: Length of an epoch.
         start: First position, from 0.
-        stop: One past the last.
+        stop: One past the last position.
 
     Returns:
         int64 (stop - start,).
     """
     pieces = []
     while start < stop:
-        cycle, offset = divmod(start, size)
-        piece = _permutation(seed, purpose, stratum, cycle, size)[offset : offset + stop - start]
+        epoch, offset = divmod(start, size)
+        piece = _permutation(seed, purpose, stratum, epoch, size)[offset : offset + stop - start]
         pieces.append(piece)
         start += len(piece)
     return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
@@ -90,10 +91,10 @@ def weighted_draw(
     """Draw ``count`` indices in proportion to weights, one from each of ``count`` equal slices of the total.
 
     Args:
-        seed: Of the stream.
+        seed: Seed of the stream.
         stratum: Name of the stratum.
         position: Batch number.
-        count: How many.
+        count: Number of indices to draw.
         cumulative: Cumulative weights of the transitions, float64 (n,).
 
     Returns:
@@ -106,14 +107,14 @@ def weighted_draw(
 
 
 def uniform_draw(seed: int, stratum: str, position: int, count: int, size: int) -> Int64:
-    """Draw ``count`` of ``size`` with replacement.
+    """Draw ``count`` of ``size`` indices with replacement.
 
     Args:
-        seed: Of the stream.
+        seed: Seed of the stream.
         stratum: Name of the stratum.
         position: Batch number.
-        count: How many.
-        size: Of how many.
+        count: Number of indices to draw.
+        size: Number of indices to draw from.
 
     Returns:
         int64 (count,).
@@ -123,11 +124,11 @@ def uniform_draw(seed: int, stratum: str, position: int, count: int, size: int) 
 
 @dataclass(frozen=True)
 class Window:
-    """How a stratum moves through memory.
+    """Part of a stratum that is in memory at a time.
 
     Attributes:
-        capacity: Episodes held at a time.
-        refill: Episodes replaced from block to block; 0: everything is held, nothing moves.
+        capacity: Number of episodes in memory.
+        refill: Episodes replaced from block to block; 0: all episodes stay in memory.
     """
 
     capacity: int
@@ -139,10 +140,10 @@ class Stratum:
     """A set of episodes that is sampled on its own.
 
     Attributes:
-        name: Of the source, or "" for everything.
+        name: Name of the source, or "" for all sources together.
         episodes: Indices into the manifest's episode table, int64 (E,).
-        transitions: Transitions of each, int64 (E,).
-        count: Transitions it gives to each batch.
+        transitions: Number of transitions of each episode, int64 (E,).
+        count: Number of its transitions in each batch.
     """
 
     name: str
@@ -152,7 +153,7 @@ class Stratum:
 
     @property
     def size(self) -> int:
-        """Transitions in all."""
+        """Number of transitions."""
         return int(self.transitions.sum())
 
 
@@ -160,8 +161,8 @@ def windows(strata: Sequence[Stratum], capacities: Sequence[int]) -> tuple[list[
     """Choose how many episodes to replace per block, and how many batches a block serves.
 
     Args:
-        strata: What is sampled.
-        capacities: Episodes of each that may be in memory at a time, at least 2.
+        strata: The strata of the mixture.
+        capacities: Number of episodes of each stratum that may be in memory at a time, at least 2.
 
     Returns:
         A window per stratum, and batches per block (0 when nothing moves).

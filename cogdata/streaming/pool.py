@@ -1,4 +1,7 @@
-"""Decoded episodes in memory: flat arrays that transitions are indices into, so no frame is held twice."""
+"""The replay pool: decoded episodes in memory as flat arrays, into which transitions are indices.
+
+A transition is the index of its first observation, so no observation is held twice.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from cogdata.streaming.transitions import Batch, Observation
 
 @dataclass
 class Pool:
-    """Flat arrays over F frames; action, reward and terminated belong to the frame they leave.
+    """Replay pool of F observations; action, reward and terminated stand at the observation acted from.
 
     Attributes:
         image: uint8 (F, H, W, 3) or None.
@@ -37,44 +40,44 @@ class Pool:
     source: NDArray[np.int16]
 
     @classmethod
-    def empty(cls, frames: int, columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> Pool:
-        """Make room for ``frames`` frames of the columns asked for."""
+    def empty(cls, count: int, columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> Pool:
+        """Allocate a pool of ``count`` observations with these observation features."""
         return cls(
-            np.empty((frames, *image_size, 3), np.uint8) if "image" in columns else None,
-            np.empty((frames, ROBOT_DIM), np.float32) if "robot" in columns else None,
-            np.empty((frames, scene_dim), np.float32) if "scene" in columns else None,
-            np.zeros((frames, ACTION_DIM), np.float32),
-            np.zeros(frames, np.float32),
-            np.zeros(frames, bool),
-            np.zeros(frames, np.int16),
+            np.empty((count, *image_size, 3), np.uint8) if "image" in columns else None,
+            np.empty((count, ROBOT_DIM), np.float32) if "robot" in columns else None,
+            np.empty((count, scene_dim), np.float32) if "scene" in columns else None,
+            np.zeros((count, ACTION_DIM), np.float32),
+            np.zeros(count, np.float32),
+            np.zeros(count, bool),
+            np.zeros(count, np.int16),
         )
 
     @staticmethod
-    def frame_bytes(columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> int:
-        """Bytes per frame."""
+    def observation_bytes(columns: Sequence[str], image_size: tuple[int, int], scene_dim: int) -> int:
+        """Return the bytes of one observation with its action, reward and flags."""
         sizes = {"image": image_size[0] * image_size[1] * 3, "robot": 4 * ROBOT_DIM, "scene": 4 * scene_dim}
         return sum(sizes[name] for name in columns) + 4 * ACTION_DIM + 4 + 1 + 2
 
     def copy_rows(self, target: int, other: Pool, start: int, count: int) -> None:
-        """Copy ``count`` frames of another pool, from ``start``, to ``target``."""
+        """Copy ``count`` observations of another pool, from index ``start`` on, to index ``target``."""
         for name, values in vars(self).items():
             if values is not None:
                 values[target : target + count] = getattr(other, name)[start : start + count]
 
-    def gather(self, frames: Int64) -> Batch:
-        """Build the batch of the transitions that leave these frames."""
+    def gather(self, indices: Int64) -> Batch:
+        """Return the batch of the transitions that begin at these indices."""
         return Batch(
-            obs=self._observe(frames),
-            action=self.action[frames],
-            reward=self.reward[frames],
-            next_obs=self._observe(frames + 1),
-            terminated=self.terminated[frames],
-            source=self.source[frames],
+            obs=self._observe(indices),
+            action=self.action[indices],
+            reward=self.reward[indices],
+            next_obs=self._observe(indices + 1),
+            terminated=self.terminated[indices],
+            source=self.source[indices],
         )
 
-    def _observe(self, frames: Int64) -> Observation:
+    def _observe(self, indices: Int64) -> Observation:
         return Observation(
-            image=None if self.image is None else self.image[frames],
-            robot=None if self.robot is None else self.robot[frames],
-            scene=None if self.scene is None else self.scene[frames],
+            image=None if self.image is None else self.image[indices],
+            robot=None if self.robot is None else self.robot[indices],
+            scene=None if self.scene is None else self.scene[indices],
         )

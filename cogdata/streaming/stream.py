@@ -1,8 +1,8 @@
-"""From a manifest to batches: episodes decoded once into a pool, transitions as indices into it.
+"""From a manifest to batches: episodes decoded once into a replay pool, transitions as indices into it.
 
-``batch(position)`` is a pure function of (manifest, seed, batch size, memory, position): independent of how
-many threads read, and resumed from these integers alone. :mod:`cogdata.streaming.plan` decides, this module
-fetches.
+``batch(position)`` is a pure function of (manifest, seed, batch size, memory, position): independent of the
+number of reading threads, and resumed from these integers alone. :mod:`cogdata.streaming.plan` computes the
+sampling order, this module reads the episodes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cogdata.streaming.plan import (
     Stratum,
     Window,
     counts_per_batch,
-    ring,
+    epoch_permutation,
     uniform_draw,
     weighted_draw,
     windows,
@@ -39,10 +39,10 @@ from cogdata.streaming.pool import Pool
 from cogdata.streaming.transitions import OBSERVATIONS, Batch
 
 _CHUNK: Final = 32
-"""Episodes that a reading thread takes at a time."""
+"""Number of episodes that a reading thread takes at a time."""
 
 _STAGED: Final = 1.125
-"""A moving pool holds its capacity and, staged, the next refill (an eighth)."""
+"""Memory of a moving pool over its capacity: the next refill, an eighth, is read ahead."""
 
 
 def default_memory() -> int:
@@ -55,15 +55,15 @@ def default_memory() -> int:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How to read; all but ``threads`` decide what a batch holds.
+    """Settings of a stream; all but ``threads`` change the batches.
 
     Attributes:
         batch_size: B.
-        seed: Root of the sampling order.
-        columns: Parts of the observation to deliver, of ``OBSERVATIONS``.
-        memory_bytes: Budget of the pool; None: :func:`default_memory`.
-        threads: That read and decode.
-        share: (r, n): of each batch only rows r, r + n, r + 2n, …
+        seed: Seed of the sampling order.
+        columns: Observation features to deliver, of ``OBSERVATIONS``.
+        memory_bytes: Memory of the replay pool; None: :func:`default_memory`.
+        threads: Number of threads that read and decode.
+        share: (r, n): deliver only rows r, r + n, r + 2n, … of each batch.
     """
 
     batch_size: int = 256
@@ -74,7 +74,7 @@ class StreamOptions:
     share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
-        """Refuse sizes below one and unknown columns."""
+        """Raise on a batch size below 1 and on unknown observation features."""
         if self.batch_size < 1:
             raise CogError(f"batch size is {self.batch_size}, must be at least 1")
         if unknown := set(self.columns) - set(OBSERVATIONS):
@@ -82,7 +82,7 @@ class StreamOptions:
 
     @property
     def budget(self) -> int:
-        """Bytes the pool may take."""
+        """Memory of the replay pool, in bytes."""
         return default_memory() if self.memory_bytes is None else self.memory_bytes
 
 
@@ -91,10 +91,10 @@ class _Staged:
     """Episodes read ahead.
 
     Attributes:
-        pool: Where to; episode i from frame i * stride.
-        slots: Slot that each goes to, int64 (refill,).
+        pool: Pool that they are read into; episode i begins at index i * stride.
+        slots: Slot of the replay pool that each will replace, int64 (refill,).
         rows: Manifest row of each, int64 (refill,).
-        reads: Under way.
+        reads: Reads in progress.
     """
 
     pool: Pool
@@ -105,19 +105,19 @@ class _Staged:
 
 @dataclass
 class _Segment:
-    """A stratum's place in the pool.
+    """The part of the replay pool that belongs to one stratum.
 
     Attributes:
-        stratum: What is in it.
-        window: How it moves.
-        base: First frame.
-        stride: Frames per slot of a moving window.
+        stratum: The stratum.
+        window: Number of its episodes in memory, and how many a block replaces.
+        base: Index of its first observation.
+        stride: Observations per slot of a moving window.
         held: Block whose episodes are in the slots; -1: none yet.
         rows: Manifest row in each slot, int64 (slots,).
-        offsets: First frame of each slot, int64 (slots,).
-        frames: Frame index of each of its transitions that can be drawn now, int64 (n,).
-        cumulative: Cumulative weights of ``frames``; None: all weigh the same.
-        staged: What is being read for the next block.
+        offsets: Index of the first observation of each slot, int64 (slots,).
+        transitions: Index of each transition that can be drawn now, int64 (n,).
+        cumulative: Cumulative weights of ``transitions``; None: all weights are equal.
+        staged: Episodes being read for the next block.
     """
 
     stratum: Stratum
@@ -127,7 +127,7 @@ class _Segment:
     held: int = -1
     rows: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
     offsets: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
-    frames: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    transitions: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
     cumulative: NDArray[np.float64] | None = None
     staged: _Staged | None = None
 
@@ -136,12 +136,12 @@ class Stream:
     """Batches of a manifest's transitions.
 
     Args:
-        store: Where the shards are.
-        manifest: What to read.
-        options: How.
+        store: Store that holds the shards.
+        manifest: Frozen mixture to read.
+        options: Settings of the stream.
 
     Raises:
-        CogError: The budget is too small for the pool to hold two episodes of each source.
+        CogError: The memory is too small for two episodes of each source.
     """
 
     def __init__(self, store: Store, manifest: Manifest, options: StreamOptions) -> None:
@@ -157,24 +157,24 @@ class Stream:
         self._weights = np.array([1.0 if row["weight"] is None else row["weight"] for row in self._rows])
         self._executor = ThreadPoolExecutor(max(1, options.threads), thread_name_prefix="cog-read")
         strata = self._strata()
-        self._segments, frames, self._block = self._layout(strata)
-        self._pool = self._empty_pool(frames)
+        self._segments, count, self._block = self._layout(strata)
+        self._pool = self._empty_pool(count)
 
-    # --- what there is ---------------------------------------------------------------------------------
+    # --- sizes -----------------------------------------------------------------------------------------
 
     @property
     def transitions(self) -> int:
-        """Transitions of the mixture."""
+        """Number of transitions of the mixture."""
         return sum(segment.stratum.size for segment in self._segments)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches after which as many transitions were drawn as there are."""
+        """Number of batches that draw as many transitions as the mixture has."""
         return -(-self.transitions // self._options.batch_size)
 
     @property
     def moves(self) -> bool:
-        """Whether the mixture is larger than the budget, so that the pool moves through it."""
+        """Whether the mixture is larger than the memory, so that the pool moves through it."""
         return self._block > 0
 
     def _strata(self) -> list[Stratum]:
@@ -194,8 +194,10 @@ class Stream:
 
     def _layout(self, strata: list[Stratum]) -> tuple[list[_Segment], int, int]:
         lengths = np.array([row["steps"] + 1 for row in self._rows])
-        per_frame = Pool.frame_bytes(self._options.columns, self.image_size, len(self.scene_fields))
-        budget = self._options.budget // per_frame  # frames
+        per_observation = Pool.observation_bytes(
+            self._options.columns, self.image_size, len(self.scene_fields)
+        )
+        budget = self._options.budget // per_observation  # observations
         capacities = [len(s.episodes) for s in strata]
         if lengths.sum() > budget:
             capacities = _capacities(strata, lengths, budget)
@@ -215,25 +217,27 @@ class Stream:
         Raises:
             CogError: A shard is missing, truncated or damaged.
         """
-        frames = self.frames(position)  # first: it may move the pool
-        return self._pool.gather(frames)
+        indices = self.indices(position)  # first: it may move the pool
+        return self._pool.gather(indices)
 
-    def frames(self, position: int) -> Int64:
-        """Return where in the pool the transitions of batch number ``position`` begin, int64 (B,).
+    def indices(self, position: int) -> Int64:
+        """Return the pool indices of the transitions of batch number ``position``, int64 (B,).
 
         Raises:
             CogError: A shard is missing, truncated or damaged.
         """
         self._load(position // self._block if self._block else 0)
-        drawn = np.concatenate([segment.frames[self._draw(segment, position)] for segment in self._segments])
+        drawn = np.concatenate(
+            [segment.transitions[self._draw(segment, position)] for segment in self._segments]
+        )
         first, every = self._options.share
         return drawn[first::every]
 
     def take_pool(self) -> Pool:
-        """Read everything and give the pool away; :meth:`frames` are indices into it from then on.
+        """Read all episodes and hand the pool over; :meth:`indices` index it from then on.
 
         Raises:
-            CogError: The mixture is larger than the budget, so that the pool has to move.
+            CogError: The mixture is larger than the memory.
         """
         if self.moves:
             raise CogError(
@@ -245,11 +249,11 @@ class Stream:
         return pool
 
     def batches(self, start: int = 0, prefetch: int = 2) -> Iterator[Batch]:
-        """Yield batches from number ``start`` on, for ever, prepared ahead by a thread.
+        """Yield batches from number ``start`` on without end, prepared ahead by a thread.
 
         Args:
             start: Number of the first batch.
-            prefetch: How many are kept ready.
+            prefetch: Number of batches kept ready.
         """
         ready: queue.Queue[Batch | BaseException] = queue.Queue(prefetch)
         closed = threading.Event()
@@ -287,14 +291,16 @@ class Stream:
         if segment.cumulative is not None:
             return weighted_draw(seed, stratum.name, position, stratum.count, segment.cumulative)
         if segment.window.refill:
-            return uniform_draw(seed, stratum.name, position, stratum.count, len(segment.frames))
+            return uniform_draw(seed, stratum.name, position, stratum.count, len(segment.transitions))
         start = position * stratum.count
-        return ring(seed, "transitions", stratum.name, stratum.size, start, start + stratum.count)
+        return epoch_permutation(
+            seed, "transitions", stratum.name, stratum.size, start, start + stratum.count
+        )
 
     # --- filling the pool ------------------------------------------------------------------------------
 
     def _load(self, block: int) -> None:
-        """Bring the pool to a block: nothing, a refill that was read ahead, or everything."""
+        """Make block ``block`` resident: no-op, swap in the refill that was read ahead, or reload."""
         for segment in self._segments:
             moving = segment.window.refill > 0
             if segment.held == block or (segment.held >= 0 and not moving):
@@ -308,9 +314,11 @@ class Stream:
             self._index(segment, block)
 
     def _slots(self, segment: _Segment, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Slot and row of ring positions [start, stop)."""
+        """Slot and row of the episodes at positions [start, stop) of the sampling order."""
         members = segment.stratum.episodes
-        drawn = ring(self._options.seed, "episodes", segment.stratum.name, len(members), start, stop)
+        drawn = epoch_permutation(
+            self._options.seed, "episodes", segment.stratum.name, len(members), start, stop
+        )
         for position, member in zip(range(start, stop), drawn, strict=True):
             yield position % segment.window.capacity, int(members[member])
 
@@ -332,7 +340,7 @@ class Stream:
         self._finish(self._read(self._pool, segment.rows, segment.offsets))
 
     def _read_ahead(self, segment: _Segment, block: int) -> None:
-        """Start reading what block ``block`` adds to the one before it."""
+        """Start reading the episodes that block ``block`` adds to the previous one."""
         window = segment.window
         stop = block * window.refill + window.capacity
         slots, rows = zip(*self._slots(segment, stop - window.refill, stop), strict=True)
@@ -347,14 +355,14 @@ class Stream:
         segment.held = -1
         self._finish(staged.reads)
         for i, (slot, row) in enumerate(zip(staged.slots, staged.rows, strict=True)):
-            frames = self._rows[row]["steps"] + 1
-            self._pool.copy_rows(int(segment.offsets[slot]), staged.pool, i * segment.stride, frames)
+            count = self._rows[row]["steps"] + 1
+            self._pool.copy_rows(int(segment.offsets[slot]), staged.pool, i * segment.stride, count)
             segment.rows[slot] = row
 
     def _index(self, segment: _Segment, block: int) -> None:
-        """List the transitions that can be drawn from the block."""
+        """List the indices of the transitions that can be drawn in this block."""
         pairs = list(zip(segment.rows, segment.offsets, strict=True))
-        segment.frames = np.concatenate([offset + self._times[row] for row, offset in pairs])
+        segment.transitions = np.concatenate([offset + self._times[row] for row, offset in pairs])
         weights = self._weights[segment.rows]
         segment.cumulative = None
         if np.ptp(weights) > 0:
@@ -364,14 +372,14 @@ class Stream:
         segment.held = block
 
     def _read(self, pool: Pool, rows: Int64, offsets: Int64) -> list[Future[None]]:
-        """Read episodes into a pool, in chunks that the threads share."""
+        """Start reading episodes into a pool, in chunks distributed over the threads."""
         pairs = list(zip(rows.tolist(), offsets.tolist(), strict=True))
         chunks = [pairs[i : i + _CHUNK] for i in range(0, len(pairs), _CHUNK)]
         return [self._executor.submit(self._read_chunk, pool, chunk) for chunk in chunks]
 
     @staticmethod
     def _finish(reads: list[Future[None]]) -> None:
-        """Wait for reads; at the first that fails, give the others up."""
+        """Wait for reads; cancel the others when one fails."""
         try:
             for read in reads:
                 read.result()
@@ -409,23 +417,23 @@ class Stream:
             times, rewards = self._rewards[row]
             pool.reward[offset + times] = rewards
 
-    def _empty_pool(self, frames: int) -> Pool:
-        return Pool.empty(frames, self._options.columns, self.image_size, len(self.scene_fields))
+    def _empty_pool(self, count: int) -> Pool:
+        return Pool.empty(count, self._options.columns, self.image_size, len(self.scene_fields))
 
 
 def open_stream(store: Store, manifest: Manifest, options: StreamOptions) -> Stream:
     """Open a stream; nothing is read before the first batch.
 
     Args:
-        store: Where the shards are.
-        manifest: What to read.
-        options: How.
+        store: Store that holds the shards.
+        manifest: Frozen mixture to read.
+        options: Settings of the stream.
     """
     return Stream(store, manifest, options)
 
 
 def _transition_times(manifest: Manifest, rows: list[dict[str, Any]]) -> list[Int64]:
-    """Per episode the t of its transitions that take part."""
+    """For each episode, the t of its transitions that belong to the mixture."""
     if manifest.rewards is not None:
         chosen = {row["episode_id"]: row["t"] for row in manifest.rewards.to_pylist()}
         return [np.array(chosen[row["episode_id"]], np.int64) for row in rows]
@@ -433,7 +441,7 @@ def _transition_times(manifest: Manifest, rows: list[dict[str, Any]]) -> list[In
 
 
 def _relabelled(manifest: Manifest, rows: list[dict[str, Any]]) -> dict[int, tuple[Int64, Float32]]:
-    """Per relabelled episode the t and the rewards that replace the collected ones."""
+    """For each relabelled episode, the t and the rewards that replace the collected ones."""
     if manifest.rewards is None:
         constant = {i: row["reward"] for i, row in enumerate(rows) if row["reward"] is not None}
         return {
@@ -451,14 +459,14 @@ def _relabelled(manifest: Manifest, rows: list[dict[str, Any]]) -> dict[int, tup
 
 
 def _capacities(strata: Sequence[Stratum], lengths: Int64, budget: int) -> list[int]:
-    """Share a budget of frames by share of the batch; what one stratum cannot use goes to the rest."""
+    """Split a number of observations by shares of the batch; the others get what a stratum does not use."""
     need = {s.name: int(lengths[s.episodes].sum()) for s in strata}
     held: dict[str, int] = {}
     while True:
         rest = [s for s in strata if s.name not in held]
         left = budget - sum(need[name] for name in held)
         given = {s.name: left * s.count / sum(r.count for r in rest) for s in rest}
-        fits = [name for name, frames in given.items() if need[name] <= frames]
+        fits = [name for name, count in given.items() if need[name] <= count]
         if not fits:
             break
         held |= {name: need[name] for name in fits}

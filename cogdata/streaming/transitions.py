@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cogdata.episode import Bool, Float32, UInt8
 
 OBSERVATIONS: Final = ("image", "robot", "scene")
-"""The three parts of an observation that a learner may ask a stream for."""
+"""The observation features that a stream can deliver."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """B observations; a part that was not asked for is None.
+    """B observations; a feature that was not asked for is None.
 
     Attributes:
         image: uint8 (B, H, W, 3).
@@ -36,9 +36,9 @@ class Batch:
     Attributes:
         obs: s.
         action: float32 (B, 8).
-        reward: float32 (B,), relabelled as the mixture says.
+        reward: float32 (B,), relabelled by the mixture.
         next_obs: s'.
-        terminated: bool (B,); s' is absorbing by the world's word (time limits are not).
+        terminated: bool (B,); s' is absorbing, as the environment reported (time limits are not).
         source: int16 (B,), index into the stream's ``sources``.
     """
 

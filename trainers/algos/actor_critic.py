@@ -18,7 +18,7 @@ from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, 
 from trainers.networks.augment import augment
 from trainers.networks.encoders import scaled
 from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy, follow, tanh_normal
-from trainers.networks.targets import TARGETS
+from trainers.networks.targets import BELLMAN_TARGETS
 
 PUBLISHED_VALUE: Final = 100.0
 """Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale its settings belong to."""
@@ -39,7 +39,7 @@ class ActorCriticConfig(Config):
         critic_learning_rate: Of Adam.
         policy_learning_rate: Of Adam.
         stochastic: Whether the policy samples when judged; else it takes its mode.
-        success: What a reward means, key of :data:`trainers.networks.targets.TARGETS`.
+        success: What a reward means, key of :data:`trainers.networks.targets.BELLMAN_TARGETS`.
     """
 
     critic_widths: tuple[int, ...]
@@ -88,7 +88,7 @@ class ActorCritic(Algorithm):
         self.critics = EncodedCritics(spec, config.encoder, form)
         own = list(self.policy.parameters())
         if self.shared_encoder:
-            own = self.policy.see_by(self.critics.inputs[0])
+            own = self.policy.share_encoder(self.critics.inputs[0])
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.optimisers = {
             "policy": adam(own, config.policy_learning_rate),
@@ -119,7 +119,9 @@ class ActorCritic(Algorithm):
 
     def bellman_target(self, batch: TensorBatch, next_value: Tensor) -> Tensor:
         """Target (B,) of Q(s, a), given the value (B,) of s'."""
-        return TARGETS[self.config.success](batch.reward, batch.terminated, next_value, self.config.discount)
+        return BELLMAN_TARGETS[self.config.success](
+            batch.reward, batch.terminated, next_value, self.config.discount
+        )
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Differentiate each loss for the parameters of the optimiser of its name, then step them all.

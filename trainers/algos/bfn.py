@@ -35,7 +35,7 @@ from trainers.networks.encoders import Inputs
 from trainers.networks.flow import Flow
 from trainers.networks.modules import Critics, average, follow
 from trainers.networks.precision import has_bfloat16
-from trainers.networks.targets import TARGETS
+from trainers.networks.targets import BELLMAN_TARGETS
 
 CriticLoss = Literal["squared", "cross_entropy"]
 """How far a critic is from its target."""
@@ -194,7 +194,7 @@ class Bfn(Algorithm):
         features = self.model.inputs(batch.obs)
         flow_loss = self.flow_loss(features, batch.action, generator)
         next_value = self.next_value(batch.next_obs, generator)
-        target = TARGETS[self.config.success](
+        target = BELLMAN_TARGETS[self.config.success](
             batch.reward, batch.terminated, next_value, self.config.discount
         )
         critic_loss, metrics = self.critic_loss(features, batch, target)

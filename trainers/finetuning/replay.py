@@ -32,7 +32,7 @@ class Replay:
     @staticmethod
     def needs_bytes(spec: ObsSpec, frames: int) -> int:
         """Bytes of memory that so many observations take."""
-        return frames * (Pool.frame_bytes(spec.parts, spec.image_size, len(spec.scene_fields)) + 8)
+        return frames * (Pool.observation_bytes(spec.parts, spec.image_size, len(spec.scene_fields)) + 8)
 
     def add(self, episode: Episode) -> None:
         """Take an episode in.

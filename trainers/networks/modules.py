@@ -183,7 +183,7 @@ class GaussianPolicy(nn.Module):
         """Return mean and log_std, each (B, A)."""
         return self.at(self.inputs(obs))
 
-    def see_by(self, inputs: nn.Module) -> list[nn.Parameter]:
+    def share_encoder(self, inputs: nn.Module) -> list[nn.Parameter]:
         """Look through another network's encoder from now on; return the parameters that stay its own."""
         assert isinstance(inputs, Inputs)
         self.inputs = inputs

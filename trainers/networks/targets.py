@@ -17,5 +17,5 @@ def continuing_target(reward: Tensor, terminated: Tensor, next_value: Tensor, di
     return torch.where(terminated, reward, reward + discount * next_value)
 
 
-TARGETS = {"absorbing": absorbing_target, "continuing": continuing_target}
+BELLMAN_TARGETS = {"absorbing": absorbing_target, "continuing": continuing_target}
 """What ``success`` of a configuration may be → the target it means."""

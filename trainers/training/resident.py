@@ -1,4 +1,4 @@
-"""A mixture's pool where the learner is: copied there once, frames as uint8; batches are gathered there.
+"""A mixture's pool where the learner is: copied there once, images as uint8; batches are gathered there.
 
 The same transitions as :class:`cogdata.streaming.stream.Stream` yields, in the same order: its plan is a pure
 function of the position, only the gathering is done elsewhere. Nothing but B indices is sent per batch.
@@ -45,16 +45,16 @@ class ResidentStream:
 
     def batch(self, position: int) -> TensorBatch:
         """Return batch number ``position``."""
-        frames = torch.from_numpy(np.ascontiguousarray(self._stream.frames(position))).to(self._device)
+        indices = torch.from_numpy(np.ascontiguousarray(self._stream.indices(position))).to(self._device)
         return TensorBatch(
-            obs=self._observe(frames),
-            action=self._arrays["action"][frames],
-            reward=self._arrays["reward"][frames],
-            next_obs=self._observe(frames + 1),
-            terminated=self._arrays["terminated"][frames],
-            source=self._arrays["source"][frames],
+            obs=self._observe(indices),
+            action=self._arrays["action"][indices],
+            reward=self._arrays["reward"][indices],
+            next_obs=self._observe(indices + 1),
+            terminated=self._arrays["terminated"][indices],
+            source=self._arrays["source"][indices],
         )
 
-    def _observe(self, frames: Tensor) -> TensorObs:
+    def _observe(self, indices: Tensor) -> TensorObs:
         parts = {part: self._arrays.get(part) for part in ("image", "robot", "scene")}
-        return TensorObs(**{part: None if array is None else array[frames] for part, array in parts.items()})
+        return TensorObs(**{part: None if array is None else array[indices] for part, array in parts.items()})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cogdata.errors import CogError
-from cogdata.streaming.plan import Stratum, counts_per_batch, ring, weighted_draw, windows
+from cogdata.streaming.plan import Stratum, counts_per_batch, epoch_permutation, weighted_draw, windows
 
 
 @given(
@@ -29,23 +29,23 @@ def test_halves_are_halves_and_a_share_without_a_transition_is_an_error() -> Non
 
 
 @given(st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
-def test_every_cycle_of_a_ring_is_a_permutation(size: int, cycle: int, seed: int) -> None:
-    whole = ring(seed, "x", "s", size, cycle * size, (cycle + 1) * size)
+def test_every_epoch_is_a_permutation(size: int, epoch: int, seed: int) -> None:
+    whole = epoch_permutation(seed, "x", "s", size, epoch * size, (epoch + 1) * size)
     assert sorted(whole) == list(range(size))
 
 
 @given(st.integers(1, 30), st.integers(0, 100), st.integers(0, 60), st.integers(0, 60))
-def test_a_ring_read_in_pieces_is_the_same_ring(size: int, start: int, first: int, second: int) -> None:
-    whole = ring(0, "x", "s", size, start, start + first + second)
+def test_an_order_read_in_pieces_is_the_same_order(size: int, start: int, first: int, second: int) -> None:
+    whole = epoch_permutation(0, "x", "s", size, start, start + first + second)
     pieces = [
-        ring(0, "x", "s", size, start, start + first),
-        ring(0, "x", "s", size, start + first, start + first + second),
+        epoch_permutation(0, "x", "s", size, start, start + first),
+        epoch_permutation(0, "x", "s", size, start + first, start + first + second),
     ]
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 
-def test_passes_differ_and_so_do_seeds_and_strata() -> None:
-    draws = [ring(s, "x", name, 50, c * 50, c * 50 + 50) for s, name, c in
+def test_epochs_seeds_and_strata_have_different_orders() -> None:
+    draws = [epoch_permutation(s, "x", name, 50, c * 50, c * 50 + 50) for s, name, c in
              [(0, "a", 0), (0, "a", 1), (1, "a", 0), (0, "b", 0)]]  # fmt: skip
     assert len({draw.tobytes() for draw in draws}) == 4
 

@@ -78,7 +78,7 @@ def test_frames_are_held_once_and_as_they_were_stored(store: Store, manifest: Ma
     pool = stream.take_pool()
     assert pool.image is not None
     assert (pool.image.dtype, pool.image.shape) == ("uint8", (30, 16, 16, 3))
-    assert stream.frames(0).max() < 30
+    assert stream.indices(0).max() < 30
 
 
 def test_a_mixture_larger_than_the_budget_stays_with_the_host(store: Store, manifest: Manifest) -> None:
