@@ -17,7 +17,7 @@ One row of the ``steps`` table is one *observation*, t = 0 … T. Its ``action``
 =========== ======== ============= ==================================================================
 field       dtype    shape         meaning, unit, frame
 =========== ======== ============= ==================================================================
-image       uint8    (T+1,H,W,3)   RGB camera picture
+image       uint8    (T+1,H,W,3)   RGB camera image
 robot       float32  (T+1,10)      end-effector position m (3, world), quaternion xyzw (4), finger
                                    positions m (2: left, right), gripper flag (1 open, 0 closed)
 scene       float32  (T+1,S)       poses of the movable things, privileged; names in ``scene_fields``

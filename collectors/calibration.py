@@ -1,7 +1,7 @@
 """A calibrated camera: from points of the world to pixels, and from a pixel back to a plane.
 
 A pixel (u, v) is its centre: (0, 0) is the middle of the first pixel. The
-world is in m; the camera looks along its own z, x to the right and y down in the picture.
+world is in m; the camera looks along its own z, x to the right and y down in the image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CAMERA_POINTS: Final = 6
 FLAT: Final = 0.01
 """Points whose extent in a direction is a smaller part of their largest have no extent in it."""
 MAX_ERROR: Final = 0.03
-"""Larger reprojection errors, in parts of the picture's longer side, are mistakes and not noise."""
+"""Larger reprojection errors, in parts of the image's longer side, are mistakes and not noise."""
 ORDER: Final = "are pixels (u, v) and points in one order, and all measured in one world?"
 
 
@@ -38,9 +38,9 @@ class Intrinsics:
     """What is inside a camera: how directions become pixels.
 
     Attributes:
-        size_px: Height and width of its pictures.
+        size_px: Height and width of its images.
         focal_px: Focal length along u and v.
-        centre_px: Where the optical axis meets the picture, (u, v).
+        centre_px: Where the optical axis meets the image, (u, v).
         distortion: Of the lens, OpenCV's k1, k2, p1, p2, k3.
     """
 
@@ -88,7 +88,7 @@ class Calibration:
             points_m: Points in m.  # (N, 3)
 
         Returns:
-            Pixels, perhaps outside the picture.  # (N, 2)
+            Pixels, perhaps outside the image.  # (N, 2)
 
         Raises:
             CogError: A point is behind the camera or not a number.
@@ -182,7 +182,7 @@ def camera_from_points(pixels: ArrayLike, points_m: ArrayLike, size_px: tuple[in
     Args:
         pixels: Where the points appear.  # (N, 2)
         points_m: Where they are; not all in one plane.  # (N, 3)
-        size_px: Height and width of the picture.
+        size_px: Height and width of the image.
 
     Raises:
         CogError: Fewer than six points, points in one plane, or points and pixels that do not fit together.
@@ -270,7 +270,7 @@ def _pairs(
     outside = ((seen < -0.5) | (seen > np.array([width, height]) - 0.5)).any(axis=1)
     if outside.any():
         at = int(np.argmax(outside))
-        raise CogError(f"pixel {at} is {_text(seen[at])}, outside the picture of {height}×{width} px")
+        raise CogError(f"pixel {at} is {_text(seen[at])}, outside the image of {height}×{width} px")
     return seen, points
 
 

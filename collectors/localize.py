@@ -2,7 +2,7 @@
 
 A camera sees where things are when an episode begins, before the arm is in the way. From then on the robot
 has its proprioception alone: a thing is where it was seen, or in the hand while the closed fingers do not
-meet, or where the hand let go of it. What is hidden in one episode is believed in the middle of the picture,
+meet, or where the hand let go of it. What is hidden in one episode is believed in the middle of the image,
 where the script most likely fails: an episode like others. What is hidden in every one is refused.
 """
 
@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError
 from collectors.calibration import Calibration, camera_from_points
 from collectors.envs import CAMERA, CogEnv, make
-from collectors.perception import Picture, find_blob, locate
+from collectors.perception import Image, find_blob, locate
 from collectors.policies.view import Point, SceneView
 from collectors.robots import kinematics, widowx
 from collectors.sim import Box, Link, Simulation, Sphere
 
 SIMULATOR: Final = "simulator"
 LOCALIZERS: Final = {
-    SIMULATOR: "the simulator says where things are",
-    "camera": "a 64×64 picture says where movable things are when an episode begins",
+    SIMULATOR: "the simulator reports where things are",
+    "camera": "a 64×64 image shows where movable things are when an episode begins",
 }
 
 IMAGE_PX: Final = 64
-"""The camera takes its own pictures, of the size of the real robot's [paper], whatever an episode shows."""
+"""The camera takes its own images, of the size of the real robot's [paper], whatever an episode shows."""
 PLACE_DECIMALS: Final = 4
 """Places are rounded to so many decimals of a metre: the last bits of a solver decide no episode."""
 
@@ -163,8 +163,8 @@ def check_sight(env_id: str, wanted: Set[str]) -> None:
     for seed in range(GLANCES):
         if not hidden:
             return
-        pictures = itertools.pairwise(photograph(env_id, seed))
-        hidden -= {name for name, pair in zip(located, pictures, strict=True) if find_blob(*pair)}
+        images = itertools.pairwise(render_removals(env_id, seed))
+        hidden -= {name for name, pair in zip(located, images, strict=True) if find_blob(*pair)}
     if hidden:
         raise CogError(
             f"the camera sees no {', '.join(sorted(hidden))} when episodes of {env_id} begin: leave "
@@ -179,13 +179,13 @@ def look(world: CogEnv, seed: int, robot: NDArray[np.float32], wanted: Set[str] 
         world: Any world of that kind; it is left alone.
         seed: Of the episode.
         robot: Its state at the beginning.  # (10,)
-        wanted: What is believed in the middle of the picture if it is out of sight.
+        wanted: What is believed in the middle of the image if it is out of sight.
     """
     camera, hand = simulated_camera(), Hand()
-    pictures = photograph(world.env_id, seed)
+    images = render_removals(world.env_id, seed)
     grip, seen, in_hand = hand.grip(robot), {}, None
     for (name, thing), (with_it, without_it) in zip(
-        world.located.items(), itertools.pairwise(pictures), strict=True
+        world.located.items(), itertools.pairwise(images), strict=True
     ):
         place = locate(camera, with_it, without_it, thing.height_m)
         if place is None:
@@ -201,18 +201,18 @@ def look(world: CogEnv, seed: int, robot: NDArray[np.float32], wanted: Set[str] 
     return Whereabouts(seen, hand, in_hand)
 
 
-def photograph(env_id: str, seed: int) -> list[Picture]:
-    """Take a picture of an episode's beginning, then one more after each movable thing was taken away.
+def render_removals(env_id: str, seed: int) -> list[Image]:
+    """Take an image of an episode's beginning, then one more after each movable thing was taken away.
 
     So the difference of two neighbours is one thing, as when things are put before a real camera one by one.
     """
     studio = _studio(env_id)
     obs, _ = studio.reset(seed=seed)
-    pictures = [obs["image"]]
+    images = [obs["image"]]
     for name in studio.located:
         studio.take_away(name)
-        pictures.append(studio.render())
-    return pictures
+        images.append(studio.render())
+    return images
 
 
 @functools.cache
@@ -223,13 +223,13 @@ def _studio(env_id: str) -> CogEnv:
 
 @functools.cache
 def simulated_camera() -> Calibration:
-    """Calibrate the simulated camera from pictures of a ball at known places, as one would a real one."""
+    """Calibrate the simulated camera from images of a ball at known places, as one would a real one."""
     grid = itertools.product((0.48, 0.58, 0.68, 0.78), (0.14, 0.21, 0.28), (-0.35, -0.30, -0.25))
     pixels, places = [], []
     with Simulation() as sim:
-        background = _ball_picture(sim, None)
+        background = _ball_image(sim, None)
         for place in grid:
-            blob = find_blob(_ball_picture(sim, place), background)
+            blob = find_blob(_ball_image(sim, place), background)
             u, v = blob.centre_px if blob is not None else (0.0, 0.0)
             if min(u, v) > _EDGE_PX and max(u, v) < IMAGE_PX - 1 - _EDGE_PX:
                 pixels.append((u, v))
@@ -239,10 +239,10 @@ def simulated_camera() -> Calibration:
 
 _BALL_M: Final = 0.012
 _EDGE_PX: Final = 4
-"""A ball so near to the picture's edge may be cut off."""
+"""A ball so near to the image's edge may be cut off."""
 
 
-def _ball_picture(sim: Simulation, at_m: tuple[float, float, float] | None) -> Picture:
+def _ball_image(sim: Simulation, at_m: tuple[float, float, float] | None) -> Image:
     sim.clear()
     sim.add("table", (Link("table", (Box((1.0, 1.5, 0.05), (0.8, 0.7, 0.6)),)),), (0.75, -0.2, -0.399))
     if at_m is not None:

@@ -1,8 +1,8 @@
 """A robot's eye: background subtraction and a calibrated monocular camera say where a thing is.
 
 As in the paper (arXiv 2010.14500, appendix A.1). A calibration comes from known points
-(`collectors.calibration`), or from pictures of a checkerboard: `intrinsics_from_checkerboard`, then
-`pose_from_points` with `find_checkerboard` of a picture in which the board lies at a known place.
+(`collectors.calibration`), or from images of a checkerboard: `intrinsics_from_checkerboard`, then
+`pose_from_points` with `find_checkerboard` of an image in which the board lies at a known place.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError
 from collectors.calibration import Calibration, Float, Intrinsics, intrinsics_of, solving
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 THRESHOLD: Final = 25
 """A pixel has changed if a channel differs by more, of 255: above a camera's noise, below most contrasts."""
 MIN_AREA_PX: Final = 4
 """A smaller patch of changed pixels is noise."""
-BOARD_PICTURES: Final = 3
+BOARD_IMAGES: Final = 3
 STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
 """Corners are refined until they move less than a thousandth of a pixel."""
 LEAST_TILT_RAD: Final = math.radians(15)
@@ -71,11 +71,11 @@ class Checkerboard:
         return flat + np.asarray(first_m, np.float64)
 
 
-def find_checkerboard(picture: Picture, board: Checkerboard) -> Float:
+def find_checkerboard(image: Image, board: Checkerboard) -> Float:
     """Find a board's inner corners, from the one beside the black corner square on, row by row.
 
     Args:
-        picture: RGB.  # (H, W, 3)
+        image: RGB.  # (H, W, 3)
         board: What to look for.
 
     Returns:
@@ -84,9 +84,9 @@ def find_checkerboard(picture: Picture, board: Checkerboard) -> Float:
     Raises:
         CogError: The board is not there as a whole.
     """
-    gray = cv2.cvtColor(_picture(picture), cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(_checked_image(image), cv2.COLOR_RGB2GRAY)
     nothing = (
-        f"no checkerboard of {board.columns}×{board.rows} inner corners in a picture of {gray.shape[0]}×"
+        f"no checkerboard of {board.columns}×{board.rows} inner corners in an image of {gray.shape[0]}×"
         f"{gray.shape[1]} px: show the whole board, flat and in focus, with a white margin"
     )
     with solving(nothing):
@@ -110,25 +110,25 @@ def _outer(gray: NDArray[Any], grid: Float) -> int:
     return int(gray[min(max(round(v), 0), height - 1), min(max(round(u), 0), width - 1)])
 
 
-def intrinsics_from_checkerboard(pictures: Sequence[Picture], board: Checkerboard) -> Intrinsics:
-    """Find what is inside a camera with square pixels from pictures of a board held at different tilts.
+def intrinsics_from_checkerboard(images: Sequence[Image], board: Checkerboard) -> Intrinsics:
+    """Find what is inside a camera with square pixels from images of a board held at different tilts.
 
     Args:
-        pictures: RGB, of one size.  # (H, W, 3) each
+        images: RGB, of one size.  # (H, W, 3) each
         board: What they show.
 
     Raises:
-        CogError: Fewer than three pictures, of several sizes, without the board, or tilted too little.
+        CogError: Fewer than three images, of several sizes, without the board, or tilted too little.
     """
-    if len(pictures) < BOARD_PICTURES:
-        raise CogError(f"{len(pictures)} pictures of the checkerboard, at least {BOARD_PICTURES} are needed")
-    height, width = pictures[0].shape[:2]
-    for picture in pictures:
-        _picture(picture, (height, width))
-    corners = [find_checkerboard(picture, board).astype(np.float32) for picture in pictures]
+    if len(images) < BOARD_IMAGES:
+        raise CogError(f"{len(images)} images of the checkerboard, at least {BOARD_IMAGES} are needed")
+    height, width = images[0].shape[:2]
+    for image in images:
+        _checked_image(image, (height, width))
+    corners = [find_checkerboard(image, board).astype(np.float32) for image in images]
     flat = board.points_m().astype(np.float32)
     flags = cv2.CALIB_FIX_ASPECT_RATIO | cv2.CALIB_FIX_K3 | cv2.CALIB_ZERO_TANGENT_DIST
-    with solving(f"no camera fits the corners of these {len(pictures)} pictures: are they of one camera?"):
+    with solving(f"no camera fits the corners of these {len(images)} images: are they of one camera?"):
         _, matrix, lens, turns, _ = cv2.calibrateCamera(
             [flat] * len(corners), corners, (width, height), np.eye(3), np.zeros(5), flags=flags
         )
@@ -136,7 +136,7 @@ def intrinsics_from_checkerboard(pictures: Sequence[Picture], board: Checkerboar
     tilt_rad = float(np.arccos(np.clip(up @ up.T, -1, 1)).max())
     if tilt_rad < LEAST_TILT_RAD:
         raise CogError(
-            f"the board's tilts in the {len(pictures)} pictures differ by {math.degrees(tilt_rad):.0f}° "
+            f"the board's tilts in the {len(images)} images differ by {math.degrees(tilt_rad):.0f}° "
             f"at most: hold it at tilts that differ by 30° or more"
         )
     return intrinsics_of((height, width), matrix, lens)
@@ -144,7 +144,7 @@ def intrinsics_from_checkerboard(pictures: Sequence[Picture], board: Checkerboar
 
 @dataclass(frozen=True)
 class Blob:
-    """A patch of a picture that has changed.
+    """A patch of an image that has changed.
 
     Attributes:
         centre_px: Its centroid, (u, v), finer than a pixel.
@@ -155,11 +155,11 @@ class Blob:
     area_px: int
 
 
-def find_blob(picture: Picture, background: Picture, threshold: int = THRESHOLD) -> Blob | None:
+def find_blob(image: Image, background: Image, threshold: int = THRESHOLD) -> Blob | None:
     """Find the largest connected patch that differs from the background.
 
     Args:
-        picture: RGB.  # (H, W, 3)
+        image: RGB.  # (H, W, 3)
         background: The same view without the thing, the arm in the same pose.  # (H, W, 3)
         threshold: A pixel has changed if one channel differs by more.
 
@@ -167,10 +167,10 @@ def find_blob(picture: Picture, background: Picture, threshold: int = THRESHOLD)
         The patch, or None if nothing has changed.
 
     Raises:
-        CogError: The pictures have different sizes.
+        CogError: The images have different sizes.
     """
-    height, width = _picture(background).shape[:2]
-    changed = cv2.absdiff(_picture(picture, (height, width)), background).max(axis=2) > threshold
+    height, width = _checked_image(background).shape[:2]
+    changed = cv2.absdiff(_checked_image(image, (height, width)), background).max(axis=2) > threshold
     _, _, stats, centres = cv2.connectedComponentsWithStats(changed.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]  # the first component is what has not changed
     if not len(areas) or areas.max() < MIN_AREA_PX:
@@ -180,30 +180,30 @@ def find_blob(picture: Picture, background: Picture, threshold: int = THRESHOLD)
     return Blob((u, v), int(areas.max()))
 
 
-def locate(camera: Calibration, picture: Picture, background: Picture, height_m: float) -> Float | None:
+def locate(camera: Calibration, image: Image, background: Image, height_m: float) -> Float | None:
     """Say where a thing is that was put before the camera.
 
     Args:
-        camera: Calibrated at the pictures' size.
-        picture: With the thing.  # (H, W, 3)
+        camera: Calibrated at the images' size.
+        image: With the thing.  # (H, W, 3)
         background: Without it.  # (H, W, 3)
-        height_m: z of the thing's middle: the centroid of its silhouette is near the picture of that.
+        height_m: z of the thing's middle: the centroid of its silhouette is near the image of that.
 
     Returns:
         Its middle in m (3,), or None if nothing is to be seen.
 
     Raises:
-        CogError: A picture has another size than the calibration, or the thing lies beyond the horizon.
+        CogError: An image has another size than the calibration, or the thing lies beyond the horizon.
     """
-    _picture(picture, camera.intrinsics.size_px)
-    blob = find_blob(picture, background)
+    _checked_image(image, camera.intrinsics.size_px)
+    blob = find_blob(image, background)
     return None if blob is None else camera.on_plane(blob.centre_px, height_m)
 
 
-def _picture(picture: Picture, size_px: tuple[int, int] | None = None) -> Picture:
-    if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size or picture.dtype != np.uint8:
-        raise CogError(f"a picture is {picture.dtype} {picture.shape}, must be uint8 (height, width, 3), RGB")
-    if size_px is not None and picture.shape[:2] != tuple(size_px):
-        found, needed = "×".join(map(str, picture.shape[:2])), "×".join(map(str, size_px))
-        raise CogError(f"a picture is {found} px, must be {needed} px like the others of this camera")
-    return picture
+def _checked_image(image: Image, size_px: tuple[int, int] | None = None) -> Image:
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
+        raise CogError(f"an image is {image.dtype} {image.shape}, must be uint8 (height, width, 3), RGB")
+    if size_px is not None and image.shape[:2] != tuple(size_px):
+        found, needed = "×".join(map(str, image.shape[:2])), "×".join(map(str, size_px))
+        raise CogError(f"an image is {found} px, must be {needed} px like the others of this camera")
+    return image

@@ -92,7 +92,7 @@ class Link:
 
     Attributes:
         name: Unique within the body.
-        shapes: What it is made of; used for collisions and for pictures.
+        shapes: What it is made of; used for collisions and for images.
         mass_kg: 0 makes a base immovable.
         parent: Index of the parent link within the body; meaningless for the base.
         joint: How it moves relative to the parent; the joint's frame is the link's frame.
@@ -119,7 +119,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the picture is taken from, in PyBullet's terms, and the light."""
+    """Where the image is taken from, in PyBullet's terms, and the light."""
 
     target_m: Vec3
     distance_m: float
@@ -318,18 +318,18 @@ class Simulation:
             self._step()
 
     def render(self, camera: Camera, height_px: int, width_px: int) -> NDArray[np.uint8]:
-        """Take a picture.  # (H, W, 3)."""
+        """Take an image.  # (H, W, 3)."""
         key = (camera, width_px / height_px)
         if key not in self._views:
             self._views[key] = _matrices(*key)
         view, projection = self._views[key]
-        picture = self._client.getCameraImage(
+        image = self._client.getCameraImage(
             width_px, height_px, view, projection,
             lightDirection=camera.light, shadow=0,
             lightAmbientCoeff=0.5, lightDiffuseCoeff=0.5, lightSpecularCoeff=0.0,
             renderer=p.ER_TINY_RENDERER, flags=p.ER_NO_SEGMENTATION_MASK,
         )[2]  # fmt: skip
-        pixels = np.asarray(picture, dtype=np.uint8).reshape(height_px, width_px, 4)
+        pixels = np.asarray(image, dtype=np.uint8).reshape(height_px, width_px, 4)
         return np.ascontiguousarray(pixels[:, :, :3])
 
 

@@ -117,7 +117,7 @@ def data_sheet(
     """Draw first, middle and last frame of many episodes on one page."""
     from catalog.episodes import find_episodes
     from cogdata.display.captions import Entry, default_factor, overview
-    from cogdata.display.pictures import png
+    from cogdata.display.images import png
     from cogdata.storage.samples import read_episode
 
     if out.suffix.lower() != ".png":
@@ -130,7 +130,7 @@ def data_sheet(
     store = open_root(root)
     rows, more = find_episodes(store, episodes, limit)
     entries = [Entry.of(read_episode(store, row)) for row in rows]
-    page = overview(entries, scale or default_factor(entries[0].frames.shape[2], 96), columns)
+    page = overview(entries, scale or default_factor(entries[0].images.shape[2], 96), columns)
     write_picture(out, png(page))
     if more:
         note(f"drawn: the first {limit}; there are more episodes, see --limit")

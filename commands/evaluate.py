@@ -116,7 +116,7 @@ def judge_run(
     """Judge a run in an environment, keep the rows, and say what came out."""
     from dataclasses import replace
 
-    from cogdata.display.pictures import animated_webp, enlarge
+    from cogdata.display.images import animated_webp, enlarge
     from collectors.checks import check_env
     from collectors.drivers import is_driver
     from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation

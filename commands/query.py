@@ -129,7 +129,7 @@ def show_command(
 
 def _draw(episode: Any, files: list[Path], scale: int | None) -> None:  # noqa: ANN401 - an Episode, lazily
     from cogdata.display.captions import default_factor, episode_animation, episode_sheet
-    from cogdata.display.pictures import animated_webp, png
+    from cogdata.display.images import animated_webp, png
 
     size = episode.image.shape[2]
     for file in files:

@@ -1,1 +1,1 @@
-"""Episodes as pictures for people: captions, contact sheets, animations."""
+"""Episodes as images for people: captions, contact sheets, animations."""

@@ -1,6 +1,6 @@
-"""Episodes with what happened written under their frames: a sheet of one, an animation, a page of many.
+"""Episodes with what happened written under their images: a sheet of one, an animation, a page of many.
 
-Under the frame of observation t stand t, a mark per predicate on it (filled: true), the reward of the action
+Under the image of observation t stand t, a mark per predicate on it (filled: true), the reward of the action
 that led to it, and the phase of the policy that looked at it.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from cogdata.display.pictures import enlarge
+from cogdata.display.images import enlarge
 from cogdata.episode import Episode, UInt8
 from cogdata.errors import CogError
 from cogdata.schema import PREDICATES
@@ -38,11 +38,11 @@ _LINE_PX: Final = 16
 _MARK_PX: Final = 9
 _GAP_PX: Final = 6
 _TILE_PX: Final = 132
-"""Least width of a tile: narrower frames stand in the middle of it."""
+"""Least width of a tile: narrower images stand in the middle of it."""
 _COLUMNS: Final = (8, 9, 10)
 """Frames in a row of a sheet: whichever leaves the last row fullest."""
 _HELD: Final = 10
-"""How many times an animation shows its last frame."""
+"""How many times an animation shows its last image."""
 
 
 # --- drawing ---------------------------------------------------------------------------------------------
@@ -104,19 +104,19 @@ def _stack(pages: Sequence[UInt8]) -> UInt8:
     return whole
 
 
-def _framed(frame: UInt8, width: int) -> UInt8:
-    """A frame in the middle of a strip of at least its width."""
-    page = _paper(frame.shape[0], max(width, frame.shape[1]))
-    x = (page.shape[1] - frame.shape[1]) // 2
-    page[:, x : x + frame.shape[1]] = frame
+def _centred(image: UInt8, width: int) -> UInt8:
+    """An image in the middle of a strip of at least its width."""
+    page = _paper(image.shape[0], max(width, image.shape[1]))
+    x = (page.shape[1] - image.shape[1]) // 2
+    page[:, x : x + image.shape[1]] = image
     return page
 
 
 def default_factor(size_px: int, wanted_px: int) -> int:
-    """Return how often to repeat a pixel for a frame to be about so wide, at least once.
+    """Return how often to repeat a pixel for an image to be about so wide, at least once.
 
     Args:
-        size_px: Width of the frame.
+        size_px: Width of the image.
         wanted_px: Width that would be pleasant.
     """
     return max(1, round(wanted_px / size_px))
@@ -126,34 +126,34 @@ def default_factor(size_px: int, wanted_px: int) -> int:
 
 
 def episode_sheet(episode: Episode, factor: int) -> UInt8:
-    """Draw every frame of an episode with its caption, under a title and a legend.
+    """Draw every image of an episode with its caption, under a title and a legend.
 
     Args:
         episode: What to draw.
-        factor: Enlargement of the frames.
+        factor: Enlargement of the images.
 
     Returns:
         uint8 (height, width, 3), RGB.
     """
     columns = min(_COLUMNS, key=lambda count: -(episode.steps + 1) % count)
     tiles = [_tile(episode, t, factor) for t in range(episode.steps + 1)]
-    frames = _grid(tiles, columns)
-    return _stack([_title(episode, frames.shape[1]), frames, _legend(episode, frames.shape[1])])
+    images = _grid(tiles, columns)
+    return _stack([_title(episode, images.shape[1]), images, _legend(episode, images.shape[1])])
 
 
 def episode_animation(episode: Episode, factor: int) -> UInt8:
-    """Draw an episode as pictures to be shown one after the other; the last one stays a while.
+    """Draw an episode as images to be shown one after the other; the last one stays a while.
 
     Args:
         episode: What to draw.
-        factor: Enlargement of the frames.
+        factor: Enlargement of the images.
 
     Returns:
         uint8 (N, height, width, 3), RGB.
     """
     title = _fit(episode.meta.episode_id, max(2 * _TILE_PX, episode.image.shape[2] * factor))
-    pictures = [_picture(episode, t, factor, title) for t in range(episode.steps + 1)]
-    return np.stack([*pictures, *[pictures[-1]] * _HELD])
+    images = [_animation_image(episode, t, factor, title) for t in range(episode.steps + 1)]
+    return np.stack([*images, *[images[-1]] * _HELD])
 
 
 def _reward(episode: Episode, t: int) -> str:
@@ -167,8 +167,8 @@ def _phase(episode: Episode, t: int) -> str:
 
 
 def _tile(episode: Episode, t: int, factor: int) -> UInt8:
-    frame = _framed(enlarge(episode.image[t], factor), _TILE_PX)
-    width = frame.shape[1]
+    image = _centred(enlarge(episode.image[t], factor), _TILE_PX)
+    width = image.shape[1]
     caption = _paper(2 * _LINE_PX, width)
     _write(caption, f"{t}", 1, 1)
     _write(caption, _reward(episode, t), 30, 1, _GOOD)
@@ -177,13 +177,13 @@ def _tile(episode: Episode, t: int, factor: int) -> UInt8:
         _mark(caption, x + number * (_MARK_PX + 3), 3, COLOURS[name], filled=bool(values[t]))
     new = t in (0, episode.steps) or episode.phase[t] != episode.phase[t - 1]
     _write(caption, _fit(_phase(episode, t), width - 2), 1, _LINE_PX - 1, _INK if new else _PALE)
-    return np.concatenate([frame, caption])
+    return np.concatenate([image, caption])
 
 
-def _picture(episode: Episode, t: int, factor: int, title: str) -> UInt8:
-    """A frame of the animation: here every predicate has its name beside its mark."""
-    frame = _framed(enlarge(episode.image[t], factor), 2 * _TILE_PX)
-    width, names = frame.shape[1], list(episode.predicates)
+def _animation_image(episode: Episode, t: int, factor: int, title: str) -> UInt8:
+    """An image of the animation: here every predicate has its name beside its mark."""
+    image = _centred(enlarge(episode.image[t], factor), 2 * _TILE_PX)
+    width, names = image.shape[1], list(episode.predicates)
     caption = _paper((3 + -(-len(names) // 2)) * _LINE_PX + _GAP_PX, width)
     _write(caption, title, 4, 2)
     _write(caption, f"{t}/{episode.steps}", 4, 2 + _LINE_PX)
@@ -196,7 +196,7 @@ def _picture(episode: Episode, t: int, factor: int, title: str) -> UInt8:
         holds = bool(episode.predicates[name][t])
         _mark(caption, x, y, COLOURS[name], filled=holds)
         _write(caption, name, x + _MARK_PX + 5, y - 2, _INK if holds else _PALE)
-    return np.concatenate([frame, caption])
+    return np.concatenate([image, caption])
 
 
 def _title(episode: Episode, width: int) -> UInt8:
@@ -242,51 +242,51 @@ class Entry:
         policy: Who acted.
         success: Whether its goal holds on the last observation.
         solved: Whether the task was rewarded.
-        frames: uint8 (3, H, W, 3): first, middle, last.
+        images: uint8 (3, H, W, 3): first, middle, last.
     """
 
     episode_id: str
     policy: str
     success: bool
     solved: bool
-    frames: UInt8
+    images: UInt8
 
     @classmethod
     def of(cls, episode: Episode) -> Entry:
-        """Take the first, the middle and the last frame of an episode."""
+        """Take the first, the middle and the last image of an episode."""
         chosen = [0, episode.steps // 2, episode.steps]
         meta = episode.meta
         return cls(meta.episode_id, meta.policy, episode.success, episode.solved, episode.image[chosen])
 
 
 def overview(entries: Sequence[Entry], factor: int, columns: int) -> UInt8:
-    """Draw first, middle and last frame of many episodes on one page.
+    """Draw first, middle and last image of many episodes on one page.
 
     Args:
         entries: At least one.
-        factor: Enlargement of the frames.
+        factor: Enlargement of the images.
         columns: Episodes in a row.
 
     Returns:
         uint8 (height, width, 3), RGB.
 
     Raises:
-        CogError: Their pictures differ in size.
+        CogError: Their images differ in size.
     """
-    sizes = sorted({entry.frames.shape[1:3] for entry in entries})
+    sizes = sorted({entry.images.shape[1:3] for entry in entries})
     if len(sizes) > 1:
         raise CogError(
-            f"pictures of {' and '.join(f'{height}x{width}' for height, width in sizes)} px do not fit one "
+            f"images of {' and '.join(f'{height}x{width}' for height, width in sizes)} px do not fit one "
             f"page: add WHERE image_height = {sizes[-1][0]}"
         )
     return _grid([_entry(entry, factor) for entry in entries], columns)
 
 
 def _entry(entry: Entry, factor: int) -> UInt8:
-    frames = enlarge(entry.frames, factor)
-    gap = _paper(frames.shape[1], 2)
-    row = np.concatenate([frames[0], gap, frames[1], gap, frames[2]], axis=1)
-    row = _framed(row, 2 * _TILE_PX)
+    images = enlarge(entry.images, factor)
+    gap = _paper(images.shape[1], 2)
+    row = np.concatenate([images[0], gap, images[1], gap, images[2]], axis=1)
+    row = _centred(row, 2 * _TILE_PX)
     width = row.shape[1]
     caption = _paper(2 * _LINE_PX + 2, width)
     _write(caption, _fit(entry.episode_id, width - 2), 1, 1)

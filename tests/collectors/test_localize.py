@@ -11,8 +11,8 @@ from collectors import localize
 from collectors.checks import check_env
 from collectors.collect import collect_episode, request
 from collectors.envs import CAMERA, ENVS, make
-from collectors.localize import CameraView, Hand, Whereabouts, look, photograph, simulated_camera
-from collectors.perception import Picture
+from collectors.localize import CameraView, Hand, Whereabouts, look, render_removals, simulated_camera
+from collectors.perception import Image
 
 DOWN = (-0.5, 0.5, 0.5, 0.5)
 """The quaternion that takes x to -z: a third of a turn about (-1, 1, 1)."""
@@ -60,7 +60,7 @@ def test_what_is_in_the_hand_at_the_start_is_where_the_hand_is() -> None:
     assert places.update(_robot(0.3, -0.2, 0.022))["object"] == pytest.approx([0.3, 0.2, -0.24])
 
 
-def test_the_simulated_camera_is_found_from_pictures_alone() -> None:
+def test_the_simulated_camera_is_found_from_images_alone() -> None:
     # 0.29 m from the target, 40° up, on the side of +y; 32 px are tan 30° of the focal length
     camera = simulated_camera()
     up, back = 0.29 * math.sin(math.radians(40)), 0.29 * math.cos(math.radians(40))
@@ -136,20 +136,20 @@ def test_what_a_closed_drawer_hides_is_not_known_and_refused_at_the_start() -> N
     check_env("cog/DrawerOpen-v0", image_size=48, policy="grasp_from_drawer", localize="camera")
 
 
-def test_what_is_hidden_in_one_episode_is_believed_in_the_middle_of_the_picture(
+def test_what_is_hidden_in_one_episode_is_believed_in_the_middle_of_the_image(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = request("grasp", localize="camera", image_size=16)
     wins = next(index for index in range(10) if collect_episode(asked, index).success)
 
-    def covered(env: str, seed: int) -> list[Picture]:
-        first, *others = photograph(env, seed)
+    def covered(env: str, seed: int) -> list[Image]:
+        first, *others = render_removals(env, seed)
         return [first for _ in (first, *others)]
 
-    monkeypatch.setattr(localize, "photograph", covered)
+    monkeypatch.setattr(localize, "render_removals", covered)
     world = make("cog/PickTray-v0", observations=("robot",))
     obs, _ = world.reset(seed=0)
-    # The middle of the picture shows (0.6, 0.2, -0.28), from +y and 40° above. The block's middle is 2.5 cm over
+    # The middle of the image shows (0.6, 0.2, -0.28), from +y and 40° above. The block's middle is 2.5 cm over
     # the table, at -0.349: that is 0.069 below, so 0.069 / tan 40° = 0.0822 further back. Half a pixel is 4 mm
     # across and 6 mm along.
     view = CameraView(world, 0, {"object", "tray"})(obs)
@@ -161,12 +161,12 @@ def test_what_is_hidden_in_one_episode_is_believed_in_the_middle_of_the_picture(
 
 
 @pytest.mark.parametrize("env", ["cog/PickTray-v0", "cog/DrawerBlocked2-v0"])
-def test_photographing_leaves_the_episode_alone(env: str) -> None:
+def test_rendering_removals_leaves_the_episode_alone(env: str) -> None:
     world = make(env, image_size=64)
     first = world.reset(seed=3)[0]["image"]
-    pictures = photograph(env, 3)
-    assert len(pictures) == len(world.located) + 1
-    np.testing.assert_array_equal(pictures[0], first)
+    images = render_removals(env, 3)
+    assert len(images) == len(world.located) + 1
+    np.testing.assert_array_equal(images[0], first)
     np.testing.assert_array_equal(world.render(), first)
 
 

@@ -128,7 +128,7 @@ LINE = [(0.1 * i, 0.05 * i, 0.0) for i in range(-3, 4)]
         (TABLE_PX, [*TABLE[:3], (0, math.inf, 0)], r"^row 3 of points is \(0, inf, 0\), must be finite"),
         ([(5, 5)] * 4, TABLE, "^the 4 pixels lie on one line: are pixels"),
         (TABLE_PX, 1e-6 * np.array(TABLE), "^no camera pose fits these 4 points: are pixels"),  # in km?
-        ([*TABLE_PX[:3], (70, 90)], TABLE, r"^pixel 3 is \(70, 90\), outside the picture of 80×100 px$"),
+        ([*TABLE_PX[:3], (70, 90)], TABLE, r"^pixel 3 is \(70, 90\), outside the image of 80×100 px$"),
         (TABLE_PX[::-1], TABLE, r"^the best camera is \d+\.\d px off, worst at point \d: are pixels"),
         ([(1, 2, 3)] * 4, TABLE, r"^pixels have shape \(4, 3\), must be rows of 2 numbers$"),
         ([(1, 2), (3,)], TABLE, "^pixels must be rows of 2 numbers$"),
@@ -162,40 +162,40 @@ def test_what_the_camera_cannot_see_is_one_line() -> None:
         DOWN.on_plane((60, 20), math.nan)
 
 
-def _picture(*patches: tuple[int, int, int, int], value: int = 100) -> NDArray[np.uint8]:
-    """A grey picture with brighter patches [top, bottom) × [left, right)."""
-    picture = np.full((80, 100, 3), value, np.uint8)
+def _image(*patches: tuple[int, int, int, int], value: int = 100) -> NDArray[np.uint8]:
+    """A grey image with brighter patches [top, bottom) × [left, right)."""
+    image = np.full((80, 100, 3), value, np.uint8)
     for top, bottom, left, right in patches:
-        picture[top:bottom, left:right, 1] = 200
-    return picture
+        image[top:bottom, left:right, 1] = 200
+    return image
 
 
 def test_a_patch_is_located_finer_than_a_pixel() -> None:
     # rows 18 … 21 and columns 58 … 63: centroid (60.5, 19.5), 24 px; the 2×2 patch is smaller and ignored
-    picture = _picture((18, 22, 58, 64), (70, 72, 5, 7))
-    blob = find_blob(picture, _picture())
+    image = _image((18, 22, 58, 64), (70, 72, 5, 7))
+    blob = find_blob(image, _image())
     assert blob is not None
     assert (blob.centre_px, blob.area_px) == ((60.5, 19.5), 24)
     # at the table that is x = 0.105, y = (40 - 19.5) / 100 = 0.205
-    assert locate(DOWN, picture, _picture(), 0.0) == pytest.approx(np.array([0.105, 0.205, 0.0]))
+    assert locate(DOWN, image, _image(), 0.0) == pytest.approx(np.array([0.105, 0.205, 0.0]))
 
 
 def test_noise_and_small_specks_are_no_thing() -> None:
-    noisy = _picture()
+    noisy = _image()
     noisy[::2] += 25
-    assert find_blob(noisy, _picture()) is None
-    assert find_blob(_picture((10, 11, 10, 13)), _picture()) is None
-    assert locate(DOWN, _picture(), _picture(), 0.0) is None
+    assert find_blob(noisy, _image()) is None
+    assert find_blob(_image((10, 11, 10, 13)), _image()) is None
+    assert locate(DOWN, _image(), _image(), 0.0) is None
 
 
-def test_pictures_of_other_sizes_are_one_line() -> None:
+def test_images_of_other_sizes_are_one_line() -> None:
     small = np.zeros((48, 48, 3), np.uint8)
-    with pytest.raises(CogError, match="^a picture is 48×48 px, must be 80×100 px like the others"):
+    with pytest.raises(CogError, match="^an image is 48×48 px, must be 80×100 px like the others"):
         locate(DOWN, small, small, 0.0)
-    with pytest.raises(CogError, match="^a picture is 80×100 px, must be 48×48 px"):
-        find_blob(_picture(), small)
-    with pytest.raises(CogError, match=r"^a picture is float64 \(80, 100\), must be uint8"):
-        find_blob(np.zeros((80, 100)), _picture())  # type: ignore[arg-type]
+    with pytest.raises(CogError, match="^an image is 80×100 px, must be 48×48 px"):
+        find_blob(_image(), small)
+    with pytest.raises(CogError, match=r"^an image is float64 \(80, 100\), must be uint8"):
+        find_blob(np.zeros((80, 100)), _image())  # type: ignore[arg-type]
 
 
 def _photo(centre_m: tuple[float, float, float], yaw: float, tilt: tuple[float, float]) -> NDArray[np.uint8]:
@@ -232,8 +232,8 @@ TILTS = [(0.2, 0.0), (-0.6, 0.1), (0.0, 0.5), (0.0, -0.5), (-0.4, 0.4), (-1.0, 0
 
 
 def test_intrinsics_come_back_from_tilted_boards() -> None:
-    pictures = [_photo((0.6, 0.4, 0.15), 0.3 * i, tilt) for i, tilt in enumerate(TILTS)]
-    found = intrinsics_from_checkerboard(pictures, BOARD)
+    images = [_photo((0.6, 0.4, 0.15), 0.3 * i, tilt) for i, tilt in enumerate(TILTS)]
+    found = intrinsics_from_checkerboard(images, BOARD)
     assert found.size_px == (480, 640)
     assert found.focal_px == pytest.approx((600.0, 600.0), rel=0.02)
     assert found.centre_px == pytest.approx((320.0, 240.0), abs=8)
@@ -241,17 +241,17 @@ def test_intrinsics_come_back_from_tilted_boards() -> None:
 
 def test_boards_that_cannot_calibrate_are_one_line() -> None:
     flat = _photo((0.6, 0.25, 0.0), 0.0, (0.0, 0.0))
-    with pytest.raises(CogError, match="^2 pictures of the checkerboard, at least 3 are needed$"):
+    with pytest.raises(CogError, match="^2 images of the checkerboard, at least 3 are needed$"):
         intrinsics_from_checkerboard([flat, flat], BOARD)
-    with pytest.raises(CogError, match=r"^the board's tilts in the 3 pictures differ by 0° at most"):
+    with pytest.raises(CogError, match=r"^the board's tilts in the 3 images differ by 0° at most"):
         intrinsics_from_checkerboard([flat] * 3, BOARD)
-    with pytest.raises(CogError, match="^a picture is 240×320 px, must be 480×640 px"):
+    with pytest.raises(CogError, match="^an image is 240×320 px, must be 480×640 px"):
         intrinsics_from_checkerboard([flat, flat, flat[::2, ::2]], BOARD)
-    with pytest.raises(CogError, match="^no checkerboard of 7×6 inner corners in a picture of 480×640 px"):
+    with pytest.raises(CogError, match="^no checkerboard of 7×6 inner corners in an image of 480×640 px"):
         find_checkerboard(np.full_like(flat, 90), BOARD)
-    with pytest.raises(CogError, match="^no checkerboard of 7×6 inner corners in a picture of 12×12 px"):
+    with pytest.raises(CogError, match="^no checkerboard of 7×6 inner corners in an image of 12×12 px"):
         find_checkerboard(flat[:12, :12], BOARD)
-    with pytest.raises(CogError, match=r"^a picture is uint8 \(0, 640, 3\), must be"):
+    with pytest.raises(CogError, match=r"^an image is uint8 \(0, 640, 3\), must be"):
         find_checkerboard(flat[:0], BOARD)
     with pytest.raises(CogError, match="^a board of 6×6 inner corners of 0.03 m: needed are"):
         Checkerboard(6, 6, 0.03)

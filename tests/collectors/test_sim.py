@@ -102,11 +102,11 @@ def test_a_picture_shows_what_stands_where() -> None:
     with Simulation() as sim:
         sim.add("left", lump(Box((0.3, 0.3, 0.1), (1.0, 0.0, 0.0)), mass=0.0), (-0.3, 0.0, 0.0))
         sim.add("right", lump(Box((0.3, 0.3, 0.1), (0.0, 0.0, 1.0)), mass=0.0), (0.3, 0.0, 0.0))
-        picture = sim.render(FROM_ABOVE, 40, 60)
-    assert picture.shape == (40, 60, 3)
-    assert picture.dtype == np.uint8
-    assert picture.flags.c_contiguous
-    red, blue = picture[20, 20], picture[20, 40]
+        image = sim.render(FROM_ABOVE, 40, 60)
+    assert image.shape == (40, 60, 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    red, blue = image[20, 20], image[20, 40]
     assert red[0] > 150
     assert red[2] < 20
     assert blue[2] > 150
@@ -117,8 +117,8 @@ def test_each_picture_shape_has_its_own_aspect() -> None:
     with Simulation() as sim:
         sim.add("disc", lump(Sphere(0.2, RED), mass=0.0), (0.0, 0.0, 0.0))
         for height, width in ((60, 60), (60, 120), (120, 60)):
-            picture = sim.render(FROM_ABOVE, height, width)
-            seen = (picture[:, :, 0] > 100) & (picture[:, :, 1] < 50)
+            image = sim.render(FROM_ABOVE, height, width)
+            seen = (image[:, :, 0] > 100) & (image[:, :, 1] < 50)
             assert seen.any(axis=0).sum() == pytest.approx(seen.any(axis=1).sum(), abs=2)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cogdata.display.pictures import contact_sheet, png
+from cogdata.display.images import contact_sheet, png
 from cogdata.storage.manifest import Manifest
 from cogdata.storage.parts import read_collection
 from cogdata.storage.runs import read_run

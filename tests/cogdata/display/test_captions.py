@@ -1,4 +1,4 @@
-"""Captioned pictures: their sizes worked out, marks and frames where they belong."""
+"""Captioned images: their sizes worked out, marks and images where they belong."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_every_predicate_has_a_colour_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("size", "wanted", "factor"), [(48, 144, 3), (64, 144, 2), (16, 144, 9), (512, 96, 1)]
 )
-def test_frames_are_about_as_wide_as_wanted(size: int, wanted: int, factor: int) -> None:
+def test_images_are_about_as_wide_as_wanted(size: int, wanted: int, factor: int) -> None:
     assert default_factor(size, wanted) == factor
 
 
-def test_a_sheet_has_every_frame_and_its_marks(episode: Episode) -> None:
-    """5 frames of 144 px in one row: title 40, frames 6 + (144 + 32) + 8, legend 16 + 6.
+def test_a_sheet_has_every_image_and_its_marks(episode: Episode) -> None:
+    """5 images of 144 px in one row: title 40, images 6 + (144 + 32) + 8, legend 16 + 6.
 
     A tile's marks are 9 px squares, 12 px apart, that end with it: placed at x = 6 + 144 - 24, grasped at
     6 + 144 - 12, from y = 40 + 6 + 144 + 3.
@@ -50,15 +50,15 @@ def test_a_sheet_has_every_frame_and_its_marks(episode: Episode) -> None:
     assert sheet.shape == (40 + 190 + 22, 5 * 150 + 6, 3)
     for t in range(5):
         left = 6 + t * 150
-        frame = sheet[46 : 46 + 144, left : left + 144]
-        assert (frame[::3, ::3] == episode.image[t]).all()
+        image = sheet[46 : 46 + 144, left : left + 144]
+        assert (image[::3, ::3] == episode.image[t]).all()
         placed, grasped = (tuple(sheet[46 + 144 + 3 + 4, left + 144 - x + 4]) for x in (24, 12))
         assert grasped == (COLOURS["grasped"] if t < 4 else (PAPER,) * 3)
         assert placed == (COLOURS["placed"] if t == 4 else (PAPER,) * 3)
 
 
-def test_the_reward_stands_under_the_frame_that_it_led_to(episode: Episode) -> None:
-    """Of rewards 0, 0, 0, 1 the last is written under frame 4, from x = 30 of its tile."""
+def test_the_reward_stands_under_the_image_that_it_led_to(episode: Episode) -> None:
+    """Of rewards 0, 0, 0, 1 the last is written under image 4, from x = 30 of its tile."""
     sheet = episode_sheet(episode, 3)
     written = [
         bool((sheet[190 : 190 + 16, 6 + t * 150 + 30 : 6 + t * 150 + 60] != PAPER).any()) for t in range(5)
@@ -68,21 +68,21 @@ def test_the_reward_stands_under_the_frame_that_it_led_to(episode: Episode) -> N
 
 @pytest.mark.parametrize(("steps", "columns"), [(30, 8), (40, 9), (80, 9), (19, 10)])
 def test_columns_leave_the_last_row_full(steps: int, columns: int) -> None:
-    """31 frames: 8 columns leave 1 place empty, 9 leave 5, 10 leave 9; and so on."""
+    """31 images: 8 columns leave 1 place empty, 9 leave 5, 10 leave 9; and so on."""
     sheet = episode_sheet(make_episode("demo", 0, steps=steps), 1)
-    assert sheet.shape[1] == columns * (132 + 6) + 6  # frames of 4 px stand in tiles of 132
+    assert sheet.shape[1] == columns * (132 + 6) + 6  # images of 4 px stand in tiles of 132
 
 
-def test_an_animation_shows_every_frame_and_holds_the_last(episode: Episode) -> None:
+def test_an_animation_shows_every_image_and_holds_the_last(episode: Episode) -> None:
     """Frames of 288 px over 4 lines (name, time, phase, two marks) of 16 px and 6 px of gap."""
-    pictures = episode_animation(episode, 6)
-    assert pictures.shape == (5 + 10, 288 + 4 * 16 + 6, 288, 3)
-    assert all((pictures[t, :288:6, ::6] == episode.image[t]).all() for t in range(5))
-    assert (pictures[5:] == pictures[4]).all()
+    images = episode_animation(episode, 6)
+    assert images.shape == (5 + 10, 288 + 4 * 16 + 6, 288, 3)
+    assert all((images[t, :288:6, ::6] == episode.image[t]).all() for t in range(5))
+    assert (images[5:] == images[4]).all()
 
 
 def test_a_page_of_many_shows_first_middle_and_last(episode: Episode) -> None:
-    """3 episodes in 2 columns; an entry is 3 frames of 96 px 2 px apart over 34 px of text."""
+    """3 episodes in 2 columns; an entry is 3 images of 96 px 2 px apart over 34 px of text."""
     failed = replace(episode, predicates={**episode.predicates, "placed": np.zeros(5, bool)})
     page = overview([Entry.of(one) for one in (episode, failed, episode)], 2, 2)
     assert page.shape == (2 * (96 + 34 + 8) + 6, 2 * (292 + 6) + 6, 3)
@@ -94,8 +94,8 @@ def test_a_page_of_many_shows_first_middle_and_last(episode: Episode) -> None:
     assert tuple(page[y, 6 + 298 + 1 + 4]) == (PAPER,) * 3
 
 
-def test_pictures_of_two_sizes_do_not_fit_one_page(episode: Episode) -> None:
+def test_images_of_two_sizes_do_not_fit_one_page(episode: Episode) -> None:
     small = make_episode("demo", 0, size=16)
-    with pytest.raises(CogError, match=r"^pictures of 16x16 and 48x48 px do not fit one page: add WHERE "
+    with pytest.raises(CogError, match=r"^images of 16x16 and 48x48 px do not fit one page: add WHERE "
                                        r"image_height = 48$"):  # fmt: skip
         overview([Entry.of(episode), Entry.of(small)], 2, 2)

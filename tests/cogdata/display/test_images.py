@@ -4,16 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
-from cogdata.display.pictures import animated_webp, contact_sheet, enlarge, png
+from cogdata.display.images import animated_webp, contact_sheet, enlarge, png
 from cogdata.intervals import mcnemar
 
 
-def _frames(count: int, size: int = 4) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _images(count: int, size: int = 4) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, size, size, 3), np.uint8) * 10
 
 
-def test_a_sheet_shows_first_middle_and_last_frame_of_each_episode() -> None:
-    sheet = contact_sheet([_frames(5), _frames(9)], moments=3, factor=1)
+def test_a_sheet_shows_first_middle_and_last_image_of_each_episode() -> None:
+    sheet = contact_sheet([_images(5), _images(9)], moments=3, factor=1)
     assert sheet.shape == (4 + 2 + 4, 3 * 4 + 2 * 2, 3)
     assert [int(sheet[0, x, 0]) for x in (0, 6, 12)] == [0, 20, 40]
     assert [int(sheet[6, x, 0]) for x in (0, 6, 12)] == [0, 40, 80]
@@ -29,8 +29,8 @@ def test_png_is_rgb_and_lossless() -> None:
     np.testing.assert_array_equal(back[:, :, ::-1], image)
 
 
-def test_the_animation_has_every_frame_and_its_speed() -> None:
-    data = animated_webp(enlarge(_frames(6), 4), frames_per_s=20)
+def test_the_animation_has_every_image_and_its_speed() -> None:
+    data = animated_webp(enlarge(_images(6), 4), frames_per_s=20)
     done, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
     assert done
     assert len(animation.frames) == 6

@@ -14,21 +14,21 @@ _GAP_PX: Final = 2
 _GAP_VALUE: Final = 255
 
 
-def enlarge(frames: UInt8, factor: int) -> UInt8:
+def enlarge(images: UInt8, factor: int) -> UInt8:
     """Repeat every pixel ``factor`` times in both directions.
 
     Args:
-        frames: uint8 (..., H, W, 3).
+        images: uint8 (..., H, W, 3).
         factor: At least 1.
 
     Returns:
         uint8 (..., H * factor, W * factor, 3).
     """
-    return frames.repeat(factor, axis=-3).repeat(factor, axis=-2)
+    return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def contact_sheet(episodes: Sequence[UInt8], moments: int, factor: int = 2) -> UInt8:
-    """Lay episodes out in rows, each as ``moments`` frames from its first to its last.
+    """Lay episodes out in rows, each as ``moments`` images from its first to its last.
 
     Args:
         episodes: uint8 (T+1, H, W, 3) each, all of one size.
@@ -36,7 +36,7 @@ def contact_sheet(episodes: Sequence[UInt8], moments: int, factor: int = 2) -> U
         factor: Enlargement.
 
     Returns:
-        uint8 (height, width, 3), RGB, frames apart by white lines.
+        uint8 (height, width, 3), RGB, images apart by white lines.
 
     Raises:
         ValueError: No episodes.
@@ -44,17 +44,17 @@ def contact_sheet(episodes: Sequence[UInt8], moments: int, factor: int = 2) -> U
     if not episodes:
         raise ValueError("a contact sheet needs at least one episode, found 0")
     rows = []
-    for frames in episodes:
-        chosen = frames[np.linspace(0, len(frames) - 1, moments).round().astype(int)]
+    for images in episodes:
+        chosen = images[np.linspace(0, len(images) - 1, moments).round().astype(int)]
         rows.append(_line_up(list(enlarge(chosen, factor)), axis=1))
     return _line_up(rows, axis=0)
 
 
-def _line_up(pictures: list[UInt8], axis: int) -> UInt8:
-    shape = list(pictures[0].shape)
+def _line_up(images: list[UInt8], axis: int) -> UInt8:
+    shape = list(images[0].shape)
     shape[axis] = _GAP_PX
     gap = np.full(shape, _GAP_VALUE, np.uint8)
-    pieces = [piece for picture in pictures for piece in (picture, gap)][:-1]
+    pieces = [piece for image in images for piece in (image, gap)][:-1]
     return np.concatenate(pieces, axis=axis)
 
 
@@ -64,15 +64,15 @@ def png(image: UInt8) -> bytes:
     return data.tobytes()
 
 
-def animated_webp(frames: UInt8, frames_per_s: float = 10.0) -> bytes:
+def animated_webp(images: UInt8, frames_per_s: float = 10.0) -> bytes:
     """Encode RGB uint8 (T, H, W, 3) as an endless animated WebP.
 
     Args:
-        frames: Pictures, all of one size.
+        images: Images, all of one size.
         frames_per_s: Speed.
     """
     animation = cv2.Animation()
-    animation.frames = [np.ascontiguousarray(frame[:, :, ::-1]) for frame in frames]
-    animation.durations = [round(1000 / frames_per_s)] * len(frames)
+    animation.frames = [np.ascontiguousarray(image[:, :, ::-1]) for image in images]
+    animation.durations = [round(1000 / frames_per_s)] * len(images)
     _, data = cv2.imencodeanimation(".webp", animation, [cv2.IMWRITE_WEBP_QUALITY, 90])
     return data.tobytes()
