@@ -32,7 +32,9 @@ from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_c
 from cogdata.storage.store import Store
 
 RECIPE = "drawer_all"
-SCENE = tuple(f"{thing}_{axis}_m" for thing in ("target", "object", "drawer", "top_drawer") for axis in "xyz")
+DRAWER_SCENE_FIELDS = tuple(
+    f"{thing}_{axis}_m" for thing in ("target", "object", "drawer", "top_drawer") for axis in "xyz"
+)
 
 CATALOG_QUERIES = {
     "count": "select count(*) from episodes",
@@ -87,14 +89,14 @@ def episode(collection: str, need: Need, index: int, steps: int) -> Episode:
         ),
         image=rng.integers(0, 256, (steps + 1, 4, 4, 3), np.uint8),
         robot=rng.random((steps + 1, 10), np.float32),
-        scene=rng.random((steps + 1, len(SCENE)), np.float32),
+        scene=rng.random((steps + 1, len(DRAWER_SCENE_FIELDS)), np.float32),
         action=rng.uniform(-0.9, 0.9, (steps, 8)).astype(np.float32),
         reward=grasped[1:].astype(np.float32),
         terminated=np.zeros(steps, bool),
         truncated=np.arange(steps) == steps - 1,
         predicates={"grasped": grasped, "drawer_open": rng.random(steps + 1) < 0.5},
         phase=("approach",) * (steps - 1) + ("hold",),
-        scene_fields=SCENE,
+        scene_fields=DRAWER_SCENE_FIELDS,
     )  # fmt: skip
 
 

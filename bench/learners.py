@@ -35,7 +35,7 @@ from trainers.training.batches import obs_spec, tensor_batch
 from trainers.training.request import TrainRequest
 from trainers.training.train import train
 
-SCENE = (
+TRAY_SCENE_FIELDS = (
     "object_x_m", "object_y_m", "object_z_m", "object_qx", "object_qy", "object_qz", "object_qw",
     "object_width_m", "object_depth_m", "object_height_m",
 )  # fmt: skip
@@ -47,14 +47,15 @@ BARS_MS = {
     ("cql", "paper", "image"): 450.0,
 }
 """Wall time per update on two threads of an idle machine that these should not exceed."""
-ROUNDS = 5
 
 
 def make_manifest(size: int) -> Manifest:
     """A manifest without episodes: its statistics and sizes are all that a learner reads."""
     counts = {"prior": SourceCounts(0, 0, 0, 0), "task": SourceCounts(0, 0, 0, 0)}
-    info = MixtureInfo("noise", 1, "0" * 64, "", "episode", {}, counts, (size, size), SCENE, "", "0")
-    dims = {"robot": 10, "scene": len(SCENE), "action": 8}
+    info = MixtureInfo(
+        "noise", 1, "0" * 64, "", "episode", {}, counts, (size, size), TRAY_SCENE_FIELDS, "", "0"
+    )
+    dims = {"robot": 10, "scene": len(TRAY_SCENE_FIELDS), "action": 8}
     return Manifest(
         info,
         None,
@@ -93,7 +94,7 @@ class Noise:
         return Observation(
             rng.integers(0, 256, (count, self.size, self.size, 3), np.uint8) if "image" in columns else None,
             rng.standard_normal((count, 10), np.float32) if "robot" in columns else None,
-            rng.standard_normal((count, len(SCENE)), np.float32) if "scene" in columns else None,
+            rng.standard_normal((count, len(TRAY_SCENE_FIELDS)), np.float32) if "scene" in columns else None,
         )
 
 
@@ -159,10 +160,10 @@ def report_speed(overrides: tuple[str, ...]) -> None:
     for case in cases:
         cpu, wall, least, batch = time_updates(case)
         bar = case.bar_ms if torch.get_num_threads() == 2 else None
-        judged = "" if bar is None else f"   ≤ {bar:g} ms on 2 threads: {'yes' if least <= bar else 'NO'}"
+        verdict = "" if bar is None else f"   ≤ {bar:g} ms on 2 threads: {'yes' if least <= bar else 'NO'}"
         print(
             f"{case.algo:<10}{case.preset:<8}{case.kind:<13}{batch:>6}{cpu:>9.1f}{wall:>9.1f}{least:>9.1f}"
-            f"{judged}"
+            f"{verdict}"
         )
 
 

@@ -17,14 +17,14 @@ from collectors.collect import collect_episode, request
 from collectors.envs import make
 from collectors.localize import LOCALIZERS, look, simulated_camera
 
-SCENES = (
+MOVABLE_LANDMARKS = (
     ("cog/PickTray-v0", "object"),
     ("cog/DrawerOpen-v0", "target"),
     ("cog/DrawerBlocked2-v0", "object"),
     ("cog/DrawerOpenRandomized-v0", "target"),
     ("cog/DrawerBlocked2Randomized-v0", "object"),
 )
-POLICIES = ("grasp", "grasp_from_drawer")
+GRASPING_POLICIES = ("grasp", "grasp_from_drawer")
 
 
 def errors_m(env: str, landmark: str, scenes: int) -> list[float]:
@@ -56,14 +56,14 @@ def main() -> None:
     camera = simulated_camera()
     print(f"calibration: {camera.points} points, {camera.error_px:.2f} px, {camera.error_m * 1e3:.1f} mm")
     print(f"{'environment':32} {'thing':8} {'mean mm':>8} {'95 % mm':>8} {'most mm':>8}")
-    for env, landmark in SCENES:
+    for env, landmark in MOVABLE_LANDMARKS:
         off = np.array(errors_m(env, landmark, asked.scenes)) * 1e3
         print(
             f"{env:32} {landmark:8} {off.mean():8.1f} {np.quantile(off, 0.95):8.1f} {off.max():8.1f}",
             flush=True,
         )
     print(f"{'policy':20} {'places from':12} {'success':>8}")
-    for policy in POLICIES:
+    for policy in GRASPING_POLICIES:
         for localize in LOCALIZERS:
             won = successes(policy, localize, asked.episodes)
             low, high = wilson(won, asked.episodes)

@@ -30,8 +30,8 @@ from cogdata.storage.store import Store, open_store
 from cogdata.streaming.stream import StreamOptions, open_stream
 from cogdata.units import parse_bytes
 
-BATCH = 256
-ROUNDS = 5
+BATCH_SIZE = 256
+COMPARISON_ROUNDS = 5
 
 
 def write_peer(store: Store, manifest: Manifest, episodes: int, folder: Path) -> tuple[str, int]:
@@ -80,7 +80,7 @@ def peer_batches(pattern: str) -> Iterator[Any]:
             .shuffle(1000)
             .decode("rgb8")
             .to_tuple("now.png", "next.png", "action.npy", "reward.npy")
-            .batched(BATCH)
+            .batched(BATCH_SIZE)
         )
 
 
@@ -90,7 +90,7 @@ def rate(batches: Iterator[Any], seconds: float) -> float:
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         next(batches)
-        count += BATCH
+        count += BATCH_SIZE
     return count / (time.perf_counter() - start)
 
 
@@ -107,7 +107,7 @@ def bounded_memory(root: str, mixture: str, memory: int) -> tuple[float, float]:
 
 def _bounded(root: str, mixture: str, memory: int, send: Connection) -> None:
     store = open_store(root)
-    stream = open_stream(store, read_manifest(store, mixture), StreamOptions(BATCH, memory_bytes=memory))
+    stream = open_stream(store, read_manifest(store, mixture), StreamOptions(BATCH_SIZE, memory_bytes=memory))
     batches = stream.batches()
     speed = rate(batches, 20)
     send.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, speed))
@@ -131,7 +131,7 @@ def main() -> None:
     )
     peak, speed = bounded_memory(store.url, options.mixture, parse_bytes(options.memory))
     print(f"--memory {options.memory}: peak {peak:.0f} MB of the whole process, {speed:,.0f} transitions/s")
-    stream = open_stream(store, manifest, StreamOptions(BATCH))
+    stream = open_stream(store, manifest, StreamOptions(BATCH_SIZE))
     start = time.perf_counter()
     stream.batch(0)
     seconds = time.perf_counter() - start
@@ -140,11 +140,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pattern, size = write_peer(store, manifest, options.peer_episodes, Path(folder))
         ours, peers = [], []
-        for _ in range(ROUNDS):
+        for _ in range(COMPARISON_ROUNDS):
             ours.append(rate(stream.batches(), 2))
             peers.append(rate(peer_batches(pattern), 4))
     ratio = statistics.median(ours) / statistics.median(peers)
-    print(f"ours: {statistics.median(ours):,.0f} transitions/s (median of {ROUNDS})")
+    print(f"ours: {statistics.median(ours):,.0f} transitions/s (median of {COMPARISON_ROUNDS})")
     print(f"webdataset default: {statistics.median(peers):,.0f} transitions/s, {size:,} bytes per transition")
     print(f"ratio of medians: {ratio:.1f}")
 

@@ -1,6 +1,6 @@
 """What each default is worth: learners on the tray task from poses, one setting changed at a time.
 
-Every variant is a run of the store, all judged on the same seeds.
+Every variant is a run of the store, all envs on the same seeds.
 Success is from the table, which no rewarded episode shows, and from the gripper.
 
     cog collect --policy weak_grasp --episodes 2000 && cog collect --policy place --episodes 1000
@@ -18,9 +18,9 @@ from typing import Any
 
 import cli
 
-ENVS = ("cog/PickTray-v0", "cog/PlaceTray-v0")
+EVALUATION_ENVS = ("cog/PickTray-v0", "cog/PlaceTray-v0")
 UNBALANCED = "place_in_tray_unbalanced"
-VARIANTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+ABLATIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "bfn, the defaults": ("bfn", "place_in_tray", ()),
     "success is not absorbing": ("bfn", "place_in_tray", ("success=continuing",)),
     "discount .99": ("bfn", "place_in_tray", ("discount=0.99",)),
@@ -61,15 +61,26 @@ def freeze_unbalanced(root: str) -> None:
 
 def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dict[str, Any]:
     """Train a variant and judge it."""
-    algo, mixture, settings = VARIANTS[name]
+    algo, mixture, settings = ABLATIONS[name]
     chosen = [word for setting in settings for word in ("--set", setting)]
     said = cog(
         root, "train", "--mixture", mixture, "--algo", algo, "--obs", "state", "--updates", str(updates),
         "--seed", str(seed), "--threads", "1", "--guard", "off", *chosen,
     )  # fmt: skip
     run = said.strip().splitlines()[-1].split(":")[0]
-    judged = [word for env in ENVS for word in ("--env", env)]
-    cog(root, "eval", run, *judged, "--episodes", str(episodes), "--workers", "1", "--update", str(updates))
+    env_options = [word for env in EVALUATION_ENVS for word in ("--env", env)]
+    cog(
+        root,
+        "eval",
+        run,
+        *env_options,
+        "--episodes",
+        str(episodes),
+        "--workers",
+        "1",
+        "--update",
+        str(updates),
+    )
     sql = (
         f"select env, count(*) filter (success) as successes from evaluations where run = '{run}' and "
         f"update = {updates} and seed < {episodes} and purpose = 'evaluation' group by env"
@@ -86,7 +97,7 @@ def main() -> None:
     )
     parser.add_argument("--root", default="cog-store", help="store with weak grasps and placements")
     parser.add_argument("--updates", type=int, default=4_000)
-    parser.add_argument("--episodes", type=int, default=50, help="judged, per environment")
+    parser.add_argument("--episodes", type=int, default=50, help="envs, per environment")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args()
@@ -105,10 +116,10 @@ def main() -> None:
     freeze_unbalanced(options.root)
     results = []
     print(f"{'variant':<36}{'on the table':>14}{'in the gripper':>16}   of {options.episodes}")
-    for name in VARIANTS:
+    for name in ABLATIONS:
         found = measure(options.root, name, options.updates, options.seed, options.episodes)
         results.append(found)
-        table, gripper = (found["successes"][env] for env in ENVS)
+        table, gripper = (found["successes"][env] for env in EVALUATION_ENVS)
         print(f"{name:<36}{table:>14}{gripper:>16}", flush=True)
         if options.out is not None:
             head = {"updates": options.updates, "episodes": options.episodes}

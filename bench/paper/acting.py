@@ -23,7 +23,7 @@ from trainers.algos.cql import Cql
 from trainers.checkpoint import load_training
 from trainers.evaluation.evaluate import World, evaluate, open_policy
 
-FIRST_SEED = 5_000
+ACTING_FIRST_SEED = 5_000
 """Scenes that neither the table nor its curves use."""
 RULES: dict[str, dict[str, dict[str, Any]]] = {
     "cql": {
@@ -51,15 +51,15 @@ def measure(store: Store, run: str, update: int | None, env: str, episodes: int)
     trained, found = learner.config, {}
     for name, rule in RULES[learner.name].items():
         learner.config = replace(learner.config, **rule)
-        seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+        seeds = range(ACTING_FIRST_SEED, ACTING_FIRST_SEED + episodes)
         rows = evaluate(policy, world, seeds, workers=usable_cores()).rows
         won = sum(rows.column("success").to_pylist())
         low, high = wilson(won, episodes)
         found[name] = {"successes": won, "interval": [round(low, 3), round(high, 3)]}
         print(f"{name:<12}{won:>4}/{episodes}", flush=True)
     return {
-        "run": run, "update": policy.update, "env": env, "episodes": episodes, "first_seed": FIRST_SEED,
-        "config": trained.to_dict(), "rules": found,
+        "run": run, "update": policy.update, "env": env, "episodes": episodes,
+        "first_seed": ACTING_FIRST_SEED, "config": trained.to_dict(), "rules": found,
     }  # fmt: skip
 
 

@@ -36,9 +36,9 @@ from trainers.networks.encoders import Points
 from trainers.networks.modules import Critics, average, follow
 from trainers.networks.vectors import END_EFFECTOR, split_way
 
-SEES: Final = ("features", "ways", "truth")
+CRITIC_INPUTS: Final = ("features", "ways", "truth")
 Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(features, hand, object, actions) → what critics say of them, as :class:`Seeing` does."""
+"""(features, hand, object, actions) → what critics say of them, as :class:`CriticsWithInputs` does."""
 FAR_M: Final = 0.72
 """Behind it the picture's edge is near."""
 NEAR_SCENES: Final = 60
@@ -46,12 +46,12 @@ DOWN_M: Final = 0.095
 """The hand has come down when it is no higher than this above the object's centre."""
 PROPOSALS: Final = 8
 """Drawn once per transition; each update takes a few of them in a row."""
-BATCH: Final = 256
+TRANSITIONS_PER_UPDATE: Final = 256
 
 
 @dataclass
-class Data:
-    """Transitions of a mixture as a run sees them.
+class CriticTransitions:
+    """Transitions of a mixture, as features of a run's encoder.
 
     Attributes:
         features: float16 (F, D), of all frames.
@@ -75,7 +75,7 @@ class Data:
 
 
 @torch.no_grad()
-def read_data(store: Store, mixture: str, learner: Bfn) -> Data:
+def read_data(store: Store, mixture: str, learner: Bfn) -> CriticTransitions:
     """Read a mixture whole, and what the run makes of it."""
     rows = read_manifest(store, mixture).episodes.to_pylist()
     features, hand, thing, at, action, reward, task = ([] for _ in range(7))
@@ -110,7 +110,7 @@ def read_data(store: Store, mixture: str, learner: Bfn) -> Data:
         .half()
         for part in torch.split(index, 1024)
     ]
-    return Data(
+    return CriticTransitions(
         seen, torch.cat(hand), torch.cat(thing), index, torch.cat(action), torch.cat(reward), torch.cat(task),
         torch.cat(proposals),
     )  # fmt: skip
@@ -121,14 +121,14 @@ def _episodes(store: Store, shards: set[str]) -> list[dict[str, Any]]:
     return [row for part in parts for row in store.read_table(f"{part}/episodes.parquet").to_pylist()]
 
 
-class Seeing(nn.Module):
+class CriticsWithInputs(nn.Module):
     """Critics, and what they see beside the features."""
 
-    def __init__(self, dim: int, sees: str, middle: Tensor, config: BfnConfig) -> None:
+    def __init__(self, dim: int, inputs: str, middle: Tensor, config: BfnConfig) -> None:
         super().__init__()
-        self.sees, self.middle = sees, middle
+        self.inputs, self.middle = inputs, middle
         self.points = Points()
-        more = {"features": 0, "ways": 6 * Points.count, "truth": 6}[sees]
+        more = {"features": 0, "ways": 6 * Points.count, "truth": 6}[inputs]
         self.critics = Critics(config.critics, dim + more, config.critic_widths, norm=True)
         for parameter in self.critics.out.parameters():
             nn.init.zeros_(parameter)
@@ -136,19 +136,19 @@ class Seeing(nn.Module):
     def forward(self, features: Tensor, hand: Tensor, thing: Tensor, actions: Tensor) -> Tensor:
         """Value actions (N, B, 8) where the hand (B, 3) and the object (B, 3) are, m: (E, N, B)."""
         seen = [features]
-        if self.sees == "ways":
+        if self.inputs == "ways":
             seen += self.points.ways(features, hand - self.middle)
-        if self.sees == "truth":
+        if self.inputs == "truth":
             seen += split_way(thing - hand)
         values: Tensor = self.critics(torch.cat(seen, dim=1), actions)
         return values
 
 
-def train(data: Data, sees: str, updates: int, config: BfnConfig) -> Seeing:
+def train(data: CriticTransitions, inputs: str, updates: int, config: BfnConfig) -> CriticsWithInputs:
     """Learn critics as the run did; the learning rate falls in the last three tenths."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(2)
-    model = Seeing(data.features.shape[1], sees, data.hand.mean(0), config)
+    model = CriticsWithInputs(data.features.shape[1], inputs, data.hand.mean(0), config)
     target, steady = (copy.deepcopy(model).requires_grad_(False) for _ in range(2))
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     halves = [torch.nonzero(data.task == wanted)[:, 0] for wanted in (False, True)]
@@ -158,7 +158,10 @@ def train(data: Data, sees: str, updates: int, config: BfnConfig) -> Seeing:
 
     for update in range(updates):
         row = torch.cat(
-            [half[torch.randint(len(half), (BATCH // 2,), generator=generator)] for half in halves]
+            [
+                half[torch.randint(len(half), (TRANSITIONS_PER_UPDATE // 2,), generator=generator)]
+                for half in halves
+            ]
         )
         first = int(torch.randint(PROPOSALS - config.backup_samples + 1, (1,), generator=generator))
         proposed = data.proposals[row, first : first + config.backup_samples].float().transpose(0, 1)
@@ -176,7 +179,7 @@ def train(data: Data, sees: str, updates: int, config: BfnConfig) -> Seeing:
 
 
 @dataclass
-class Found:
+class CriticScore:
     """How a choice does in some scenes.
 
     Attributes:
@@ -193,7 +196,7 @@ class Found:
 
 
 @torch.no_grad()
-def judge(learner: Bfn, critics: Values, seeds: list[int]) -> Found:
+def evaluate_critics(learner: Bfn, critics: Values, seeds: list[int]) -> CriticScore:
     """Act in scenes by the best of the learner's proposals, as these critics see it."""
     env, solved, ways = make(ENV, image_size=48, observations=("image", "robot", "scene")), 0, []
     for seed in seeds:
@@ -215,7 +218,7 @@ def judge(learner: Bfn, critics: Values, seeds: list[int]) -> Found:
                 break
         ways += [] if way is None else [way]
     env.close()
-    return Found(int(solved), len(seeds), round(float(np.mean(ways)), 1), round(float(np.std(ways)), 1))
+    return CriticScore(int(solved), len(seeds), round(float(np.mean(ways)), 1), round(float(np.std(ways)), 1))
 
 
 def main() -> None:
@@ -226,7 +229,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--mixture", required=True)
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--sees", nargs="+", choices=SEES, default=SEES)
+    parser.add_argument("--inputs", nargs="+", choices=CRITIC_INPUTS, default=CRITIC_INPUTS)
     parser.add_argument("--updates", type=int, default=8000)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -247,9 +250,12 @@ def main() -> None:
         return values
 
     lines = []
-    for name in ("its own", *asked.sees):
+    for name in ("its own", *asked.inputs):
         critics = own if name == "its own" else train(data, name, asked.updates, learner.config)
-        found = {where: judge(learner, critics, seeds) for where, seeds in (("near", near), ("far", far))}
+        found = {
+            where: evaluate_critics(learner, critics, seeds)
+            for where, seeds in (("near", near), ("far", far))
+        }
         print(name, found, flush=True)
         lines.append({"critics": name, **{where: asdict(one) for where, one in found.items()}})
     if asked.out is not None:

@@ -31,7 +31,7 @@ def chosen(updates: list[int], every: int) -> list[int]:
     return sorted({*(update for update in updates if update % every == 0), updates[-1]})
 
 
-def judge(store: Store, run: str, update: int, env: str, episodes: int) -> dict[str, Any]:
+def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes: int) -> dict[str, Any]:
     """Judge a checkpoint; the rows go into the store."""
     policy = open_policy(store, run, update)
     parts, size = policy.learner.spec.parts, policy.learner.spec.image_size[0]
@@ -54,7 +54,9 @@ def measure(store: Store, options: argparse.Namespace) -> list[dict[str, Any]]:
             minutes = (before + read_info(store, run, update).seconds) / 60
             end = run == options.runs[-1] and update == updates[-1]
             for env in options.env:
-                point = judge(store, run, update, env, options.last if end else options.episodes)
+                point = evaluate_checkpoint(
+                    store, run, update, env, options.last if end else options.episodes
+                )
                 points.append(point | {"minutes": round(minutes, 1)})
                 print(
                     f"{minutes:6.1f} min  {update:>7,}  {env}  {point['successes']}/{point['episodes']}",
@@ -87,7 +89,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line, judge, write."""
+    """Read the command line, evaluate_checkpoint, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

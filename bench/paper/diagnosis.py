@@ -35,10 +35,10 @@ from trainers.evaluation.acting import choose
 from trainers.evaluation.evaluate import Policy, open_policy
 from trainers.evaluation.worlds import WORLDS, Moment, Obs, Worlds
 
-FIRST_SEED: Final = 7_000
+DIAGNOSIS_FIRST_SEED: Final = 7_000
 SKILLS: Final = ("blocker_moved", "top_drawer_closed", "drawer_open", "grasped", "placed")
 """Predicates whose first moments are looked for."""
-WORDS: Final = {
+SKILL_LABELS: Final = {
     "blocker_moved": "bottle moved",
     "drawer_open": "drawer open",
     "grasped": "grasped",
@@ -65,7 +65,7 @@ class Traced:
     first: dict[str, int] = field(default_factory=dict)
     rewards: list[float] = field(default_factory=list)
 
-    def see(self, step: int) -> None:
+    def note_predicates(self, step: int) -> None:
         """Note what holds for the first time."""
         for name in SKILLS:
             if self.last.predicates.get(name):
@@ -105,8 +105,8 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
         open_env, env, image_size=learner.spec.image_size[0], observations=learner.spec.parts
     )
     found: list[Traced] = []
-    for start in range(FIRST_SEED, FIRST_SEED + episodes, WORLDS):
-        seeds = range(start, min(start + WORLDS, FIRST_SEED + episodes))
+    for start in range(DIAGNOSIS_FIRST_SEED, DIAGNOSIS_FIRST_SEED + episodes, WORLDS):
+        seeds = range(start, min(start + WORLDS, DIAGNOSIS_FIRST_SEED + episodes))
         with Worlds(make, len(seeds), 1) as worlds:
             first = worlds.reset(seeds)
             own = [Traced(seed, first[number]) for number, seed in enumerate(seeds)]
@@ -115,7 +115,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
             ]
             step = 0
             for one in own:
-                one.see(step)
+                one.note_predicates(step)
             while running := [number for number, one in enumerate(own) if not one.last.over]:
                 shown = [one.last.obs for one in own]
                 actions = choose(learner, shown, noise)
@@ -125,7 +125,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
                     own[number].values.append(values[number])
                     own[number].last = moment
                     own[number].rewards.append(moment.reward)
-                    own[number].see(step)
+                    own[number].note_predicates(step)
             found += own
     return found
 
@@ -158,7 +158,7 @@ def summarise(traced: Sequence[Traced], discount: float) -> dict[str, Any]:
     return {
         "episodes": len(traced),
         "successes": len(won),
-        "first_seed": FIRST_SEED,
+        "first_seed": DIAGNOSIS_FIRST_SEED,
         "skills": skills,
         "first_value_won": _mean([one.values[0] for one in won]),
         "first_value_lost": _mean([one.values[0] for one in lost]),
@@ -195,7 +195,7 @@ def draw(traced: Sequence[Traced], title: str, path: Path) -> None:
         if late:
             steps = [min(one.first[name], len(one.values) - 1) for one in late]
             heights = [max(one.values[step], 1e-4) for one, step in zip(late, steps, strict=True)]
-            axes.plot(steps, heights, mark, ms=3, color="#222222", alpha=0.6, label=WORDS[name])
+            axes.plot(steps, heights, mark, ms=3, color="#222222", alpha=0.6, label=SKILL_LABELS[name])
     axes.plot([], [], color="#4e79a7", label="success")
     axes.plot([], [], color="#e15759", label="failure")
     axes.set(yscale="log", xlabel="step", ylabel="value of the chosen action\n(1e-4: or less)")

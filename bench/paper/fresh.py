@@ -24,7 +24,7 @@ from trainers.paper.reproduce import judge_scenes
 from trainers.paper.results import Judged, Result, read_result
 from trainers.paper.table1 import CONDITIONS
 
-FIRST_SEED = 50_000
+FRESH_FIRST_SEED = 50_000
 """Neither the table, its curves, nor any benchmark begins an episode with these."""
 
 
@@ -38,9 +38,9 @@ def store_of(result: Result, roots: list[str]) -> Store:
     raise SystemExit(f"{last.run} at {last.updates} is in none of {', '.join(roots)}")
 
 
-def judged_again(store: Store, result: Result, there: Judged, workers: int) -> Judged:
+def evaluate_again(store: Store, result: Result, there: Judged, workers: int) -> Judged:
     """The same checkpoint in the same condition, on as many fresh scenes."""
-    run, seeds, parts = result.runs[-1].run, (FIRST_SEED, there.episodes), OBS_KINDS[result.unit.obs]
+    run, seeds, parts = result.runs[-1].run, (FRESH_FIRST_SEED, there.episodes), OBS_KINDS[result.unit.obs]
     size = read_info(store, result.data.mixture).image_size[0]
     found = judge_scenes(
         store,
@@ -89,7 +89,7 @@ def main() -> None:
         result = read_result(path)
         store = store_of(result, asked.roots)
         for there in result.judged:
-            again = judged_again(store, result, there, asked.workers)
+            again = evaluate_again(store, result, there, asked.workers)
             print(
                 f"{path.stem:<52}{there.env:<24}{there.successes:>4}/{there.episodes}"
                 f"{again.successes:>6}/{again.episodes}",
@@ -99,7 +99,7 @@ def main() -> None:
                 {
                     "result": path.stem,
                     "env": there.env,
-                    "first_seed": FIRST_SEED,
+                    "first_seed": FRESH_FIRST_SEED,
                     "checkpoint_digest": again.checkpoint_digest,
                     "table": there.successes,
                     "outcomes": again.outcomes,

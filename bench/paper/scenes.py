@@ -17,7 +17,7 @@ from collectors.envs import ENVS, make
 SIZE_PX = 192
 GAP_PX = 6
 TITLE_PX = 18
-SCENES = tuple(env_id for env_id in ENVS if "Randomized" not in env_id)
+SCENE_ENVS = tuple(env_id for env_id in ENVS if "Randomized" not in env_id)
 
 
 def titled(env_id: str, seed: int) -> NDArray[np.uint8]:
@@ -41,11 +41,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/scenes.png"))
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    drawn = [titled(env_id, asked.seed) for env_id in SCENES]
+    drawn = [titled(env_id, asked.seed) for env_id in SCENE_ENVS]
     gap = np.full((drawn[0].shape[0], GAP_PX, 3), 255, np.uint8)
     row = np.concatenate([piece for picture in drawn for piece in (picture, gap)][:-1], axis=1)
     cv2.imwrite(str(asked.out), cv2.cvtColor(row, cv2.COLOR_RGB2BGR))
-    print(f"{asked.out}: {', '.join(SCENES)}")
+    print(f"{asked.out}: {', '.join(SCENE_ENVS)}")
 
 
 if __name__ == "__main__":

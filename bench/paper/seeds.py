@@ -5,7 +5,7 @@ one seed on two threads, and three seeds at once on one thread each. Starting up
 update and taken off both. CPU time is printed too: on a busy machine the ratio of wall times means little.
 
     python -m bench.paper.seeds                         # bfn and cql, state observations
-    python -m bench.paper.seeds --algo bfn --steps 1000 --rounds 5
+    python -m bench.paper.seeds --algo bfn --updates 1000 --rounds 5
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import cli
 
 BAR = 1.8
 """Three seeds at once should cost at most so many times one seed."""
-SEEDS = 3
+SEEDS_AT_ONCE = 3
 
 
 def cog(root: str, *command: str) -> tuple[float, float]:
@@ -34,30 +34,44 @@ def cog(root: str, *command: str) -> tuple[float, float]:
     return time.perf_counter() - began, cpu
 
 
-def train(root: str, algo: str, steps: int, first: int, *, together: bool) -> tuple[float, float]:
+def train(root: str, algo: str, updates: int, first: int, *, together: bool) -> tuple[float, float]:
     """Time fresh runs, one of seed ``first`` or three from it on."""
-    chosen = ("--seeds", f"{first}:{first + SEEDS}", "--threads", "1") if together else ("--seed", str(first))
+    chosen = (
+        ("--seeds", f"{first}:{first + SEEDS_AT_ONCE}", "--threads", "1")
+        if together
+        else ("--seed", str(first))
+    )
     threads = () if together else ("--threads", "2")
-    same = ("train", "--mixture", "place_in_tray", "--algo", algo, "--obs", "state", "--updates", str(steps))
+    same = (
+        "train",
+        "--mixture",
+        "place_in_tray",
+        "--algo",
+        algo,
+        "--obs",
+        "state",
+        "--updates",
+        str(updates),
+    )
     return cog(root, *same, *chosen, *threads)
 
 
-def compare(root: str, algo: str, steps: int, rounds: int) -> None:
+def compare(root: str, algo: str, updates: int, rounds: int) -> None:
     """Print a line for an algorithm."""
     found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     first = 0
     for _ in range(rounds):
         for together in (False, True):
             short = train(root, algo, 1, first, together=together)
-            first += SEEDS
-            whole = train(root, algo, steps, first, together=together)
-            first += SEEDS
+            first += SEEDS_AT_ONCE
+            whole = train(root, algo, updates, first, together=together)
+            first += SEEDS_AT_ONCE
             found[together].append((whole[0] - short[0], whole[1] - short[1]))
     wall = {key: statistics.median(times[0] for times in rows) for key, rows in found.items()}
     cpu = {key: statistics.median(times[1] for times in rows) for key, rows in found.items()}
     ratio = wall[True] / wall[False]
     print(
-        f"{algo:<8}{steps:>7}{wall[False]:>9.1f}{wall[True]:>9.1f}{ratio:>8.2f}{cpu[False]:>10.1f}{cpu[True]:>9.1f}"
+        f"{algo:<8}{updates:>7}{wall[False]:>9.1f}{wall[True]:>9.1f}{ratio:>8.2f}{cpu[False]:>10.1f}{cpu[True]:>9.1f}"
         f"   ≤ {BAR}: {'yes' if ratio <= BAR else 'NO'}",
         flush=True,
     )
@@ -69,7 +83,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--algo", action="append", default=[], help="may be given several times")
-    parser.add_argument("--steps", type=int, default=600, help="updates of a run")
+    parser.add_argument("--updates", type=int, default=600, help="updates of a run")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
@@ -78,7 +92,7 @@ def main() -> None:
         train(root, "bc", 1, 0, together=False)  # freezes the mixture
         print(f"{'':8}{'updates':>7}{'one s':>9}{'three s':>9}{'ratio':>8}{'CPU one':>10}{'three':>9}   bar")
         for algo in options.algo or ["bfn", "cql"]:
-            compare(root, algo, options.steps, options.rounds)
+            compare(root, algo, options.updates, options.rounds)
 
 
 if __name__ == "__main__":

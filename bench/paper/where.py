@@ -27,7 +27,7 @@ ENV = "cog/PickTray-v0"
 EDGES_M = (0.49, 0.65, 0.70, 0.72, 0.735, 0.75)
 """Of the strips along x on the tray's table; over a block in the last two the hand leaves the picture."""
 
-_EPISODES = """select s.scene[list_position(e.scene_fields, '{field}')] - {minus} as place, e.success
+_PLACES_SQL = """select s.scene[list_position(e.scene_fields, '{field}')] - {minus} as place, e.success
 from episodes e join steps s using (episode_id)
 where s.t = 0 and e.policy = '{policy}' and list_contains(e.scene_fields, '{field}')"""
 _MINUS = "s.scene[list_position(e.scene_fields, '{name}')]"
@@ -56,7 +56,7 @@ def of_script(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Places and successes of a script's episodes in a store."""
     other = _MINUS.format(name=minus) if minus else "0"
-    table = run_query(open_store(root), _EPISODES.format(policy=policy, field=field, minus=other)).table
+    table = run_query(open_store(root), _PLACES_SQL.format(policy=policy, field=field, minus=other)).table
     return np.array(table["place"].to_pylist()), np.array(table["success"].to_pylist(), bool)
 
 
