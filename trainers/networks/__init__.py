@@ -1,1 +1,1 @@
-"""Networks and what they are made of: encoders of images, heads, critics, losses' targets."""
+"""Networks and their parts: encoders of images, policy heads, critics, Bellman targets."""

@@ -1,4 +1,4 @@
-"""Random crops of images, in training only: the camera shifted by some pixels (avisingh599/cog @ 98252e1)."""
+"""Random crops of images during training: shifts by a few pixels (avisingh599/cog @ 98252e1)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def random_crop(image: Tensor, pad_px: int, generator: torch.Generator) -> Tenso
 
     Args:
         image: uint8 (B, H, W, 3).
-        pad_px: Zeros on each side; offsets are uniform in [0, 2·pad_px].
-        generator: Source of the offsets, on the image's device.
+        pad_px: Width of the zero padding; offsets are uniform in [0, 2·pad_px].
+        generator: Generator of the offsets, on the image's device.
 
     Returns:
-        uint8 (B, H, W, 3), each image shifted on its own.
+        uint8 (B, H, W, 3), each image with offsets of its own.
     """
     b, h, w, _ = image.shape
     padded = F.pad(image, (0, 0, pad_px, pad_px, pad_px, pad_px))
@@ -35,7 +35,7 @@ def _cropped(obs: TensorObs, pad_px: int, generator: torch.Generator) -> TensorO
 
 
 def augment(batch: TensorBatch, pad_px: int, generator: torch.Generator) -> TensorBatch:
-    """Crop s and s' independently; a batch without images, or a padding of 0, passes unchanged."""
+    """Crop the images of s and s' independently; without images, or with padding 0, return the batch."""
     if pad_px == 0:
         return batch
     obs = _cropped(batch.obs, pad_px, generator)

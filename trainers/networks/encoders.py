@@ -1,4 +1,4 @@
-"""Encoders: from observations to features, frames by convolutions, vectors by ``networks.vectors``.
+"""Encoders: from observations to features, images by convolutions, vectors by ``networks.vectors``.
 
 Shapes: B batch, D features, C H W image.
 """
@@ -17,7 +17,7 @@ from trainers.networks.vectors import END_EFFECTOR, Vectors, split_way
 
 
 def _channels_last(module: nn.Module) -> None:
-    """Store convolution weights as (out, H, W, in), the layout that frames come in."""
+    """Store convolution weights as (out, H, W, in), the memory layout of the images."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -43,18 +43,18 @@ class PaperEncoder(nn.Module):
 
 
 class FastEncoder(nn.Module):
-    """Made for two cores: two convolutions, keypoints at a quarter of the resolution, a small linear part.
+    """Encoder for few CPU cores: two convolutions, keypoints at a quarter of the resolution, a linear layer.
 
-    Keypoints are the expected image positions under a softmax over each channel, the form in which "where is
-    the object" is linear. Of every two the way from one to the other is added, coarse and fine, as
-    :mod:`trainers.networks.vectors` does for states: whether the object is in the hand is a matter of a few
-    pixels. The linear part carries what is not a position.
+    Keypoints are the expected image positions under a softmax over each channel, so the position of an object
+    is a linear feature. The offset of every pair of keypoints is added in a coarse and a fine unit, as
+    :mod:`trainers.networks.vectors` does for states, because a few pixels decide whether the object is in the
+    hand. The linear layer encodes everything that is not a position.
     """
 
     keypoints: Final = 16
     linear: Final = 64
-    linear_part: Final = slice(2 * keypoints, 2 * keypoints + linear)  # of the features
-    coarse: Final = 0.3  # units of a way between keypoints; the image is 2 wide, 0.15 are about 2.5 cm
+    linear_part: Final = slice(2 * keypoints, 2 * keypoints + linear)  # where in the features the linear layer is
+    coarse: Final = 0.3  # unit of offsets between keypoints; the image is 2 wide, 0.15 are about 2.5 cm
     fine: Final = 0.12
     grid: Tensor
     pairs: Tensor
@@ -66,7 +66,7 @@ class FastEncoder(nn.Module):
             nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
         )  # fmt: skip
         _channels_last(self.convolutions)
-        self.maps = nn.Linear(32, self.keypoints)  # of each place's channels
+        self.maps = nn.Linear(32, self.keypoints)  # maps the channels of each position to keypoints
         rows, columns = (-(-side // 4) for side in image_size)
         self.head = nn.Linear(32 * rows * columns, self.linear)
         self.norm = nn.LayerNorm(self.linear)
@@ -85,35 +85,35 @@ class FastEncoder(nn.Module):
 
 
 class Points(nn.Linear):
-    """K points in metres, read off the fast encoder's linear part; nobody says what they are of."""
+    """K points in metres, predicted from the fast encoder's linear layer without labels."""
 
     count: Final = 32
-    spread_m: Final = 0.1  # a reading of 1 is so far from the middle of where the hand goes
+    spread_m: Final = 0.1  # distance of an output of 1 from the mean end-effector position
 
     def __init__(self) -> None:
         super().__init__(FastEncoder.linear, 3 * self.count)
 
     def ways(self, features: Tensor, hand: Tensor) -> list[Tensor]:
-        """Ways there from the hand, coarse and fine as :func:`.vectors.split_way` gives them.
+        """Return the offsets from the hand to the points, coarse and fine (:func:`.vectors.split_way`).
 
         Args:
-            features: (B, D), what the fast encoder made of frames.
-            hand: (B, 3), the end effector in m, from the middle of where it goes.
+            features: (B, D), the fast encoder's features of images.
+            hand: (B, 3), position of the end effector in m, relative to its mean.
 
         Returns:
-            Two of (B, 3 K).
+            Two tensors (B, 3 K).
         """
         points = self.spread_m * self(features[:, FastEncoder.linear_part]).view(-1, self.count, 3)
         return split_way((points - hand.unsqueeze(1)).flatten(1))
 
 
 class HandEyeEncoder(FastEncoder):
-    """The fast encoder for an arm that says where its hand is: where things are, seen from there.
+    """The fast encoder with object positions relative to the hand, for robots that report its position.
 
-    The linear part knows where a thing is as well as keypoints do, and at the edge of the picture, where they
-    end, better; but it says so as a number of decimetres, and what a grasp is worth turns on a centimetre
-    between two of those. So points are read off it, in metres, and given as ways from the hand, coarse and
-    fine, as :mod:`trainers.networks.vectors` does for states.
+    The linear layer predicts object positions as well as keypoints do, and better at the edge of the image.
+    But these positions vary by decimetres, while the value of a grasp depends on a centimetre between object
+    and hand. So points in metres are predicted from the linear layer and added as offsets from the hand, in a
+    coarse and a fine unit, as :mod:`trainers.networks.vectors` does for states.
     """
 
     def __init__(self, image_size: tuple[int, int]) -> None:
@@ -126,18 +126,18 @@ ENCODERS: Final[Mapping[str, type[PaperEncoder] | type[FastEncoder]]] = {
     "fast": FastEncoder,
     "hand_eye": HandEyeEncoder,
 }
-"""Names that ``encoder`` of a configuration may have."""
+"""Value of the setting ``encoder`` → encoder of images."""
 
 
 CHUNK: Final = 32
-"""Frames that a CPU encodes at a time: what a convolution makes of them fits into its cache."""
+"""Images that a CPU encodes at a time, so that the output of a convolution fits into its cache."""
 
 
 def scaled(image: Tensor) -> Tensor:
-    """Return frames as float32 (B, 3, H, W) in [0, 1]; frames that already are pass unchanged.
+    """Return images as float32 (B, 3, H, W) in [0, 1]; images that are float already are not changed.
 
     Args:
-        image: uint8 (B, H, W, 3), or what this function returns.
+        image: uint8 (B, H, W, 3), or the result of this function.
     """
     if image.is_floating_point():
         return image
@@ -146,7 +146,7 @@ def scaled(image: Tensor) -> Tensor:
 
 
 class Inputs(nn.Module):
-    """Turn observations into features (B, D): encoded frames, the vector part, ways from the hand."""
+    """Features (B, D) of observations: encoded images, the vector part, offsets from the hand."""
 
     middle: Tensor
 
@@ -165,10 +165,10 @@ class Inputs(nn.Module):
             self.encoder.places.requires_grad_(False)
 
     def forward(self, obs: TensorObs) -> Tensor:
-        """Read the parts that the specification names and ignore others."""
+        """Encode the observation features that the specification names; ignore the others."""
         features = []
         if self.encoder is not None:
-            assert obs.image is not None, "the policy sees images and got none"
+            assert obs.image is not None, "this policy needs images and got none"
             features.append(self._encode(scaled(obs.image)))
         if self.vectors is not None:
             features.append(self.vectors(obs))

@@ -1,4 +1,4 @@
-"""A flow from normal noise to actions, the behaviour model that can have many modes.
+"""Flow-matching model from normal noise to actions: a behaviour model that can have many modes.
 
 Shapes: B batch, N samples, D features, A action, H hidden units. Source: Lipman et al., arXiv 2210.02747.
 """
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from trainers.algorithm import ACTION_DIM
 
 TIME_WAVES: Final = 4
-"""K, number of frequencies of the flow's time; with them a two-mode target is fitted to a 10 % lower loss."""
+"""K, number of frequencies in the time embedding; they lower the loss on a two-mode target by 10 %."""
 
 
 def _waves(time: Tensor) -> Tensor:
-    """Time (B, 1) in [0, 1] with waves of it (B, 1 + 2K): velocities change fast near the end of the flow."""
+    """Embed time (B, 1) in [0, 1] as (B, 1 + 2K): velocities change fast near the end of the flow."""
     phases = torch.pi * torch.arange(1, TIME_WAVES + 1, device=time.device) * time
     return torch.cat([time, torch.cos(phases), torch.sin(phases)], dim=1)
 
 
 class Flow(nn.Module):
-    """Velocity v(x, t | z) of a flow from normal noise to actions; first layer split as in Critics."""
+    """Velocity network v(x, t | z) of a flow from noise to actions; first layer split as in Critics."""
 
     def __init__(self, dim: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Flow(nn.Module):
         self.out = nn.Linear(widths[-1], ACTION_DIM)
 
     def velocity(self, context: Tensor, x: Tensor) -> Tensor:
-        """Velocity (..., A) at x (..., A), given the first layer's share of features and time (..., H)."""
+        """Velocity (..., A) at x (..., A), given the first layer's output for features and time (..., H)."""
         h = F.relu(context + self.from_action(x), inplace=True)
         for layer in self.hidden:
             h = F.relu(layer(h), inplace=True)
@@ -49,7 +49,7 @@ class Flow(nn.Module):
         return self.velocity(self.from_features(features) + self.from_time(_waves(time)), x)
 
     def sample(self, features: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Carry noise to actions in equal Euler steps.
+        """Integrate the flow from noise to actions in equal Euler steps.
 
         Args:
             features: (B, D).

@@ -1,4 +1,4 @@
-"""What a cloning policy may be: a distribution of actions from features, of one mode or of many.
+"""Heads of behaviour cloning: distributions of actions given features, with one mode or many.
 
 Shapes: B batch, K components, D features, A action.
 """
@@ -21,21 +21,21 @@ from trainers.networks.flow import Flow
 from trainers.networks.modules import LOG_STD_RANGE, GaussianPolicy, mlp, tanh_normal_log_density
 
 FLOW_STEPS: Final = 10
-"""Equal Euler steps of a cloned flow, from noise to action."""
+"""Number of Euler steps of a cloned flow, from noise to action."""
 
 MOTION_DIM: Final = 6
-"""The first so many numbers of an action are a motion; the others, gripper and neutral, are commands."""
+"""Number of leading action dimensions that are a motion; the others, gripper and neutral, are commands."""
 
 COMMANDS: Final = ((-1.0, 0.0, 1.0), (0.0, 1.0))
-"""What is commanded: close, leave or open the gripper; stay or go home."""
+"""Categories of each command: close, keep or open the gripper; stay or go to the neutral pose."""
 
 
 class Cloner(nn.Module, ABC):
-    """A policy π(a|s) that learns from actions.
+    """A policy π(a|s) learned by cloning.
 
     Attributes:
-        inputs: From observations to features.
-        noise_dim: So many standard normal numbers make one action.
+        inputs: Encoder from observations to features.
+        noise_dim: Number of standard normal numbers that one action is drawn from.
     """
 
     inputs: Inputs
@@ -48,7 +48,7 @@ class Cloner(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
-        """What cloning minimises, (B,), for actions (B, A) or their first numbers."""
+        """Return the cloning loss (B,) of actions (B, A), or of their leading dimensions."""
 
     @abstractmethod
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
@@ -56,11 +56,11 @@ class Cloner(nn.Module, ABC):
 
     @abstractmethod
     def mode(self, features: Tensor) -> Tensor:
-        """Give the actions (B, A) that stand for the whole distribution."""
+        """Return the most likely actions (B, A), or an approximation."""
 
 
 class GaussianCloner(GaussianPolicy, Cloner):
-    """One tanh-Gaussian: the network of the actor-critics, which can start from it."""
+    """A tanh-Gaussian with the actor-critics' policy network, so that they can start from its weights."""
 
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
         """Return -log π(a|s)."""
@@ -69,17 +69,17 @@ class GaussianCloner(GaussianPolicy, Cloner):
         return -tanh_normal_log_density(mean[:, :dim], log_std[:, :dim], action)
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Move and stretch the noise, then tanh."""
+        """Return tanh(mean + std · noise)."""
         mean, log_std = self.at(features)
         return torch.tanh(mean + log_std.exp() * noise)
 
     def mode(self, features: Tensor) -> Tensor:
-        """Take tanh of the mean."""
+        """Return tanh of the mean."""
         return torch.tanh(self.at(features)[0])
 
 
 class MixtureCloner(Cloner):
-    """K tanh-Gaussians with weights, all functions of the observation (Bishop's mixture density network)."""
+    """A weighted mixture of K tanh-Gaussians (Bishop's mixture density network)."""
 
     noise_dim = ACTION_DIM + 1
 
@@ -104,13 +104,13 @@ class MixtureCloner(Cloner):
         return -torch.logsumexp(log_weight + each, dim=1)
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Let the last number of the noise choose the component, the others the action."""
+        """Draw the component from the last number of the noise, the action from the others."""
         log_weight, mean, log_std = self.at(features)
         chosen = choose(log_weight, noise[:, -1])
         return torch.tanh(_row(mean, chosen) + _row(log_std, chosen).exp() * noise[:, :-1])
 
     def mode(self, features: Tensor) -> Tensor:
-        """Take the mode of the heaviest component."""
+        """Return the mode of the component with the largest weight."""
         log_weight, mean, _ = self.at(features)
         return torch.tanh(_row(mean, log_weight.argmax(1)))
 
@@ -132,16 +132,16 @@ class FlowCloner(Cloner):
         return (velocity - (action - noise)).square().mean(1)
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Follow the flow from the noise."""
+        """Integrate the flow from the noise."""
         return self.flow.sample(features, noise.unsqueeze(0), FLOW_STEPS)[0]
 
     def mode(self, features: Tensor) -> Tensor:
-        """Follow the flow from the middle of the noise."""
+        """Integrate the flow from noise 0."""
         return self.draw(features, features.new_zeros(len(features), ACTION_DIM))
 
 
 class HybridCloner(Cloner):
-    """A motion by any of the above, and commands as categories, which no average of two of them is."""
+    """A motion head of the kinds above, with gripper and neutral commands as categorical distributions."""
 
     def __init__(self, motion: Cloner, widths: Sequence[int]) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class HybridCloner(Cloner):
         self.commands = mlp([motion.inputs.dim, *widths, sum(map(len, COMMANDS))], final_relu=False)
 
     def encode(self, obs: TensorObs) -> Tensor:
-        """Encode once, for motion and commands."""
+        """Turn observations into features (B, D), for motion and commands."""
         return self.motion.encode(obs)
 
     def at(self, features: Tensor) -> list[Tensor]:
@@ -159,7 +159,7 @@ class HybridCloner(Cloner):
         return [F.log_softmax(part, dim=1) for part in logits]
 
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
-        """Add the cross entropy of the commands to the loss of the motion."""
+        """Return the loss of the motion plus the cross entropy of the commands."""
         total = self.motion.loss(features, action[:, :MOTION_DIM], generator)
         gripper, neutral = action[:, MOTION_DIM], action[:, MOTION_DIM + 1]
         threshold = COMMAND_THRESHOLD
@@ -172,14 +172,14 @@ class HybridCloner(Cloner):
         return total
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Let the last numbers of the noise choose the commands, the others the motion."""
+        """Draw the commands from the last numbers of the noise, the motion from the others."""
         dim = self.motion.noise_dim
         motion = self.motion.draw(features, noise[:, :dim])
         chosen = [choose(p, noise[:, dim + index]) for index, p in enumerate(self.at(features))]
         return self._joined(motion, chosen)
 
     def mode(self, features: Tensor) -> Tensor:
-        """Take the mode of the motion and the likeliest commands."""
+        """Return the mode of the motion and the most likely commands."""
         return self._joined(self.motion.mode(features), [p.argmax(1) for p in self.at(features)])
 
     def _joined(self, motion: Tensor, chosen: Sequence[Tensor]) -> Tensor:
@@ -189,9 +189,9 @@ class HybridCloner(Cloner):
 
 
 def choose(log_probability: Tensor, normal: Tensor) -> Tensor:
-    """Turn a standard normal number (B,) into a category (B,) of these log probabilities (B, K).
+    """Draw categories (B,) with log probabilities (B, K) from standard normal numbers (B,).
 
-    Its cumulative probability is uniform in [0, 1]; the category is the one whose stretch it falls into.
+    The normal's cumulative probability is uniform in [0, 1]; the category is the one whose interval holds it.
     """
     uniform = 0.5 * (1 + torch.erf(normal / math.sqrt(2)))
     edges = log_probability.exp().cumsum(1)[:, :-1]
@@ -208,4 +208,4 @@ HEADS: Final[Mapping[str, Callable[[ObsSpec, str, Sequence[int], int], Cloner]]]
     "mixture": MixtureCloner,
     "flow": lambda spec, encoder, widths, components: FlowCloner(spec, encoder, widths),
 }
-"""What ``head`` of a configuration may be → how it is made of encoder, widths and number of components."""
+"""Value of the setting ``head`` → factory of (specification, encoder, widths, number of components)."""

@@ -1,4 +1,4 @@
-"""Networks: stacked linear layers, the tanh-Gaussian policy, two kinds of critic.
+"""Networks: stacked linear layers, ensembles of critics, the tanh-Gaussian policy, target updates.
 
 Shapes: B batch, N sampled actions, E ensemble, D features, A action.
 """
@@ -20,13 +20,13 @@ from trainers.networks.encoders import Inputs
 from trainers.networks.precision import half_gradient_product, has_bfloat16
 
 LOG_STD_RANGE: Final = (-5.0, 2.0)
-"""Range of the policy's log standard deviation (avisingh599/cog @ 98252e1)."""
+"""Bounds of the policy's log standard deviation (avisingh599/cog @ 98252e1)."""
 
 LOG_HALF: Final = math.log(0.5)
 
 
 def mlp(sizes: Sequence[int], *, final_relu: bool) -> nn.Sequential:
-    """Chain linear layers with ReLU between them (and after the last one if asked)."""
+    """Build linear layers with ReLU between them, and after the last one if ``final_relu``."""
     layers: list[nn.Module] = []
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(fan_in, fan_out))
@@ -39,7 +39,7 @@ class StackedLinear(nn.Module):
     """E linear layers evaluated as one batched product: (E, B, in) → (E, B, out).
 
     Attributes:
-        half_gradients: Whether gradients are products of bfloat16, where the processor has them.
+        half_gradients: Whether gradients are computed in bfloat16, where the processor supports it.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class StackedLinear(nn.Module):
 class Critics(nn.Module):
     """E critics Q_e(z, a) over shared features, optionally with LayerNorm before each ReLU.
 
-    The norm has no scale and shift of its own: the next layer's weights do that work,
-    at half the memory traffic. The first layer is split, W[z; a] = W_z z + W_a a, so that N actions per
-    observation cost one W_z z.
+    The LayerNorm has no learned scale and shift: the next layer's weights can represent them, at half the
+    memory traffic. The first layer is split, W[z; a] = W_z z + W_a a, so that W_z z is computed once for N
+    actions per observation.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Critics(nn.Module):
         self.out = StackedLinear(ensemble, widths[-1], 1)
 
     def context(self, features: Tensor) -> Tensor:
-        """First layer's share of features (B, D), or (E, B, D) if each critic has its own: (E, B, H)."""
+        """Return the first layer's output (E, B, H) for features (B, D), or (E, B, D), one per critic."""
         own = features if features.ndim == 3 else features.expand(self.ensemble, -1, -1)
         out: Tensor = self.from_features(own)
         return out
 
     def values(self, context: Tensor, actions: Tensor) -> Tensor:
-        """Value actions (N, B, A) in their contexts (E, B, H): (E, N, B)."""
+        """Return Q (E, N, B) of actions (N, B, A), given the first layer's output for features (E, B, H)."""
         n, b, _ = actions.shape
         x = self.from_action(actions.reshape(1, n * b, -1).expand(self.ensemble, -1, -1))
         # not through a view: autograd copies what an in-place ReLU changes behind one
@@ -103,10 +103,10 @@ class Critics(nn.Module):
         return values.view(self.ensemble, n, b)
 
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:
-        """Value actions.
+        """Return the Q-values of actions.
 
         Args:
-            features: (B, D), or (E, B, D) if each critic has its own.
+            features: (B, D), or (E, B, D) with features of its own for each critic.
             actions: (N, B, A).
 
         Returns:
@@ -120,14 +120,14 @@ class Critics(nn.Module):
 
 @dataclass(frozen=True)
 class CriticForm:
-    """What critics are made of.
+    """Architecture of the critics.
 
     Attributes:
-        ensemble: E.
-        widths: Of the hidden layers.
-        norm: Whether these are normalised.
-        half_gradients: Whether their gradients are products of bfloat16, where the processor has them.
-        one_encoder: Whether they see frames by one encoder; else each has its own.
+        ensemble: E, number of critics.
+        widths: Widths of the hidden layers.
+        norm: Whether the hidden layers have LayerNorm.
+        half_gradients: Whether gradients of the hidden layers are computed in bfloat16, where supported.
+        one_encoder: Whether the critics share one image encoder; else each has its own.
     """
 
     ensemble: int
@@ -138,7 +138,7 @@ class CriticForm:
 
 
 class EncodedCritics(nn.Module):
-    """E critics, each with an encoder of its own, as in the paper, or with one for all."""
+    """E critics with image encoders: one for each, as in the paper, or one for all."""
 
     def __init__(self, spec: ObsSpec, encoder: str, form: CriticForm) -> None:
         super().__init__()
@@ -153,20 +153,20 @@ class EncodedCritics(nn.Module):
         )
 
     def features(self, obs: TensorObs) -> Tensor:
-        """Run each encoder once: (E, B, D), or (B, D) if there is one for all."""
+        """Return features (E, B, D), or (B, D) with a shared encoder."""
         found: list[Tensor] = [module(obs) for module in self.inputs]
         return torch.stack(found) if len(found) > 1 else found[0]
 
     def encode(self, obs: TensorObs) -> Tensor:
-        """Run each encoder, and what the first layer makes of it, once: (E, B, H)."""
+        """Return the first layer's output (E, B, H) for observations."""
         return self.context(self.features(obs))
 
     def context(self, features: Tensor) -> Tensor:
-        """Give what the first layer makes of features: (E, B, H)."""
+        """Return the first layer's output (E, B, H) for features."""
         return self.critics.context(features)
 
     def forward(self, encoded: Tensor, actions: Tensor) -> Tensor:
-        """Value actions (N, B, A) at encoded observations: (E, N, B)."""
+        """Return Q (E, N, B) of actions (N, B, A) at encoded observations (E, B, H)."""
         return self.critics.values(encoded, actions)
 
 
@@ -184,7 +184,7 @@ class GaussianPolicy(nn.Module):
         return self.at(self.inputs(obs))
 
     def share_encoder(self, inputs: nn.Module) -> list[nn.Parameter]:
-        """Look through another network's encoder from now on; return the parameters that stay its own."""
+        """Use another network's encoder from now on; return the parameters that stay the policy's own."""
         assert isinstance(inputs, Inputs)
         self.inputs = inputs
         return [*self.trunk.parameters(), *self.head.parameters()]
@@ -202,7 +202,7 @@ class GaussianPolicy(nn.Module):
 
 
 class ValueNetwork(nn.Module):
-    """V(s), with an encoder of its own."""
+    """State-value network V(s) with an image encoder of its own."""
 
     def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int]) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class ValueNetwork(nn.Module):
         self.out = nn.Linear(widths[-1], 1)
 
     def forward(self, obs: TensorObs) -> Tensor:
-        """Value observations (B,)."""
+        """Return V (B,) of observations."""
         values: Tensor = self.out(self.trunk(self.inputs(obs)))
         return values.squeeze(1)
 
@@ -232,7 +232,7 @@ def tanh_normal(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, T
 
 
 def tanh_normal_log_density(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """Return the log density (...) of actions (..., A) in [-1, 1]; ±1 itself is read as ±(1 - 1e-6)."""
+    """Return the log density (...) of actions (..., A) in [-1, 1], clipped to ±(1 - 1e-6)."""
     u = torch.atanh(action.clamp(-1 + 1e-6, 1 - 1e-6))
     return _log_density(u, (u - mean) * torch.exp(-log_std), log_std)
 
@@ -250,7 +250,7 @@ def _dim(inputs: nn.Module) -> int:
 
 
 def follow(target: nn.Module, source: nn.Module, rate: float) -> None:
-    """Move a target's parameters toward the source's: θ' ← θ' + rate (θ - θ')."""
+    """Update target parameters by Polyak averaging: θ' ← θ' + rate (θ - θ')."""
     followers: list[Tensor] = list(target.parameters())
     if followers:
         with torch.no_grad():
@@ -258,12 +258,12 @@ def follow(target: nn.Module, source: nn.Module, rate: float) -> None:
 
 
 def average(target: nn.Module, source: nn.Module, rate: float, updates: int) -> None:
-    """Let a target be the exponential average of the source's parameters, of the first few their plain mean.
+    """Update an exponential average of parameters; it is the plain mean for the first 1 / rate updates.
 
     Args:
-        target: The average.
-        source: What is learned.
-        rate: Of the average.
-        updates: How many the source has seen, from 1.
+        target: Module that holds the average.
+        source: Module that is trained.
+        rate: Rate of the average.
+        updates: Number of updates of the source, from 1.
     """
     follow(target, source, max(rate, 1 / updates))

@@ -1,4 +1,4 @@
-"""Products in bfloat16, where the processor has them: two to three times as fast, with 8 bits of mantissa."""
+"""Matrix products in bfloat16, where supported: two to three times as fast, with 8 bits of mantissa."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @functools.cache
 def has_bfloat16(device: str) -> bool:
-    """Whether products of bfloat16 are fast there; elsewhere they would be emulated."""
+    """Whether a device computes bfloat16 products in hardware instead of emulating them."""
     if device == "cpu":
         return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
 class _ForWeight(torch.autograd.Function):
-    """Stands for the layer's parameters: hands on a zero, and receives the gradient of the layer's output."""
+    """Autograd node of the layer's parameters: outputs zeros and receives the gradient of the output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
@@ -33,7 +33,7 @@ class _ForWeight(torch.autograd.Function):
 
 
 class _ForInput(torch.autograd.Function):
-    """The layer: an exact product, whose gradient for its input is rounded."""
+    """Autograd node of the layer: an exact product, whose gradient for the input is rounded."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, token: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
@@ -48,11 +48,11 @@ class _ForInput(torch.autograd.Function):
 
 
 def half_gradient_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Multiply E matrices and add: x W + b, with gradients from products of bfloat16.
+    """Return x W + b for E matrices, with gradients computed in bfloat16.
 
-    The result keeps all its digits. A gradient loses those below 2⁻⁸ of each factor, summed in float32: far
-    less than the next batch would change it by. Two nodes, so that autograd runs only the one it is asked
-    for.
+    The result is exact float32. Gradients have factors rounded to 8 bits and are summed in float32, an error
+    far below the noise between batches. There are two nodes, so that autograd computes only the gradients it
+    needs.
 
     Args:
         x: (E, B, in).

@@ -1,4 +1,4 @@
-"""The vector part of observations as features: numbers, rotations, ways from the hand to things."""
+"""Features of the vector part of observations: numbers, rotations, offsets from the hand to objects."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cogdata.schema import ROBOT_NAMES
 from trainers.algorithm import ObsSpec, TensorObs
 
 STD_FLOOR: Final = 1e-3
-"""Smallest standard deviation a vector input is divided by: 1 mm, or about a tenth of a degree."""
+"""Lower bound of the standard deviation in normalisation: 1 mm, or about a tenth of a degree."""
 
 NORMALISED_LIMIT: Final = 10.0
-"""Vector inputs are clipped to so many standard deviations: worlds reach states that data do not hold."""
+"""Bound of normalised inputs, in standard deviations: policies reach states that are not in the data."""
 
 COARSE_M: Final = 0.05
 FINE_M: Final = 0.02
-"""Units of the way from the end effector to a thing: about their spread, and about a finger's clearance."""
+"""Units of the offset from the end effector to an object: about its spread, and a finger's clearance."""
 
 
 def _rotation_rows() -> tuple[Tensor, Tensor]:
-    """Matrix (16, 6) and shift (6,) that turn q qᵀ, flattened, into two columns of q's rotation matrix."""
+    """Matrix (16, 6) and shift (6,) that map q qᵀ, flattened, to two columns of q's rotation matrix."""
     x, y, z, w = range(4)
     entries = [  # each entry of the columns: shift, then (factor, i, j) of products q_i q_j
         (1.0, [(-2.0, y, y), (-2.0, z, z)]),
@@ -41,13 +41,13 @@ def _rotation_rows() -> tuple[Tensor, Tensor]:
 
 
 def quaternion_starts(names: Sequence[str]) -> list[int]:
-    """Find the quaternions in a vector by its names: four in a row that end in qx, qy, qz, qw."""
+    """Indices where quaternions begin: four names in a row that end in qx, qy, qz, qw."""
     ends = [name.rsplit("_", 1)[-1] for name in names]
     return [index for index in range(len(ends) - 3) if ends[index : index + 4] == ["qx", "qy", "qz", "qw"]]
 
 
 def position_starts(names: Sequence[str]) -> list[int]:
-    """Find the positions in a vector by its names: three in a row that end in x_m, y_m, z_m."""
+    """Indices where positions begin: three names in a row that end in x_m, y_m, z_m."""
     return [
         index
         for index in range(len(names) - 2)
@@ -57,21 +57,20 @@ def position_starts(names: Sequence[str]) -> list[int]:
 
 _FIRST: Final = position_starts(ROBOT_NAMES)[0]
 END_EFFECTOR: Final = slice(_FIRST, _FIRST + 3)
-"""Where in the robot's numbers, which every vector begins with, its hand is, in m."""
+"""Position of the end effector in the vector part, which begins with the robot's state, in m."""
 
 
 def split_way(way: Tensor) -> list[Tensor]:
-    """Return ways in m, (B, 3 K), in units of their spread and in units of a finger's clearance."""
+    """Return offsets in m, (B, 3 K), in units of their spread and, squashed, of a finger's clearance."""
     return [(way / COARSE_M).clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), torch.tanh(way / FINE_M)]
 
 
 class Vectors(nn.Module):
-    """Turn the vector part of observations into features.
+    """Features of the vector part of observations.
 
-    Numbers are normalised. A quaternion q becomes two columns of its rotation matrix: q and -q are the same
-    rotation, simulators give either, and a network should not see the difference. Of every position the way
-    there from the end effector is added, coarse and fine: what a grasp depends on is a centimetre between two
-    numbers that both vary by decimetres.
+    Numbers are normalised. A quaternion q becomes two columns of its rotation matrix, because q and -q are
+    the same rotation and simulators report either. The offset of every position from the end effector is added,
+    coarse and fine, because a grasp depends on a centimetre between two numbers that vary by decimetres.
     """
 
     plain: Tensor
@@ -106,7 +105,7 @@ class Vectors(nn.Module):
         self.dim = len(plain) + 6 * len(starts) + 6 * len(things)
 
     def forward(self, obs: TensorObs) -> Tensor:
-        """Read robot and scene as the specification names them: (B, V) → (B, D)."""
+        """Map the vector part of observations (B, V) to features (B, D)."""
         found = [getattr(obs, part) for part in self.parts]
         vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
         scaled = (vector[:, self.plain] - self.mean) * self.inverse_std
