@@ -212,9 +212,7 @@ def test_addresses_that_lead_nowhere_are_one_line(
     assert error == "no Ray cluster at 127.0.0.1:9: Connection refused"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     error = run(*collect, "--engine", "ray").error
-    assert (
-        error == "--engine ray needs Ray, which is not installed: pip install -c constraints.txt -e '.[ray]'"
-    )
+    assert error == "--engine ray needs Ray, which is not installed: pip install 'cogdata-robot[ray]'"
 
 
 def test_a_port_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from cogdata.errors import CogError
+from cogdata.system.distribution import pip_install
 from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
 MAX_RETRIES: Final = 2
@@ -78,9 +79,7 @@ class Cluster:
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise CogError(
-                "--engine ray needs Ray, which is not installed: pip install -c constraints.txt -e '.[ray]'"
-            )
+            raise CogError(f"--engine ray needs Ray, which is not installed: {pip_install('ray')}")
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._workers = workers
         self._stopping = False

@@ -16,15 +16,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from cogdata import __version__
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from cogdata.system.distribution import pip_install
 from trainers.algorithm import Algorithm, TensorObs
 from trainers.evaluation.evaluate import Policy
 
@@ -139,7 +140,7 @@ def _about(policy: Policy) -> dict[str, Any]:
         "algo": learner.name,
         "update": policy.update,
         "weights_digest": policy.digest,
-        "cogdata_version": version("cogdata"),
+        "cogdata_version": __version__,
         "scene_fields": list(spec.scene_fields) if "scene" in spec.parts else [],
         "inputs": [
             {"name": name, "dtype": "uint8" if name == "image" else "float32", "shape": shape}
@@ -171,8 +172,7 @@ def _as_onnx(program: torch.export.ExportedProgram, about: dict[str, Any]) -> tu
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ModuleNotFoundError as error:
         raise CogError(
-            f"--format onnx needs the library {error.name}: pip install 'cogdata[export]'; --format torch "
-            f"does not"
+            f"--format onnx needs the library {error.name}: {pip_install('export')}; --format torch does not"
         ) from None
     names = [entry["name"] for entry in about["inputs"]]
     converted = torch.onnx.export(program, input_names=names, output_names=["action"], verbose=False)

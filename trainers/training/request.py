@@ -7,11 +7,11 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, Final
 
 import torch
 
+from cogdata import __version__
 from cogdata.errors import CogError, unknown
 from cogdata.storage.manifest import Manifest
 from cogdata.storage.runs import RunInfo, read_run, write_run
@@ -211,7 +211,7 @@ def register(store: Store, run: str, manifest: Manifest, request: TrainRequest) 
         threads=request.threads,
         memory_bytes=request.memory_bytes,
         created_at=now(),
-        cogdata_version=version("cogdata"),
+        cogdata_version=__version__,
         **{name: getattr(request, name) for name in _ORIGIN},
         online=None if request.online is None else asdict(request.online),
         accelerator=_accelerator(request.device),

@@ -145,6 +145,6 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         export_policy(policy_of(small_learner("bc")), "onx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
-        CogError, match=r"--format onnx needs the library onnxruntime: pip install 'cogdata\[export\]'"
+        CogError, match=r"--format onnx needs the library onnxruntime: pip install 'cogdata-robot\[export\]'"
     ):
         export_policy(policy_of(small_learner("bc")), "onnx")
