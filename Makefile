@@ -1,5 +1,5 @@
-# Every target makes .venv and installs by itself; nothing needs to be there but Python 3.11 (later ones must
-# compile PyBullet, which has no wheels for them).
+# Every target makes .venv and installs by itself; nothing needs to be there but Python 3.11 (PyBullet, which the
+# simulated worlds need, has no wheels for later ones).
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cogdata.errors import CogError
-from collectors.drivers import GUIDE, Driven, check_name, is_driver, open_env
+from collectors.drivers import GUIDE, Driven, check_engine, check_name, is_driver, open_env
 from collectors.envs import CogEnv
 from collectors.localize import SIMULATOR, check_sight
 from collectors.policies import POLICIES
@@ -23,6 +23,7 @@ def check_env(env: str, *, image_size: int, policy: str | None = None, localize:
         CogError: It does not offer what the table in `collectors.drivers` says, or not what the script needs.
     """
     check_name(env)
+    check_engine(env)
     if policy is None and not is_driver(env):
         return
     world = open_env(env, image_size=image_size, observations=("robot",))

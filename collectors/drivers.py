@@ -43,6 +43,7 @@ from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
 from collectors.policies.view import Point, SceneView
 from collectors.robots.kinematics import matrix_from_quat
 from collectors.robots.widowx import turned_from_down
+from collectors.sim import engine
 
 GUIDE: Final = "see docs/real_robot.md"
 
@@ -61,6 +62,16 @@ def check_name(env: str) -> None:
     """
     if env not in ENVS and not is_driver(env):
         raise unknown("environment", env, [*ENVS, "module:Class of your own"])
+
+
+def check_engine(env: str) -> None:
+    """Refuse a world of ours where the engine of ours is not installed; others bring their own.
+
+    Raises:
+        CogError: PyBullet is not installed.
+    """
+    if not is_driver(env):
+        engine()
 
 
 def view_of(

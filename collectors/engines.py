@@ -105,7 +105,7 @@ class LocalEngine:
         self._running: list[_Worker] = []
         self._stopping = False
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["collectors.collect", "webdataset.writer"])
+        self._context.set_forkserver_preload(["collectors.collect", "webdataset.writer", "collectors.bullet"])
 
     def stop(self) -> None:
         """Commit what is done as shorter parts, and end; safe in a signal handler."""

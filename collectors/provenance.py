@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cogdata import __version__
@@ -28,9 +28,17 @@ def made_with(env: str, localize: str) -> dict[str, str]:
         "gymnasium",
         *(() if localize == SIMULATOR else ("opencv-python",)),
     )
-    libraries = {name: version(name) for name in names} | fingerprint(env)
+    libraries = {name: found for name in names if (found := _installed(name))} | fingerprint(env)
     machine = {"python": platform.python_version(), "machine": platform.machine()}
     return {"cogdata": __version__, "code": revision(), **libraries, **machine}
+
+
+def _installed(name: str) -> str | None:
+    """Version of a distribution; None: it is not installed, as PyBullet beside a world of others."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def revision() -> str:

@@ -7,38 +7,17 @@ is deterministic: the same calls after `clear` give the same bytes whatever happ
 
 from __future__ import annotations
 
-import contextlib
-import os
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-@contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Send the C-level stdout and stderr of this process nowhere: PyBullet prints there, bypassing Python."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = (os.dup(1), os.dup(2))
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved[0], 1)
-        os.dup2(saved[1], 2)
-        for descriptor in (*saved, null):
-            os.close(descriptor)
-
-
-with silenced():  # the import prints a build line
-    import pybullet as p
-    from pybullet_utils.bullet_client import BulletClient
+from cogdata.errors import CogError
 
 Vec3 = tuple[float, float, float]
 Quat = tuple[float, float, float, float]
@@ -51,7 +30,37 @@ SOLVER_ITERATIONS: Final = 50
 """The published world has 150. With a grip that can be satisfied (see `robots.widowx`) 50 hold an object as
 still as 150 do, in half the time."""
 
-_JOINT_TYPES: Final = {"fixed": p.JOINT_FIXED, "revolute": p.JOINT_REVOLUTE, "prismatic": p.JOINT_PRISMATIC}
+
+@functools.cache
+def engine() -> ModuleType:
+    """Return `collectors.bullet`, imported when the first world is made: nothing else needs PyBullet.
+
+    Raises:
+        CogError: PyBullet is not installed.
+    """
+    try:
+        from collectors import bullet
+    except ImportError as error:
+        raise without_engine(sys.version_info[:2], error) from None
+    return bullet
+
+
+def without_engine(python: tuple[int, int], error: ImportError) -> CogError:
+    """Build the error for a machine that has no PyBullet.
+
+    Args:
+        python: Version of Python, which decides what to do about it.
+        error: What importing it raised.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return CogError(f"the simulated worlds need PyBullet, which cannot be loaded here: {error}")
+    if python < (3, 12):
+        return CogError("the simulated worlds need PyBullet, which is not installed: pip install pybullet")
+    return CogError(
+        "the simulated worlds need PyBullet, which has wheels for Python 3.11 only, this is "
+        f"{python[0]}.{python[1]}: use Python 3.11 for this command, on the same store, or a world of your "
+        "own, --env module:Class"
+    )
 
 
 @dataclass(frozen=True)
@@ -135,8 +144,10 @@ class Simulation:
     """Own one PyBullet world without a window; close it, or use it in a `with` block."""
 
     def __init__(self) -> None:
-        with silenced():
-            self._client: Any = BulletClient(p.DIRECT)
+        bullet = engine()
+        self._p = bullet.pybullet
+        with bullet.silenced():
+            self._client: Any = bullet.BulletClient(self._p.DIRECT)
         self._ids: dict[str, int] = {}
         self._views: dict[tuple[Camera, float], tuple[Sequence[float], Sequence[float]]] = {}
         self._read: dict[Any, Any] = {}  # what was asked about the present state, until that changes
@@ -165,7 +176,7 @@ class Simulation:
     def close(self) -> None:
         """Give the world's memory back. Closing twice is fine."""
         if self._client is not None:
-            with silenced():
+            with engine().silenced():
                 self._client.disconnect()
             self._client = None
 
@@ -199,7 +210,7 @@ class Simulation:
             linkInertialFramePositions=[_center(link.shapes) for link in rest],
             linkInertialFrameOrientations=[(0, 0, 0, 1)] * len(rest),
             linkParentIndices=[link.parent for link in rest],
-            linkJointTypes=[_JOINT_TYPES[link.joint] for link in rest],
+            linkJointTypes=[getattr(self._p, f"JOINT_{link.joint.upper()}") for link in rest],
             linkJointAxis=[link.axis for link in rest],
         )
         for index, link in enumerate(links, start=-1):
@@ -216,7 +227,7 @@ class Simulation:
         """Create one compound collision shape and one compound visual shape: their ids."""
         kinds, halves, radii, lengths, places, turns, colors = [], [], [], [], [], [], []
         for shape in shapes:
-            kinds.append(_GEOMETRY[type(shape)])
+            kinds.append(getattr(self._p, _GEOMETRY[type(shape)]))
             halves.append([edge / 2 for edge in shape.size_m] if isinstance(shape, Box) else [0, 0, 0])
             radii.append(0 if isinstance(shape, Box) else shape.radius_m)
             lengths.append(shape.length_m if isinstance(shape, Cylinder) else 0)
@@ -276,7 +287,7 @@ class Simulation:
         """
         n = len(links)
         self._client.setJointMotorControlArray(
-            self._ids[name], [link - 1 for link in links], p.POSITION_CONTROL,
+            self._ids[name], [link - 1 for link in links], self._p.POSITION_CONTROL,
             targetPositions=targets, forces=[force] * n, positionGains=[gain] * n,
         )  # fmt: skip
 
@@ -290,7 +301,7 @@ class Simulation:
         """
         for link in links:
             self._client.setJointMotorControl2(
-                self._ids[name], link - 1, p.VELOCITY_CONTROL, targetVelocity=0.0, force=force
+                self._ids[name], link - 1, self._p.VELOCITY_CONTROL, targetVelocity=0.0, force=force
             )
 
     def touching(self, one: str, other: str) -> bool:
@@ -307,7 +318,7 @@ class Simulation:
         """
         body, (one, other) = self._ids[name], (link - 1 for link in links)
         constraint = self._client.createConstraint(
-            body, one, body, other, p.JOINT_GEAR, (0, 1, 0), (0, 0, 0), (0, 0, 0)
+            body, one, body, other, self._p.JOINT_GEAR, (0, 1, 0), (0, 0, 0), (0, 0, 0)
         )
         self._client.changeConstraint(constraint, gearRatio=1, maxForce=force, erp=0.1)
 
@@ -327,13 +338,13 @@ class Simulation:
             width_px, height_px, view, projection,
             lightDirection=camera.light, shadow=0,
             lightAmbientCoeff=0.5, lightDiffuseCoeff=0.5, lightSpecularCoeff=0.0,
-            renderer=p.ER_TINY_RENDERER, flags=p.ER_NO_SEGMENTATION_MASK,
+            renderer=self._p.ER_TINY_RENDERER, flags=self._p.ER_NO_SEGMENTATION_MASK,
         )[2]  # fmt: skip
         pixels = np.asarray(image, dtype=np.uint8).reshape(height_px, width_px, 4)
         return np.ascontiguousarray(pixels[:, :, :3])
 
 
-_GEOMETRY: Final[dict[type, int]] = {Box: p.GEOM_BOX, Cylinder: p.GEOM_CYLINDER, Sphere: p.GEOM_SPHERE}
+_GEOMETRY: Final[dict[type, str]] = {Box: "GEOM_BOX", Cylinder: "GEOM_CYLINDER", Sphere: "GEOM_SPHERE"}
 
 
 def _dynamics(link: Link) -> dict[str, float]:
@@ -353,6 +364,7 @@ def _center(shapes: Sequence[Shape]) -> Vec3:
 
 
 def _matrices(camera: Camera, aspect: float) -> tuple[Sequence[float], Sequence[float]]:
+    p = engine().pybullet
     view = p.computeViewMatrixFromYawPitchRoll(
         camera.target_m, camera.distance_m, camera.yaw_deg, camera.pitch_deg, 0.0, 2
     )

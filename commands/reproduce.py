@@ -376,7 +376,7 @@ def _ended_by(code: int) -> str:
 def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, device: str) -> None:
     """Train a unit, judge it, write its result."""
     from cogdata.storage.manifest import read_info
-    from collectors.drivers import check_name
+    from collectors.drivers import check_engine, check_name
     from collectors.provenance import revision
     from trainers.algorithm import OBS_KINDS
     from trainers.paper.reproduce import commands_of, judge_unit
@@ -393,6 +393,7 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
 
     for env in unit.envs:
         check_name(env)
+        check_engine(env)
     mixture = _mixture_of(store, unit)  # one version, whatever is frozen meanwhile
     settings = TrainSettings(
         mixture=mixture, method=unit.method, preset=unit.preset, obs=unit.obs, seed=unit.seed,

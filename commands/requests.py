@@ -141,9 +141,10 @@ def check_judging(settings: TrainSettings) -> None:
         if settings.eval_every is not None or settings.eval_episodes is not None:
             raise CogError("--eval-every and --eval-episodes say how to judge while training: add --eval-env")
         return
-    from collectors.drivers import check_name, is_driver
+    from collectors.drivers import check_engine, check_name, is_driver
 
     check_name(settings.eval_env)
+    check_engine(settings.eval_env)
     if is_driver(settings.eval_env):
         raise CogError(f"{settings.eval_env} is a robot: judge a checkpoint there with `cog eval`")
     if settings.eval_every is not None and settings.eval_every < 1:

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+from collectors.bullet import silenced
 from collectors.sim import (
     GRAVITY_M_S2,
     TIME_STEP_S,
@@ -14,7 +15,6 @@ from collectors.sim import (
     Shape,
     Simulation,
     Sphere,
-    silenced,
 )
 
 RED = (1.0, 0.0, 0.0)
