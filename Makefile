@@ -24,6 +24,7 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 
 bench: .venv/.dev
+	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.world
 	$(BIN)/python -m bench.stream
 	$(BIN)/python -m bench.learners

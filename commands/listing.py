@@ -51,7 +51,7 @@ def _envs() -> list[tuple[str, str]]:
 def _algorithms() -> list[tuple[str, str]]:
     from trainers.algos import ALGORITHMS
 
-    return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in ALGORITHMS.items()]
+    return [(name, entry.summary) for name, entry in ALGORITHMS.items()]
 
 
 def _methods() -> list[tuple[str, str]]:

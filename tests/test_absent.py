@@ -1,4 +1,4 @@
-"""The command line on a machine without PyBullet, as on Python 3.12 and later."""
+"""The command line where libraries are absent, or not asked for: PyBullet, as on Python 3.12, and torch."""
 
 from __future__ import annotations
 
@@ -34,6 +34,36 @@ def _commands(*commands: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", _RUN, json.dumps(commands)],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
+
+
+_LIST = """
+import sys
+import cli
+sys.argv = ["cog", "list", sys.argv[1]]
+try:
+    cli.main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("algorithms", "bc   Behaviour cloning."),
+        ("methods", "sac           soft actor-critic on prior and task data: no penalty"),
+        ("variations", "generalist         one policy for every start [drawer]"),
+        ("recipes", "drawer_all"),
+        ("envs", "cog/PickTray-v0"),
+        ("policies", "weak_grasp"),
+    ],
+)
+def test_a_list_loads_no_torch(kind: str, line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LIST, kind], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert [shown for shown in done.stdout.splitlines() if shown.startswith(line)]
 
 
 def test_what_needs_no_world_works(root: Path) -> None:

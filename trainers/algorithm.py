@@ -8,7 +8,6 @@ the number of updates done. It draws no random number of its own: ``update`` is 
 from __future__ import annotations
 
 import math
-import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,7 @@ from torch import Tensor, nn
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, ROBOT_DIM
 from trainers.identity import before_later, identity_of, lists, tuples
-
-OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = types.MappingProxyType(
-    {"image": ("image",), "image+robot": ("image", "robot"), "state": ("robot", "scene")}
-)
-"""What a learner may look at → the parts of an observation that this needs."""
+from trainers.obs_kinds import OBS_KINDS as OBS_KINDS
 
 Success = Literal["absorbing", "continuing"]
 

@@ -1,24 +1,42 @@
-"""The algorithms by name, their presets, and how a configuration is put together."""
+"""The algorithms by name, their presets, and how a configuration is put together.
+
+Importing this imports no torch: an algorithm's module is loaded when the algorithm is asked for.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import torch
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cogdata.errors import unknown
 from cogdata.rng import derive_seed
-from trainers.algorithm import Algorithm, Config, ObsSpec, init_seeded
-from trainers.algos.bc import Bc
-from trainers.algos.bfn import Bfn
-from trainers.algos.cql import Cql
-from trainers.algos.iql import Iql
-from trainers.algos.sac import Sac
 
-ALGORITHMS: Final[dict[str, type[Algorithm]]] = {
-    "bc": Bc, "bfn": Bfn, "cql": Cql, "iql": Iql, "sac": Sac,
-}  # fmt: skip
+if TYPE_CHECKING:
+    import torch
+
+    from trainers.algorithm import Algorithm, Config, ObsSpec
+
+
+class Entry(NamedTuple):
+    """One algorithm.
+
+    Attributes:
+        place: ``module:Class`` of the algorithm.
+        summary: What it is, in one line: the first of the class's docstring.
+    """
+
+    place: str
+    summary: str
+
+
+ALGORITHMS: Final[dict[str, Entry]] = {
+    "bc": Entry("trainers.algos.bc:Bc", "Behaviour cloning."),
+    "bfn": Entry("trainers.algos.bfn:Bfn", "Best-of-N over a flow model of behaviour."),
+    "cql": Entry("trainers.algos.cql:Cql", "Conservative Q-learning with a tanh-Gaussian policy."),
+    "iql": Entry("trainers.algos.iql:Iql", "Implicit Q-learning."),
+    "sac": Entry("trainers.algos.sac:Sac", "Soft actor-critic with a tanh-Gaussian policy."),
+}
 """Every algorithm; each has the presets "fast" and "paper"."""
 
 
@@ -30,7 +48,9 @@ def algorithm_class(algo: str) -> type[Algorithm]:
     """
     if algo not in ALGORITHMS:
         raise unknown("algorithm", algo, ALGORITHMS)
-    return ALGORITHMS[algo]
+    module, _, name = ALGORITHMS[algo].place.partition(":")
+    found: type[Algorithm] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def configure(algo: str, preset: str = "fast", overrides: Sequence[str] = ()) -> Config:
@@ -76,6 +96,8 @@ def build(
         seed: Root seed of the run; the weights are a function of it.
         device: Where it lives; the CPU if None.
     """
+    from trainers.algorithm import init_seeded
+
     kind: Any = algorithm_class(algo)
     with init_seeded(derive_seed(seed, "weights")):
         learner: Algorithm = kind(config, spec)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cogdata.errors import CogError, unknown
-from trainers.algorithm import OBS_KINDS
+from trainers.obs_kinds import OBS_KINDS
 from trainers.training.methods import METHODS, WHOLE, configure_stages, find_method
 
 SEEDS: Final = 3

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cogdata.errors import unknown
 from cogdata.schema import ROBOT_DIM
-from trainers.algorithm import Config, ObsSpec
 from trainers.algos import build, configure
-from trainers.training.start import same_policy
+
+if TYPE_CHECKING:
+    from trainers.algorithm import Algorithm, Config
 
 WHOLE: Final = "all"
 """The portion that is the whole mixture."""
@@ -63,9 +64,6 @@ METHODS: Final[Mapping[str, Method]] = {
 """Name → method (arXiv 2010.14500, Table 1 and §6.2); the last two are ours, with another learner."""
 
 
-_DUMMY_OBS: Final = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)
-
-
 def find_method(name: str) -> Method:
     """Look a method up.
 
@@ -91,6 +89,8 @@ def configure_stages(
         CogError: An unknown method, preset, stage or key, a value that does not fit, or one that would keep
             a stage from starting where the one before it ended.
     """
+    from trainers.training.start import same_policy  # torch: naming the methods needs none
+
     stages = find_method(name).stages
     given = _by_stage(name, stages, preset, overrides)
     found: list[tuple[Stage, Config]] = []
@@ -101,10 +101,17 @@ def configure_stages(
             shared = same_policy(following.algo, its.to_dict(), stage.algo)
         config = configure(stage.algo, preset, [*shared, *given[stage.algo]])
         found.insert(0, (stage, config))
-    learners = [build(stage.algo, config, _DUMMY_OBS, 0) for stage, config in found]
-    for before, after in pairwise(learners):  # what does not fit is said before anything is trained
+    for before, after in pairwise(_learners(found)):  # what does not fit is said before anything is trained
         after.start_from(before)
     return found
+
+
+def _learners(stages: Sequence[tuple[Stage, Config]]) -> list[Algorithm]:
+    """Make the learner of every stage, for dummy observations."""
+    from trainers.algorithm import ObsSpec
+
+    spec = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)
+    return [build(stage.algo, config, spec, 0) for stage, config in stages]
 
 
 def _by_stage(

@@ -14,9 +14,8 @@ from tests.trainers.algos.contract import (
     a_configuration_survives_json,
     an_update_moves_weights_and_reports_finite_scalars,
 )
-from tests.trainers.mean_action import MeanAction
 from tests.trainers.toy import KINDS, ToyStream, make_manifest
-from trainers.algos import ALGORITHMS, configure
+from trainers.algos import ALGORITHMS, Entry, algorithm_class, configure
 from trainers.checkpoint import load_policy
 from trainers.training.request import TrainRequest
 from trainers.training.train import train
@@ -50,7 +49,9 @@ def test_every_preset_is_built_and_takes_a_step(subject: Subject, tmp_path: Path
 
 
 def test_an_algorithm_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ALGORITHMS, "mean_action", MeanAction)
+    monkeypatch.setitem(
+        ALGORITHMS, "mean_action", Entry("tests.trainers.mean_action:MeanAction", "The mean action.")
+    )
     for kind in KINDS:
         for number, promise in enumerate(PROMISES):
             promise(Subject("mean_action", kind), tmp_path / kind / str(number))
@@ -61,6 +62,13 @@ def test_an_algorithm_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pyte
     info, state = train(store, make_manifest(), request, open_stream=ToyStream)
     assert (state.status, info.algo) == ("finished", "mean_action")
     assert load_policy(store, info.run)[0].name == "mean_action"
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_table_says_of_an_algorithm_what_its_class_says(algo: str) -> None:
+    kind = algorithm_class(algo)
+    assert kind.name == algo
+    assert (kind.__doc__ or "").splitlines()[0] == ALGORITHMS[algo].summary
 
 
 def test_an_unknown_algorithm_is_named_with_the_known_ones() -> None:

@@ -14,7 +14,7 @@ from cogdata.storage.runs import read_run, write_run
 from cogdata.storage.store import Store
 from tests.trainers.toy import ToyStream, make_manifest, small_config
 from trainers.algorithm import OBS_KINDS
-from trainers.algos import ALGORITHMS, config_from_dict
+from trainers.algos import ALGORITHMS, algorithm_class, config_from_dict
 from trainers.checkpoint import list_checkpoints, read_info
 from trainers.identity import before_later, later
 from trainers.paper.reproduce import Trials, is_done, unit_of_run
@@ -83,7 +83,7 @@ FROM: dict[str, Any] = {"parent": "x", "parent_update": 5, "parent_digest": "ab"
 
 @pytest.mark.parametrize(("algo", "preset", "obs"), NAMES)
 def test_the_names_of_version_0_1_stay(algo: str, preset: str, obs: str) -> None:
-    request = TrainRequest(algo, ALGORITHMS[algo].presets[preset], preset, obs)
+    request = TrainRequest(algo, algorithm_class(algo).presets[preset], preset, obs)
     assert run_id(make_manifest(), request) == f"{algo}-toy-s0-{NAMES[algo, preset, obs]}"
 
 
@@ -96,7 +96,7 @@ def test_every_algorithm_preset_and_observation_of_version_0_1_has_its_name_abov
 def test_the_names_of_runs_that_start_from_others_stay() -> None:
     tuned = Online("cog/PickTray-v0", 300, 40)
     alone = Online("cog/PickTray-v0", 300, 40, "online", 0.25, 5, False)
-    bfn, sac, cql = (ALGORITHMS[name].presets for name in ("bfn", "sac", "cql"))
+    bfn, sac, cql = (algorithm_class(name).presets for name in ("bfn", "sac", "cql"))
     requests = {
         "bfn-toy-s0-baecf3af": TrainRequest("bfn", bfn["fast"], online=tuned, **FROM),
         "sac-toy-s0-6fdce071": TrainRequest(
@@ -111,7 +111,7 @@ def test_the_names_of_runs_that_start_from_others_stay() -> None:
 
 @pytest.mark.parametrize("algo", ALWAYS)
 def test_a_setting_that_version_0_1_lacks_is_declared_as_a_later_one(algo: str) -> None:
-    kind = type(ALGORITHMS[algo].presets["fast"])
+    kind = type(algorithm_class(algo).presets["fast"])
     named = {one.name for one in fields(kind)} - before_later(kind).keys()
     assert named == set(ALWAYS[algo].split()), "declare a new setting as: name: type = later(default)"
 
@@ -124,12 +124,12 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Adding:
     """Give an algorithm's configuration a field ``extra``, as a line in its file would."""
 
     def added(algo: str, declared: Any = None) -> None:
-        presets = ALGORITHMS[algo].presets
+        presets = algorithm_class(algo).presets
         kind = type(presets["fast"])
         default = later(0.5) if declared is None else declared
         larger = make_dataclass(kind.__name__, [("extra", float, default)], bases=(kind,), frozen=True)
         grown = {name: larger(**vars(config)) for name, config in presets.items()}
-        monkeypatch.setattr(ALGORITHMS[algo], "presets", grown)
+        monkeypatch.setattr(algorithm_class(algo), "presets", grown)
 
     return added
 
@@ -137,7 +137,7 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Adding:
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_later_option_renames_a_run_only_where_it_is_used(algo: str, add: Adding) -> None:
     add(algo)
-    for preset, config in ALGORITHMS[algo].presets.items():
+    for preset, config in algorithm_class(algo).presets.items():
         name = f"{algo}-toy-s0-{NAMES[algo, preset, 'state']}"
         assert run_id(make_manifest(), TrainRequest(algo, config, preset)) == name
         used = config.override(["extra=0.75"])
@@ -169,14 +169,14 @@ def test_a_default_that_changes_later_leaves_older_runs_what_they_were(add: Addi
     old = config_from_dict("bc", {"updates": 6_000})
     assert vars(old)["extra"] == 0.5
     assert run_id(make_manifest(), TrainRequest("bc", old)) == f"bc-toy-s0-{NAMES['bc', 'fast', 'state']}"
-    today = ALGORITHMS["bc"].presets["fast"]
+    today = algorithm_class("bc").presets["fast"]
     assert vars(today)["extra"] == 0.75
     assert today.identity()["extra"] == 0.75
     assert config_from_dict("bc", today.to_dict()) == today
 
 
 def test_settings_of_a_newer_version_are_said_to_be_that() -> None:
-    data = ALGORITHMS["bc"].presets["fast"].to_dict() | {"tomorrow": 1}
+    data = algorithm_class("bc").presets["fast"].to_dict() | {"tomorrow": 1}
     said = r"^setting 'tomorrow' is unknown to this version: a newer cogdata wrote it, upgrade this one$"
     with pytest.raises(CogError, match=said):
         config_from_dict("bc", data)

@@ -1,0 +1,47 @@
+"""How long commands take that do nothing but answer, each in a process of its own.
+
+Processor time, so that other programs on the machine do not count; the commands take turns.
+
+    python -m bench.startup --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+CLI: Final = str(Path(__file__).parent.parent / "cli.py")
+COMMANDS: Final = (
+    ("--help",),
+    ("train", "--help"),
+    *(("list", what) for what in ("algorithms", "methods", "variations", "recipes", "envs", "policies")),
+)
+
+
+def seconds(command: tuple[str, ...]) -> float:
+    """Processor time of one command, s."""
+    before = os.times()
+    subprocess.run([sys.executable, CLI, *command], check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def main() -> None:
+    """Print the fastest and the slowest run of every command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    taken: dict[tuple[str, ...], list[float]] = {command: [] for command in COMMANDS}
+    for _ in range(rounds):
+        for command, times in taken.items():
+            times.append(seconds(command))
+    for command, times in taken.items():
+        print(f"cog {' '.join(command):<16}  {min(times):.2f} to {max(times):.2f} s")
+
+
+if __name__ == "__main__":
+    main()
