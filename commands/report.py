@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from commands.shared import RESULTS, Results, Root, open_root, say
 
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
+    from trainers.paper.results import Result
 
 
 def report_command(
@@ -26,31 +29,47 @@ def report_command(
     root: Root = None,
 ) -> None:
     """Table 1 and its figures as a page, from the files of `cog reproduce` alone, or from the catalog."""
+    from trainers.paper.files import read_results
     from trainers.paper.page import write_page
-    from trainers.paper.results import read_results
     from trainers.paper.statistics import verdicts
 
     if root is not None and not catalog:
         raise CogError(f"--root is read with --catalog alone: the page is made from the files in {results}")
     if catalog:
         _results_of_catalog(open_root(root), results)
-    page = write_page(read_results(results), results, out)
+    found = read_results(results)
+    page = write_page(found, results, out)
+    tuned = [result for result in found if result.unit.online]
+    varied = [result for result in found if result.unit.variant and not result.unit.online]
     for block in page.tables:
-        say(f"{block.task}, {block.obs}, preset {block.preset}: {', '.join(block.methods)}")
+        made_by = _made_by(block.results)
+        say(f"{block.task}, {block.obs}, preset {block.preset}: {', '.join(block.methods)} · {made_by}")
+    for what, others in (("fine-tuned", tuned), ("variations", varied)):
+        if others:
+            say(f"{what}: {_made_by(others)}")
     judged = verdicts(page.tables)
-    found = [verdict for verdict in judged if verdict.met is not None]
-    met = sum(bool(one.met) for one in found)
-    unknown = len(judged) - len(found)
+    decided = [verdict for verdict in judged if verdict.met is not None]
+    met = sum(bool(one.met) for one in decided)
+    unknown = len(judged) - len(decided)
     rest = f", {unknown} not run" if unknown else ""
-    say(f"{met} of {len(found)} targets met{rest} · {page.file} with {len(page.figures)} figures")
+    say(f"{met} of {len(decided)} targets met{rest} · {page.file} with {len(page.figures)} figures")
+
+
+def _made_by(results: Sequence[Result]) -> str:
+    """Say which code made how many of these files."""
+    counts = Counter(result.code or "unknown code" for result in results)
+    total = "file" if len(results) == 1 else "files"
+    if len(counts) == 1:
+        return f"{len(results)} {total} made by {next(iter(counts))}"
+    return f"{len(results)} {total} made by " + ", ".join(f"{code} ({n})" for code, n in counts.most_common())
 
 
 def _results_of_catalog(store: Store, results: Path) -> None:
     """Write the result of every unit of the table that SQL finds judged; what a file says beyond is kept."""
     from catalog.query import run_query
     from cogdata.storage.runs import read_run
+    from trainers.paper.files import write_result
     from trainers.paper.reproduce import result_of_run, unit_of_run
-    from trainers.paper.results import write_result
 
     sql = (
         "select run from runs where method is not null "

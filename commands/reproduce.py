@@ -41,6 +41,7 @@ from commands.train import train_stages
 
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
+    from trainers.paper.comparison import Provenance
     from trainers.paper.reproduce import Trials
     from trainers.paper.results import Result
     from trainers.paper.table1 import Unit
@@ -157,8 +158,8 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     """Do what is missing of a plan, each unit in a process of its own."""
+    from trainers.paper.comparison import sort_by_settings
     from trainers.paper.reproduce import expected_seconds, schedule_seconds, shares_learned
-    from trainers.paper.results import REPLACED
 
     began = time.monotonic()
     left, known, digests = _units_left(store, units, trials, results)
@@ -173,19 +174,9 @@ def _reproduce(
         f"{len(units)} unit{'s' if len(units) > 1 else ''}, {len(units) - len(left)} there, "
         f"{len(left)} to do, {at_once} at a time: about {forecast:.0f} minutes"
     )
-    written = {result.unit.name for result in known}
-    others = [one for one in left if one.name in written]
-    undecided = [one for one in others if digests[one.learned_from] is None]
-    if undecided:
-        note(
-            f"{len(undecided)} of them have a file in {results}, which counts if it is of the same settings "
-            f"and data: name another --results to make them all"
-        )
-    if differ := len(others) - len(undecided):
-        note(
-            f"{differ} of them have a file in {results}, of other settings, other data or fewer scenes: "
-            f"it goes to {results / REPLACED} where the new one does not hold all that it does"
-        )
+    files = sort_by_settings(units, {result.unit.name: result for result in known})
+    _say_settings(files, results)
+    _note_replaced(left, files, digests, results)
     if dry_run:
         for one in left:
             where, minutes = ", ".join(one.envs), expected[one.name] / 60
@@ -195,6 +186,43 @@ def _reproduce(
     _run_units(left, expected, at_once, command)
     minutes = (time.monotonic() - began) / 60
     say(f"{len(units)} units are in {results} · {minutes:.1f} minutes · next: cog report")
+
+
+def _say_settings(found: Provenance, results: Path) -> None:
+    """Say which files of a plan are of today's settings; of the others what made them, and what differs."""
+    from collectors.provenance import revision
+
+    if not found.todays and not found.others:
+        return
+    here = revision()
+    own = sum(len(names) for (code, _), names in found.others.items() if code and code == here)
+    earlier = sum(map(len, found.others.values())) - own
+    rest = f", {own} of this commit's with other settings" if own else ""
+    say(
+        f"files in {results}: {len(found.todays)} of today's settings, {earlier} of an earlier commit's{rest}"
+    )
+    for (code, differences), names in found.others.items():
+        say(f"  made by {code or 'unknown code'}, {differences}: {', '.join(names)}")
+
+
+def _note_replaced(
+    left: list[Unit], files: Provenance, digests: dict[str, str | None], results: Path
+) -> None:
+    """Say of the units to do which have a file already, and what becomes of it."""
+    from trainers.paper.files import REPLACED
+
+    fitting = [one for one in left if one.name in files.todays]
+    undecided = [one for one in fitting if digests[one.learned_from] is None]
+    if undecided:
+        note(
+            f"{len(undecided)} of them have a file of today's settings in {results}, which counts if its "
+            f"data are the same: name another --results to make them all"
+        )
+    if differ := len(fitting) - len(undecided) + sum(map(len, files.others.values())):
+        note(
+            f"{differ} of them have a file in {results}, of other settings, other data or fewer scenes: "
+            f"it goes to {results / REPLACED} where the new one does not hold all that it does"
+        )
 
 
 def _refuse_results(units: list[Unit], results: Path) -> None:
@@ -275,8 +303,8 @@ def _units_left(
 ) -> tuple[list[Unit], list[Result], dict[str, str | None]]:
     """Units without a result on the present mixture, all results, and mixture → digest; None: not frozen."""
     from cogdata.storage.manifest import newest_digest
+    from trainers.paper.files import read_result
     from trainers.paper.reproduce import is_done
-    from trainers.paper.results import read_result
 
     found = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
     digests = {name: newest_digest(store, name) for name in {unit.learned_from for unit in units}}
@@ -379,15 +407,15 @@ def _reproduce_unit(store: Store, unit: Unit, trials: Trials, results: Path, dev
     from collectors.drivers import check_engine, check_name
     from collectors.provenance import revision
     from trainers.algorithm import OBS_KINDS
+    from trainers.paper.files import write_result
     from trainers.paper.reproduce import commands_of, judge_unit
-    from trainers.paper.results import (
-        Result,
+    from trainers.paper.results import Result
+    from trainers.paper.stored import (
         describe_data,
         describe_machine,
         describe_runs,
         online_outcomes,
         read_judged,
-        write_result,
     )
     from trainers.training.settings import TrainSettings
 

@@ -20,8 +20,9 @@ from commands.evaluate import world_of
 from trainers.algorithm import OBS_KINDS
 from trainers.checkpoint import list_checkpoints
 from trainers.paper.figures import LABELS
+from trainers.paper.files import read_result
 from trainers.paper.reproduce import judge_scenes
-from trainers.paper.results import Judged, Result, read_result
+from trainers.paper.results import Judged, Result
 from trainers.paper.table1 import CONDITIONS
 
 FRESH_FIRST_SEED = 50_000

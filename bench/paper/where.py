@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from catalog.query import run_query
 from cogdata.storage.store import open_store
 from collectors.envs import make
-from trainers.paper.results import read_result
+from trainers.paper.files import read_result
 
 ENV = "cog/PickTray-v0"
 EDGES_M = (0.49, 0.65, 0.70, 0.72, 0.735, 0.75)

@@ -15,7 +15,7 @@ import collectors.drivers
 from cogdata.intervals import wilson
 from cogdata.storage.store import open_store
 from tests.running import Run
-from trainers.paper.results import read_scenes
+from trainers.paper.stored import read_scenes
 
 PICK = "cog/PickTray-v0"
 TRAIN = ("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "4", "--seed", "8",

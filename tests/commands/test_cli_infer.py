@@ -14,7 +14,7 @@ import cli
 from cogdata.storage.manifest import mixture_folder, read_manifest
 from cogdata.storage.store import Store
 from tests.running import Run
-from trainers.paper.results import describe_data
+from trainers.paper.stored import describe_data
 
 REWARDS = """select source, s.reward > 0 as collected, m.reward > 0 as frozen, count(*) as steps
 from (select episode_id, unnest(t) as t, unnest(reward) as reward from read_parquet('{}')) m

@@ -18,7 +18,7 @@ import cogdata.streaming.footprint
 import cogdata.system.machine
 from commands.reproduce import _ended_by
 from tests.running import Run, wait_for
-from trainers.paper.results import REPLACED
+from trainers.paper.files import REPLACED
 from trainers.paper.table1 import BUDGETS
 
 SMALL = (
@@ -106,7 +106,9 @@ def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path)
     )
     assert run(*reproduce(tmp_path, "--dry-run")).code == 0
     noted = run(*reproduce(made, "--root", str(tmp_path / "another"), "--dry-run")).err
-    assert f"2 of them have a file in {made / 'results'}, which counts if it is of the same" in noted
+    assert (
+        f"2 of them have a file of today's settings in {made / 'results'}, which counts if its data" in noted
+    )
     assert "of other settings" not in noted
     assert not list(tmp_path.iterdir())
 
@@ -119,6 +121,8 @@ def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path)
     assert [len(one["outcomes"]) for one in after["judged"]] == [3, 3]  # type: ignore[attr-defined]
     said = run(*reproduce(made, "--trials", "5", "--curve", "0", "--set", "bfn.updates=5", "--dry-run"))
     assert f"2 of them have a file in {made / 'results'}, of other settings" in said.err
+    assert f"files in {made / 'results'}: 1 of today's settings, " in said.out
+    assert "bfn.updates 4 → 5: place_in_tray-state-fast-bfn-s0" in said.out
     assert run(*reproduce(made, "--unit", NAME)).code == 0  # as it was, for the other tests
     (kept,) = (made / "results" / REPLACED).iterdir()
     assert json.loads(kept.read_text()) == after
@@ -129,7 +133,8 @@ def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path
     """From the catalog alone the same table comes out; units with settings of their own are not the table's."""
     page = tmp_path / "results.md"
     said = run("report", "--results", str(made / "results"), "--out", str(page))
-    assert "place_in_tray, state, preset fast: bc_oracle, bfn" in said.out
+    code = result(made, NAME)["code"] or "unknown code"
+    assert f"place_in_tray, state, preset fast: bc_oracle, bfn · 2 files made by {code}" in said.out
     assert "object on the table" in page.read_text()
     again = tmp_path / "again"
     from_catalog = (

@@ -33,6 +33,16 @@ WINDOW: Final = 50
 """Online episodes that a point of a fine-tuning curve is the mean of."""
 
 
+def label_of(method: str) -> str:
+    """What tables and figures call a method; its own name if it is gone from ``METHODS``."""
+    return LABELS.get(method, method)
+
+
+def colour_of(method: str) -> str:
+    """The colour of a method; black if it is gone from ``METHODS``."""
+    return COLOURS.get(method, "#222222")
+
+
 def draw_table(block: Block, folder: Path) -> list[Path]:
     """Draw every seed of a cell as a dot, their mean with its 95 % interval, and the paper's figure.
 
@@ -64,10 +74,10 @@ def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN40
     low, high = cell.interval
     rate = cell.successes / cell.episodes
     reach = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
-    axes.errorbar(x, rate, reach, fmt="o", ms=4, color=COLOURS[method], label=LABELS[method])
+    axes.errorbar(x, rate, reach, fmt="o", ms=4, color=colour_of(method), label=label_of(method))
     if len(cell.judged) > 1:
         seeds = [one.rate for one in cell.judged.values()]
-        axes.plot([x] * len(seeds), seeds, "o", ms=6, mfc="none", mew=0.7, color=COLOURS[method])
+        axes.plot([x] * len(seeds), seeds, "o", ms=6, mfc="none", mew=0.7, color=colour_of(method))
 
 
 def draw_curves(block: Block, folder: Path) -> list[Path]:
@@ -87,8 +97,8 @@ def draw_curves(block: Block, folder: Path) -> list[Path]:
     for axes, row in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
         for method in block.methods:
             found = _curves(block.results, row.env, method)
-            label = LABELS[method] + (", 1 seed" if len(found) == 1 else "")
-            _band(axes, found, label, COLOURS[method])
+            label = label_of(method) + (", 1 seed" if len(found) == 1 else "")
+            _band(axes, found, label, colour_of(method))
         axes.set(xlabel="thousand gradient steps", ylabel="success", ylim=(-0.03, 1.03))
         axes.set_title(row.label, fontsize=9)
         _legend(axes, columns=1)
@@ -144,7 +154,7 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
             if (before := before_tuning(result, results)) is not None:
                 ends, rates = [0, *ends], [before.rate, *rates]
             label = None if method in seen else tuned_label(result)
-            axes.plot(ends, rates, color=COLOURS[method], lw=1.2, label=label)
+            axes.plot(ends, rates, color=colour_of(method), lw=1.2, label=label)
             seen.add(method)
         axes.set(xlabel="episodes collected online", ylim=(-0.03, 1.03))
         axes.set_title(CONDITIONS[env], fontsize=9)
@@ -156,7 +166,7 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
 def tuned_label(result: Result) -> str:
     """Name the learner before and after the start of fine-tuning."""
     last = result.runs[-1].algo
-    return LABELS[result.unit.method] + ("" if last in ("cql", "bfn") else f" + {last.upper()}")
+    return label_of(result.unit.method) + ("" if last in ("cql", "bfn") else f" + {last.upper()}")
 
 
 def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.storage.store import write_failed
-from trainers.paper.figures import LABELS, draw_curves, draw_finetuning, draw_table, tuned_label
+from trainers.paper.figures import draw_curves, draw_finetuning, draw_table, label_of, tuned_label
 from trainers.paper.results import Result
 from trainers.paper.statistics import (
     Block,
@@ -121,7 +121,7 @@ def _table(block: Block, figures: Sequence[str]) -> dict[str, Any]:
     return {
         "title": f"{TASKS[block.task].title[0].upper()}{TASKS[block.task].title[1:]}, "
         f"{_TITLES[block.obs]}, preset `{block.preset}`",
-        "methods": [LABELS[method] for method in block.methods],
+        "methods": [label_of(method) for method in block.methods],
         "rows": [
             [
                 row.label,
@@ -158,8 +158,8 @@ def _detail(block: Block, env: str, label: str, method: str) -> list[str]:
     other = block.against(env, method)
     against = "" if other is None else f"{other.only_this} : {other.only_other}, p = {other.p:.1g}"
     return [
-        label, LABELS[method], f"{cell.successes}/{cell.episodes}", f"{rate_text(low)} to {rate_text(high)}",
-        seeds, against,
+        label, label_of(method), f"{cell.successes}/{cell.episodes}",
+        f"{rate_text(low)} to {rate_text(high)}", seeds, against,
     ]  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def _skills(block: Block) -> dict[str, Any] | None:
             rate_text(sum(last[name] for last in held) / cell.episodes) if name in held[0] else "–"
             for name in names
         ]
-        rows.append([row.label, LABELS[method], *shares])
+        rows.append([row.label, label_of(method), *shares])
     return {"names": [_SKILLS[name] for name in names], "rows": rows}
 
 
@@ -188,7 +188,7 @@ def _costs(block: Block, method: str) -> list[list[str]]:
         stages = " + ".join(f"{run.algo} {run.updates:,} × {run.batch_size}" for run in here[0].runs)
         minutes = statistics.fmean(result.training_seconds for result in here) / 60
         sizes = ", ".join(dict.fromkeys(_sizes(result) for result in here))
-        lines.append([LABELS[method], stages, f"{minutes:.1f}", place, sizes, str(len(here))])
+        lines.append([label_of(method), stages, f"{minutes:.1f}", place, sizes, str(len(here))])
     return lines
 
 
@@ -210,7 +210,7 @@ def _curve(block: Block, method: str) -> list[str] | None:
     learned = [update for one in own if (update := updates_to_learn(one)) is not None]
     when = " to ".join(f"{update:,}" for update in sorted({min(learned), max(learned)})) if learned else "–"
     scenes = ", ".join(dict.fromkeys(str(one.curve[0].episodes) for one in own))
-    return [LABELS[method], scenes, "<br>".join(rows), when]
+    return [label_of(method), scenes, "<br>".join(rows), when]
 
 
 def _target(verdict: Verdict) -> list[str]:
@@ -220,16 +220,16 @@ def _target(verdict: Verdict) -> list[str]:
     what = f"{TASKS[target.task].title}, {'pixels' if target.images else 'poses'}: "
     what += ", ".join(CONDITIONS[env] for env in target.envs) + (" (mean)" if len(target.envs) > 1 else "")
     if verdict.found is None or verdict.method is None:
-        return [what, " or ".join(LABELS[method] for method in target.methods), bound, "not run", "", ""]
+        return [what, " or ".join(label_of(method) for method in target.methods), bound, "not run", "", ""]
     found = rate_text(verdict.found, 3)
     seeds = f"{verdict.seeds} seed{'s' if verdict.seeds != 1 else ''}"
     met = "met" if verdict.seeds >= SEEDS else "met so far"
     others = [
-        f"{LABELS[method]} {rate_text(rate, 3)}" + ("" if target.holds(rate) else ", missed")
+        f"{label_of(method)} {rate_text(rate, 3)}" + ("" if target.holds(rate) else ", missed")
         for method, rate in verdict.others.items()
     ]
     return [
-        what, LABELS[verdict.method], bound, f"{found}, {seeds}", met if verdict.met else "**missed**",
+        what, label_of(verdict.method), bound, f"{found}, {seeds}", met if verdict.met else "**missed**",
         "; ".join(others),
     ]  # fmt: skip
 
@@ -248,10 +248,11 @@ def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
 
 
 def _varied(varied: Varied) -> list[str]:
-    against, variation = varied.against, VARIATIONS[varied.variation]
-    beside = "" if variation.against is None else f" `{variation.against}`"
+    against, variation = varied.against, VARIATIONS.get(varied.variation)
+    beside = "" if variation is None or variation.against is None else f" `{variation.against}`"
+    summary = "" if variation is None else f": {variation.summary}"
     return [
-        f"`{varied.variation}`: {variation.summary}", LABELS[varied.method],
+        f"`{varied.variation}`{summary}", label_of(varied.method),
         CONDITIONS[varied.env], f"{varied.cell}",
         "–" if varied.unchanged is None else f"{varied.unchanged}{beside}", str(len(varied.cell.judged)),
         "" if against is None else f"{against.only_this} : {against.only_other}, p = {against.p:.1g}",

@@ -24,15 +24,9 @@ from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import config_from_dict
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluation.evaluate import World, evaluate, open_policy, write_evaluation
-from trainers.paper.results import (
-    Judged,
-    Result,
-    describe_data,
-    describe_runs,
-    find_judged,
-    read_judged,
-    read_scenes,
-)
+from trainers.paper.comparison import differences
+from trainers.paper.results import Judged, Result
+from trainers.paper.stored import describe_data, describe_runs, find_judged, read_judged, read_scenes
 from trainers.paper.table1 import FINETUNED, PRESETS, TASKS, UPDATES_PER_STEP, Unit, plan_units
 from trainers.training.methods import METHODS, WHOLE, Stage, configure_stages
 
@@ -160,13 +154,15 @@ def judge_scenes(
 def is_done(result: Result, unit: Unit, digest: str | None, trials: Trials) -> bool:
     """Whether a result is that of this unit on this mixture, judged at least as much as is asked for.
 
+    It may be of any commit, as long as today's settings are the same.
+
     Args:
         result: Read from its file.
         unit: Wanted.
         digest: Of the mixture that it would learn from; None: not frozen yet.
         trials: Wanted.
     """
-    if result.unit != unit or result.data.digest != digest:
+    if result.data.digest != digest or differences(result, unit):
         return False
     updates = result.runs[-1].updates if unit.online else last_update(unit)
     seen = {one.env for one in result.judged if one.update == updates and one.episodes >= trials.episodes}

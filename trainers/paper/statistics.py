@@ -105,8 +105,9 @@ class Block:
 
     @property
     def methods(self) -> list[str]:
-        """Those with a cell, in the order of ``METHODS``."""
-        return [name for name in METHODS if any(method == name for _, method in self.cells)]
+        """Those with a cell, in the order of ``METHODS``; one that is gone from there comes last."""
+        found = {method for _, method in self.cells}
+        return [name for name in (*METHODS, *sorted(found - METHODS.keys())) if name in found]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -196,11 +197,16 @@ class Varied:
 
 
 def variations(results: Sequence[Result]) -> list[Varied]:
-    """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies."""
+    """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies.
+
+    One that is gone from ``VARIATIONS`` comes last, beside the table's.
+    """
+    names = {one.unit.variant for one in results if one.unit.variant and not one.unit.online}
     found = []
-    for name, variation in VARIATIONS.items():
+    for name in (*VARIATIONS, *sorted(names - VARIATIONS.keys())):
+        against = VARIATIONS[name].against if name in VARIATIONS else None
         varied = [one for one in results if one.unit.variant == name]
-        beside = [one for one in results if one.unit.variant == (variation.against or "")]
+        beside = [one for one in results if one.unit.variant == (against or "")]
         for kind in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
             cells = cells_of(one for one in varied if (one.unit.obs, one.unit.preset) == kind)
             others = cells_of(one for one in beside if (one.unit.obs, one.unit.preset) == kind)

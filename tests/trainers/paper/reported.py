@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from trainers.paper.results import Data, Judged, Result, Trained
 from trainers.paper.table1 import Unit, plan_units
+from trainers.training.methods import configure_stages
 
 TABLE, GRIPPER = "cog/PickTray-v0", "cog/PlaceTray-v0"
 
@@ -30,16 +31,22 @@ def result_of(
     **changed: object,
 ) -> Result:
     """A result with these outcomes from the table and from the gripper."""
-    run = Trained(f"{method}-run-s{seed}", "bfn", "place_in_tray@1", 100, 256, 60.0, 1, "cpu", {})
+    unit = unit_of(method, seed, **changed)
+    runs = tuple(
+        Trained(
+            f"{method}-run-s{seed}", stage.algo, "place_in_tray@1", 100, 256, 60.0, 1, "cpu", config.to_dict()
+        )
+        for stage, config in configure_stages(method, unit.preset, unit.settings)
+    )
     data = Data(
         "place_in_tray@1", "e" * 64, {"prior": 2, "task": 1}, {"prior": 20, "task": 10}, {"task": 5}, "sql"
     )
     points = tuple(judged(TABLE, one, 10 * (place + 1), 1_000_000) for place, one in enumerate(curve))
     both = (judged(GRIPPER, gripper), judged(TABLE, table))
     return Result(
-        unit_of(method, seed, **changed),
+        unit,
         data,
-        (run,),
+        runs,
         both,
         points,
         {"cores": 2},

@@ -26,6 +26,8 @@ from trainers.paper.reproduce import (
 from trainers.training.methods import configure_stages
 
 TRIALS = Trials(4, 0, 10)
+CLONE = ("bc.updates=6000", "bc.batch_size=256")
+"""Settings of cloning, whatever today's budget is."""
 HEAD = RunInfo(
     "run", "place_in_tray", 1, "d" * 64, "cql", "fast", "state", 0, 6000, 256, {}, "cpu", 1, 1,
     "2026-01-01T00:00:00+00:00", "0.1.0", method="cog", stage="cql",
@@ -48,8 +50,8 @@ def test_units_on_two_places_end_when_the_later_one_does() -> None:
 
 def test_a_unit_takes_as_long_as_its_like_did() -> None:
     """60 s of training and 30 s of judging; else 6,000 updates of 5 ms and 500 episodes of 60 steps of 2 ms."""
-    unit = unit_of("bc_all", 7)
-    like = [result_of("bc_all", seed, "1111") for seed in (0, 1)]
+    unit = unit_of("bc_all", 7, settings=CLONE)
+    like = [result_of("bc_all", seed, "1111", settings=CLONE) for seed in (0, 1)]
     assert expected_seconds(unit, TRIALS, like) == 90.0
     unlike = [replace(like[0], judging_seconds=None), result_of("bfn", 0, "1111")]
     unlike += [replace(one, runs=(replace(one.runs[0], device="cuda:0"),)) for one in like]
@@ -59,14 +61,17 @@ def test_a_unit_takes_as_long_as_its_like_did() -> None:
 
 def test_what_has_been_learned_is_not_waited_for() -> None:
     """Half of 60 s of training, all of 30 s of judging."""
-    unit = unit_of("bc_all", 7)
-    assert expected_seconds(unit, TRIALS, [result_of("bc_all", 0, "1111")], learned=0.5) == 60.0
+    unit = unit_of("bc_all", 7, settings=CLONE)
+    assert (
+        expected_seconds(unit, TRIALS, [result_of("bc_all", 0, "1111", settings=CLONE)], learned=0.5) == 60.0
+    )
     assert expected_seconds(unit, replace(TRIALS, episodes=250), [], learned=0.5) == pytest.approx(15 + 60)
 
 
 def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) -> None:
     """6,000 updates of the clone and 21,000 of the learner's 30,000 are three quarters of all."""
-    store, unit = Store(str(tmp_path)), unit_of("bc_init", 0)
+    store = Store(str(tmp_path))
+    unit = unit_of("bc_init", 0, settings=("bc.updates=6000", "cql.updates=30000"))
     stages = configure_stages("bc_init", "fast", unit.settings)
     assert [config.updates for _, config in stages] == [6000, 30000]
     for (stage, config), portion, done in zip(stages, ("prior", "no_prior"), (6000, 21000), strict=True):
@@ -87,8 +92,8 @@ def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) 
 
 
 def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
-    unit = unit_of("bfn", 0)
-    done = result_of("bfn", 0, "1111")
+    unit = unit_of("bfn", 0, settings=("bfn.updates=16000",))
+    done = result_of("bfn", 0, "1111", settings=unit.settings)
     updates = last_update(unit)
     assert updates == 16_000
     done = replace(done, judged=tuple(judged(one.env, "1111", updates) for one in done.judged))
@@ -118,7 +123,7 @@ def test_a_run_tells_its_unit_though_the_configuration_has_grown_since() -> None
 
 
 def test_what_to_type_for_the_same() -> None:
-    train, judge = commands_of(unit_of("bfn", 2), TRIALS)
+    train, judge = commands_of(unit_of("bfn", 2, settings=("bfn.updates=16000",)), TRIALS)
     assert train == (
         "cog train --mixture place_in_tray --method bfn --obs state --preset fast --seed 2 --threads 1 "
         "--guard off --set bfn.updates=16000"

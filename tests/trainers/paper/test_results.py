@@ -10,16 +10,9 @@ import pytest
 
 from cogdata.errors import CogError
 from tests.trainers.paper.reported import TABLE, judged, result_of
-from trainers.paper.results import (
-    REPLACED,
-    Judged,
-    Result,
-    describe_machine,
-    find_judged,
-    read_result,
-    read_results,
-    write_result,
-)
+from trainers.paper.files import REPLACED, read_result, read_results, write_result
+from trainers.paper.results import Judged, Result
+from trainers.paper.stored import describe_machine, find_judged
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from catalog.mixtures.mixture import check_name
@@ -9,6 +11,7 @@ from catalog.recipes import RECIPES
 from cogdata.errors import CogError
 from collectors.envs import ENVS
 from trainers.paper.table1 import (
+    BUDGETS,
     TASKS,
     VARIATIONS,
     find_tasks,
@@ -60,7 +63,8 @@ def test_a_method_without_prior_is_trained_once_for_all_conditions() -> None:
     ]
 
 
-def test_learners_of_pictures_get_the_mixture_for_pictures() -> None:
+def test_learners_of_pictures_get_the_mixture_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGETS, ("fast", True), {"bfn": ("batch_size=64",)})
     (unit,) = plan_units(
         ["place_in_tray"],
         obs="image+robot",
@@ -72,33 +76,38 @@ def test_learners_of_pictures_get_the_mixture_for_pictures() -> None:
     assert (unit.mixture, unit.study) == ("place_in_tray_wide", "place_in_tray")
     assert unit.name == "place_in_tray-image_robot-fast-bfn-s0"
     config = configure_stages("bfn", "fast", unit.settings)[0][1].to_dict()
-    assert (config["batch_size"], config["critics"]) == (128, 3)
+    assert (config["batch_size"], config["critics"]) == (64, 3)
 
 
 def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
     units = plan_units(
         ["place_in_tray"], methods=["bc_all", "bc_init"], seeds=[0], settings=["cql.updates=7"], **STATE
     )
-    assert [unit.settings[-1:] for unit in units] == [(), ("cql.updates=7",)]
+    assert ["cql.updates=7" in unit.settings for unit in units] == [False, True]
     assert configure_stages("bc_init", "fast", units[1].settings)[1][1].updates == 7
 
 
 @pytest.mark.parametrize(
-    ("task", "obs", "updates", "acting_samples"),
-    [
-        ("place_in_tray", "state", 30_000, 1),
-        ("place_in_tray", "image+robot", 30_000, 1),
-        ("drawer", "state", 6_000, 64),
-        ("drawer", "image+robot", 30_000, 4),
-    ],
+    ("obs", "updates", "discount", "acting_samples"),
+    [("state", 20, 0.5, 3), ("image+robot", 10, 0.6, 3), ("image", 10, 0.6, 3)],
 )
 def test_a_task_has_its_own_settings_with_and_without_pictures(
-    task: str, obs: str, updates: int, acting_samples: int
+    obs: str, updates: int, discount: float, acting_samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit = plan_units([task], obs=obs, preset="fast", methods=["cog"], seeds=[0])[0]
+    """The budget's 10 updates are the task's 20 from poses; acting samples are the task's for both."""
+    for images in (False, True):
+        monkeypatch.setitem(BUDGETS, ("fast", images), {"cql": ("updates=10",)})
+    own = replace(
+        TASKS["drawer"],
+        settings={"cql": ("acting_samples=3",)},
+        posed={"cql": ("updates=20", "discount=0.5")},
+        seen={"cql": ("discount=0.6",)},
+    )
+    monkeypatch.setitem(TASKS, "drawer", own)
+    unit = plan_units(["drawer"], obs=obs, preset="fast", methods=["cog"], seeds=[0])[0]
     config = configure_stages("cog", "fast", unit.settings)[0][1].to_dict()
-    assert (config["updates"], config["acting_samples"]) == (updates, acting_samples)
-    assert config["shared_encoder"] == (obs != "state")
+    found = (config["updates"], config["discount"], config["acting_samples"])
+    assert found == (updates, discount, acting_samples)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,7 @@ def test_a_variation_differs_in_what_it_says() -> None:
     assert units["prior-10"].learned_from == "place_in_tray_prior-10"
     assert units["generalist"].learned_from == "drawer_all"
     assert len(units["generalist"].envs) == 4
-    assert units["flow-clone"].settings == ("bc.head=flow",)
+    assert units["flow-clone"].settings[-1] == "bc.head=flow"
     with pytest.raises(CogError, match="^unknown variation 'prior-1'"):
         plan_variations(list(TASKS), ["prior-1"], seeds=[0], **STATE)
     with pytest.raises(CogError, match="variation 'prior-10' is of place_in_tray: name that task, or all"):
