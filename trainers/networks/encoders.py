@@ -53,7 +53,7 @@ class FastEncoder(nn.Module):
 
     keypoints: Final = 16
     linear: Final = 64
-    linear_part: Final = slice(2 * keypoints, 2 * keypoints + linear)  # where in the features the linear layer is
+    linear_part: Final = slice(2 * keypoints, 2 * keypoints + linear)  # the linear layer's place
     coarse: Final = 0.3  # unit of offsets between keypoints; the image is 2 wide, 0.15 are about 2.5 cm
     fine: Final = 0.12
     grid: Tensor

@@ -69,8 +69,9 @@ class Vectors(nn.Module):
     """Features of the vector part of observations.
 
     Numbers are normalised. A quaternion q becomes two columns of its rotation matrix, because q and -q are
-    the same rotation and simulators report either. The offset of every position from the end effector is added,
-    coarse and fine, because a grasp depends on a centimetre between two numbers that vary by decimetres.
+    the same rotation and simulators report either. The offset of every position from the end effector is
+    added, coarse and fine, because a grasp depends on a centimetre between two numbers that vary by
+    decimetres.
     """
 
     plain: Tensor

@@ -13,7 +13,7 @@ from cogdata.errors import CogError
 from cogdata.storage.store import Store
 from tests.trainers.toy import KINDS, ToyStream, make_manifest, make_spec, seeded, tensors
 from trainers.algorithm import Config
-from trainers.algos import ALGORITHMS, build, configure
+from trainers.algos import ALGORITHMS, algorithm_class, build, configure
 from trainers.networks.encoders import ENCODERS
 from trainers.training.request import TrainRequest
 from trainers.training.train import train
@@ -46,7 +46,7 @@ def options(config: Config) -> Iterator[str]:
 @pytest.mark.parametrize("obs", KINDS)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_encoder_and_preset_trains(tmp_path: Path, algo: str, obs: str, encoder: str) -> None:
-    for preset in ALGORITHMS[algo].presets:
+    for preset in algorithm_class(algo).presets:
         config = configure(algo, preset, (*TINY[algo], "batch_size=4", "updates=1", f"encoder={encoder}"))
         request = TrainRequest(algo, config, preset, obs, threads=1, tensorboard=False)
         _, state = train(Store(str(tmp_path)), make_manifest(), request, open_stream=ToyStream)
@@ -61,8 +61,8 @@ def test_every_option_takes_an_update_and_acts_or_is_refused_in_one_line(
     algo: str, obs: str, encoder: str
 ) -> None:
     refused = []
-    for option in options(ALGORITHMS[algo].presets["fast"]):
-        for preset in ALGORITHMS[algo].presets:
+    for option in options(algorithm_class(algo).presets["fast"]):
+        for preset in algorithm_class(algo).presets:
             try:
                 config = configure(algo, preset, (*TINY[algo], f"encoder={encoder}", option))
             except CogError as error:
