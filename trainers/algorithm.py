@@ -1,8 +1,8 @@
-"""What a learner is: the tensors it sees, the configuration it obeys, the four things it can do.
+"""Interface of the learners: observations and batches as tensors, configurations, the class ``Algorithm``.
 
-An algorithm is a torch module whose state is the whole of its memory: networks, averages, optimisers and
-the number of updates done. It draws no random number of its own: ``update`` is handed a generator and
-``act`` its noise, so that a run is a function of (data, configuration, seed).
+An algorithm is a torch module that holds all of its state: networks, averages, optimisers and the number of
+updates done. It has no random numbers of its own: ``update`` takes a generator and ``act`` its noise, so that
+a run is a function of (data, configuration, seed).
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from trainers.obs_kinds import OBS_KINDS as OBS_KINDS
 Success = Literal["absorbing", "continuing"]
 
 LARGEST_WIDTH: Final = 2**16
-"""Most units of a layer."""
+"""Upper bound of the width of a layer."""
 
 LAYERS: Final = ("encoder", "shared_encoder", "head", "hybrid", "layer_norm")
-"""Settings that decide which layers a network has, beside its widths."""
+"""Settings that define the layers of the networks, beside their widths."""
 
 IMAGE_LAYERS: Final = ("encoder", "shared_encoder")
-"""Those of them that say nothing where there are no frames."""
+"""Those of LAYERS that have no effect without images."""
 
 CRITIC_LAYERS: Final = ("shared_encoder", "layer_norm")
-"""Those of them that say nothing about a policy."""
+"""Those of LAYERS that have no effect on a policy."""
 
 
 @dataclass(frozen=True)
 class ObsSpec:
-    """What a policy looks at, with everything needed to read it the same way for ever.
+    """Specification of a policy's observations, with the statistics that normalise them.
 
     Attributes:
         kind: Key of :data:`OBS_KINDS`.
-        image_size: (H, W) px of the frames.
+        image_size: (H, W) of the images, px.
         scene_fields: Names of the scene vector (S).
-        mean: One number per dimension of the vector part (robot, then scene; V numbers, 0 for "image").
-        std: As mean.
+        mean: Mean of each dimension of the vector part (robot, then scene; V numbers, 0 for "image").
+        std: Standard deviation of each dimension of the vector part.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class ObsSpec:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind and statistics that do not fit it."""
+        """Raise on an unknown kind and on statistics of another length."""
         if self.kind not in OBS_KINDS:
             raise unknown("observation", self.kind, OBS_KINDS)
         if len(self.mean) != self.vector_dim or len(self.std) != self.vector_dim:
@@ -64,21 +64,21 @@ class ObsSpec:
                 f"mean and std have {len(self.mean)} and {len(self.std)} numbers, must be {self.vector_dim}"
             )
         if min(self.image_size) < 8 and self.has_image:
-            raise CogError(f"frames are {self.image_size} px, a convolutional encoder needs at least 8×8")
+            raise CogError(f"images are {self.image_size} px, a convolutional encoder needs at least 8×8")
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Parts of an observation that a stream or a world must deliver."""
+        """Observation features that a stream or an environment must deliver."""
         return OBS_KINDS[self.kind]
 
     @property
     def has_image(self) -> bool:
-        """Whether frames are part of it."""
+        """Whether images are among the features."""
         return "image" in self.parts
 
     @property
     def vector_dim(self) -> int:
-        """V, the length of the vector part."""
+        """Length V of the vector part."""
         return ROBOT_DIM * ("robot" in self.parts) + len(self.scene_fields) * ("scene" in self.parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,17 +87,17 @@ class ObsSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ObsSpec:
-        """Read what :meth:`to_dict` wrote, after JSON turned tuples into lists."""
+        """Build a specification from the dictionary of :meth:`to_dict`, with tuples as lists."""
         values: dict[str, Any] = tuples(data)
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class TensorObs:
-    """B observations on the learner's device; a part that was not asked for is None.
+    """B observations on the learner's device; a feature that is not used is None.
 
     Attributes:
-        image: uint8 (B, H, W, 3), or what :func:`trainers.networks.encoders.scaled` makes of it.
+        image: uint8 (B, H, W, 3), or the result of :func:`trainers.networks.encoders.scaled`.
         robot: float32 (B, 10).
         scene: float32 (B, S).
     """
@@ -138,13 +138,13 @@ class TensorBatch:
 
 @dataclass(frozen=True)
 class Config:
-    """What every algorithm's configuration has; each algorithm's file gives the defaults.
+    """Settings that every algorithm has; each algorithm's file defines the defaults.
 
     Attributes:
-        updates: Gradient steps of a whole run.
-        batch_size: Transitions per update.
+        updates: Total number of updates of a run.
+        batch_size: Number of transitions per update.
         encoder: Key of :data:`trainers.networks.encoders.ENCODERS`; unused for "state".
-        crop_px: Zero padding of the random crop, in training only; 0: none.
+        crop_px: Zero padding of the random crop during training; 0: no crop.
     """
 
     updates: int
@@ -179,7 +179,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` of this or an older version wrote."""
+        """Build a configuration from the dictionary of :meth:`to_dict`, of this or an older version."""
         for name in data.keys() - {field.name for field in fields(cls)}:
             raise CogError(
                 f"setting {name!r} is unknown to this version: a newer cogdata wrote it, upgrade this one"
@@ -188,10 +188,10 @@ class Config:
         return cls(**values)
 
     def override(self, pairs: Sequence[str]) -> Self:
-        """Apply ``key=value`` texts, each parsed by the type of its field.
+        """Return a copy with settings changed by ``key=value`` texts, parsed by the types of the fields.
 
         Args:
-            pairs: As typed by the user: ("discount=0.97", "widths=256,256").
+            pairs: Texts typed by the user, for example ("discount=0.97", "widths=256,256").
 
         Raises:
             CogError: A text without "=", an unknown key, or a value that its field cannot hold.
@@ -209,12 +209,12 @@ class Config:
 
 
 def _typed(value: object) -> str:
-    """A value as the user types it."""
+    """Format a value as the user types it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parse(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
-    """Read a value of the given type; say what was expected if it is none."""
+    """Parse a value of the given type, or raise an error that names the expected one."""
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if text not in choices:
@@ -239,16 +239,16 @@ def _parse(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
 
 
 class Algorithm(nn.Module, ABC):
-    """A learner: all of its state is in its modules, its optimisers and ``updates_done``.
+    """A learner, whose state is its modules, its optimisers and ``updates_done``.
 
     Attributes:
         name: Key in ``ALGORITHMS``.
         presets: Named configurations; each has "fast" and "paper".
-        acting: Names of the submodules that ``act`` needs: the weights worth keeping after training.
+        acting: Names of the submodules that ``act`` uses; their weights are kept after training.
         config: Resolved configuration.
-        spec: What it looks at.
+        spec: Specification of its observations.
         optimisers: Name → optimiser; only ``update`` steps them.
-        updates_done: Gradient steps so far.
+        updates_done: Number of updates so far.
     """
 
     name: ClassVar[str]
@@ -277,11 +277,11 @@ class Algorithm(nn.Module, ABC):
 
     @property
     def value_range(self) -> tuple[float, float] | None:
-        """Smallest and largest value a policy can have under the rewards 0 and 1; None: learns no value."""
+        """Smallest and largest possible value with rewards 0 and 1; None: the algorithm learns no values."""
         return None
 
     def rate_left(self, decay: float) -> float:
-        """Factor of the learning rate in the next update; it falls to 0 in the last ``decay`` of all."""
+        """Factor of the learning rate in the next update; it falls to 0 in the last fraction ``decay``."""
         left = max(1 - self.updates_done / self.config.updates, 0.0)
         return min(1.0, left / decay) if decay else 1.0
 
@@ -291,7 +291,7 @@ class Algorithm(nn.Module, ABC):
 
         Args:
             batch: B transitions.
-            generator: Source of every random number of the step, on the learner's device.
+            generator: Generator of all random numbers of the update, on the learner's device.
 
         Returns:
             Metric name → scalar, detached; learners of values report "q_mean", "q_max" and "q_min".
@@ -303,7 +303,7 @@ class Algorithm(nn.Module, ABC):
 
         Args:
             obs: B observations.
-            noise: Standard normal (B, *noise_shape); the action of each row depends on its noise alone.
+            noise: Standard normal (B, *noise_shape); an action depends on no other row.
 
         Returns:
             Actions (B, 8) in [-1, 1].
@@ -315,21 +315,21 @@ class Algorithm(nn.Module, ABC):
         return self.noise_shape
 
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Choose actions (B, 8) for collecting data online; as ``act`` unless an algorithm says otherwise."""
+        """Choose actions (B, 8) for online data collection; the same as ``act`` by default."""
         return self.act(obs, noise)
 
     @torch.no_grad()
     def start_from(self, other: Algorithm) -> tuple[str, ...]:
-        """Take over the weights of every module and parameter that both learners have by name.
+        """Copy the weights of every module and parameter whose name both learners have.
 
         Args:
-            other: Where from; a learner of this or another algorithm.
+            other: Learner of this or another algorithm to copy from.
 
         Returns:
-            The names taken over, for example ("policy",).
+            Names of the copied modules, for example ("policy",).
 
         Raises:
-            CogError: They have nothing in common, or parts of one name and different shapes.
+            CogError: The learners have no module in common, or one with different shapes.
         """
         mine, theirs = self.state_dict(), other.state_dict()
         shared = {name.split(".")[0] for name in mine} & {name.split(".")[0] for name in theirs}
@@ -349,7 +349,7 @@ class Algorithm(nn.Module, ABC):
         return tuple(sorted(shared))
 
     def _alike(self, other: Algorithm) -> str:
-        """Name the settings that give both learners the same layers."""
+        """Format the settings that give both learners the same layers."""
         said = []
         silent: tuple[str, ...] = () if self.spec.has_image else IMAGE_LAYERS
         if not (hasattr(self, "critics") and hasattr(other, "critics")):
@@ -367,12 +367,12 @@ class Algorithm(nn.Module, ABC):
 
 
 def init_seeded(seed: int) -> _Seeded:
-    """Open a block in which new layers draw their weights from ``seed``, the global state left as it was."""
+    """Return a context in which new layers draw their weights from ``seed``; the global state is restored."""
     return _Seeded(seed)
 
 
 class _Seeded:
-    """Context manager behind :func:`init_seeded`; torch layers know no generator argument."""
+    """Context manager of :func:`init_seeded`; torch layers take no generator."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

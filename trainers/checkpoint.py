@@ -1,8 +1,8 @@
-"""Checkpoints: everything a learner is, as safetensors and JSON; read back or refused, never half of it.
+"""Checkpoints: the whole state of a learner as safetensors and JSON, loaded completely or not at all.
 
-``runs/<run>/checkpoints/<update>/`` holds ``weights.safetensors`` (what acting needs, kept for ever),
-``training.safetensors`` (targets, optimisers: kept for the newest two and the best) and ``checkpoint.json``,
-written last: a folder without it does not exist for a reader.
+``runs/<run>/checkpoints/<update>/`` holds ``weights.safetensors`` (the weights for acting, always kept),
+``training.safetensors`` (targets and optimisers, kept for the newest two checkpoints and the best) and
+``checkpoint.json``, which is written last: readers ignore a folder without it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from trainers.algorithm import Algorithm, ObsSpec
 from trainers.algos import build, config_from_dict
 
 KEEP_FULL: Final = 2
-"""So many newest checkpoints, and the best one, can be resumed from; older ones can be judged."""
+"""Number of newest checkpoints, beside the best one, that keep their training state."""
 
 _OPTIMISER: Final = "optimiser/"
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """``checkpoint.json``.
+    """Content of ``checkpoint.json``.
 
     Attributes:
         algo: Name of the algorithm.
         config: Its resolved configuration.
-        obs: What it looks at, :meth:`trainers.algorithm.ObsSpec.to_dict`.
-        update: Gradient steps behind it.
-        seconds: Wall time spent in updates so far.
+        obs: Specification of the observations, :meth:`trainers.algorithm.ObsSpec.to_dict`.
+        update: Number of updates of the learner.
+        seconds: Wall time of these updates, s.
         weights_digest: sha256 (hex) of ``weights.safetensors``.
         training_digest: sha256 (hex) of ``training.safetensors``.
     """
@@ -72,14 +72,14 @@ def list_checkpoints(store: Store, run: str, *, full: bool = False) -> list[int]
 def save_checkpoint(
     store: Store, run: str, learner: Algorithm, seconds: float, *, keep: Collection[int] = ()
 ) -> CheckpointInfo:
-    """Write a checkpoint of the learner as it is, then drop the training state of all but the newest.
+    """Write a checkpoint of a learner, then remove the training state of older ones.
 
     Args:
-        store: Where to.
+        store: Store to write to.
         run: Run id.
-        learner: What.
-        seconds: Wall time spent in updates so far.
-        keep: Updates whose training state is not dropped.
+        learner: Learner to save.
+        seconds: Wall time of its updates so far, s.
+        keep: Updates of checkpoints whose training state is kept.
     """
     weights, training = split_state(learner)
     files = {"weights.safetensors": _bytes(weights), "training.safetensors": _bytes(training)}
@@ -103,15 +103,15 @@ def save_checkpoint(
 
 
 def read_info(store: Store, run: str, update: int | None = None) -> CheckpointInfo:
-    """Read the head of a checkpoint.
+    """Read ``checkpoint.json`` of a checkpoint.
 
     Args:
-        store: Where from.
+        store: Store that holds the run.
         run: Run id.
-        update: Which one; None: the newest.
+        update: Update of the checkpoint; None: the newest.
 
     Raises:
-        CogError: The run has no such checkpoint, or its head is damaged.
+        CogError: The run has no such checkpoint, or the file is damaged.
     """
     updates = list_checkpoints(store, run)
     if not updates:
@@ -134,13 +134,13 @@ def read_info(store: Store, run: str, update: int | None = None) -> CheckpointIn
 def load_policy(
     store: Store, run: str, update: int | None = None, *, device: str = "cpu"
 ) -> tuple[Algorithm, CheckpointInfo]:
-    """Load a learner that can act; its training state is fresh.
+    """Load a learner for acting, without its training state.
 
     Args:
-        store: Where from.
+        store: Store that holds the run.
         run: Run id.
-        update: Which checkpoint; None: the newest.
-        device: Where it acts.
+        update: Update of the checkpoint; None: the newest.
+        device: Device to load it onto.
 
     Raises:
         CogError: No such checkpoint, or it is damaged.
@@ -155,13 +155,13 @@ def load_policy(
 
 
 def load_training(store: Store, run: str, learner: Algorithm, update: int | None = None) -> CheckpointInfo:
-    """Put a learner into the state of a full checkpoint, bit for bit.
+    """Load the state of a full checkpoint into a learner, bit for bit.
 
     Args:
-        store: Where from.
+        store: Store that holds the run.
         run: Run id.
-        learner: Built with the run's configuration; it is changed in place.
-        update: Which checkpoint; None: the newest that can be resumed from.
+        learner: Learner built with the run's configuration; changed in place.
+        update: Update of the checkpoint; None: the newest with a training state.
 
     Raises:
         CogError: No such checkpoint, one of another algorithm or configuration, or a damaged one.
@@ -188,10 +188,10 @@ def largest_weight(learner: Algorithm) -> Tensor:
 
 
 def split_state(learner: Algorithm) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Name every tensor of a learner: those that acting needs, and the rest with the optimisers' state.
+    """Return all tensors of a learner by name: the weights for acting, and the training state.
 
-    The tensors are the learner's own: writing into them changes it. One that two networks share has the
-    first of its names alone. An optimiser that has not stepped yet gets the state it would start with.
+    The tensors are the learner's own, so writing into them changes it. A tensor that two networks share is
+    listed under the first of its names. An optimiser without a step so far gets its initial state.
     """
     named = learner.state_dict(keep_vars=True)  # the tensors themselves, not views of them
     first = {id(value): name for name, value in reversed(named.items())}

@@ -41,7 +41,7 @@ ALGORITHMS: Final[dict[str, Entry]] = {
 
 
 def algorithm_class(algo: str) -> type[Algorithm]:
-    """Look an algorithm up.
+    """Return the class of an algorithm.
 
     Raises:
         CogError: No such algorithm.
@@ -54,11 +54,11 @@ def algorithm_class(algo: str) -> type[Algorithm]:
 
 
 def configure(algo: str, preset: str = "fast", overrides: Sequence[str] = ()) -> Config:
-    """Resolve a configuration.
+    """Return a preset with settings overridden.
 
     Args:
         algo: Key of :data:`ALGORITHMS`.
-        preset: Named configuration to start from.
+        preset: Name of a preset of the algorithm.
         overrides: ``key=value`` texts, each parsed by the type of its field.
 
     Raises:
@@ -71,7 +71,7 @@ def configure(algo: str, preset: str = "fast", overrides: Sequence[str] = ()) ->
 
 
 def config_class(algo: str) -> type[Config]:
-    """Return the kind of configuration that an algorithm takes.
+    """Return the class of an algorithm's configuration.
 
     Raises:
         CogError: No such algorithm.
@@ -87,14 +87,14 @@ def config_from_dict(algo: str, data: Mapping[str, Any]) -> Config:
 def build(
     algo: str, config: Config, spec: ObsSpec, seed: int, device: torch.device | None = None
 ) -> Algorithm:
-    """Make a learner with fresh weights.
+    """Build a learner with new weights.
 
     Args:
         algo: Key of :data:`ALGORITHMS`.
         config: Its configuration.
-        spec: What it looks at.
-        seed: Root seed of the run; the weights are a function of it.
-        device: Where it lives; the CPU if None.
+        spec: Specification of its observations.
+        seed: Seed of the run, which determines the weights.
+        device: Device of the weights; the CPU if None.
     """
     from trainers.algorithm import init_seeded
 

@@ -1,4 +1,4 @@
-"""What the learners with a policy and Q-functions share: networks, targets, the temperature, one step.
+"""Base classes of the learners with a policy and Q-functions: networks, targets, temperature, update.
 
 Shapes: B batch, N sampled actions, E ensemble, A action.
 """
@@ -21,25 +21,25 @@ from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy
 from trainers.networks.targets import BELLMAN_TARGETS
 
 PUBLISHED_VALUE: Final = 100.0
-"""Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale its settings belong to."""
+"""Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale of the published settings."""
 
 
 @dataclass(frozen=True)
 class ActorCriticConfig(Config):
-    """What the configuration of every such learner has; each algorithm's file gives the defaults.
+    """Settings that all actor-critics have; each algorithm's file defines the defaults.
 
     Attributes:
-        critic_widths: Hidden layers of each Q.
-        policy_widths: Hidden layers of the policy.
+        critic_widths: Widths of the hidden layers of each Q.
+        policy_widths: Widths of the hidden layers of the policy.
         critics: E, number of Qs.
-        layer_norm: Whether the hidden layers of the Qs are normalised.
-        half_gradients: Whether their gradients are products of bfloat16, where the processor has them.
-        discount: γ.
-        target_rate: τ of the target networks.
-        critic_learning_rate: Of Adam.
-        policy_learning_rate: Of Adam.
-        stochastic: Whether the policy samples when judged; else it takes its mode.
-        success: What a reward means, key of :data:`trainers.networks.targets.BELLMAN_TARGETS`.
+        layer_norm: Whether the hidden layers of the Qs have LayerNorm.
+        half_gradients: Whether gradients of the Qs are computed in bfloat16, where the processor supports it.
+        discount: Discount factor γ.
+        target_rate: Rate τ of the target networks.
+        critic_learning_rate: Adam's learning rate of the critics.
+        policy_learning_rate: Adam's learning rate of the policy.
+        stochastic: Whether the policy is sampled in evaluation; else its mode acts.
+        success: Bellman target, key of :data:`trainers.networks.targets.BELLMAN_TARGETS`.
     """
 
     critic_widths: tuple[int, ...]
@@ -65,13 +65,13 @@ class ActorCriticConfig(Config):
 
 
 class ActorCritic(Algorithm):
-    """A tanh-Gaussian policy, E critics and their slow copies.
+    """A tanh-Gaussian policy, E critics and their target networks.
 
     Attributes:
         policy: π(a|s).
-        shared_encoder: Whether its encoder of frames is the critics', who alone teach it.
+        shared_encoder: Whether the policy uses the critics' image encoder, which their loss alone trains.
         critics: Q(s, a).
-        targets: Averages of the critics, which value s'.
+        targets: Target networks: averages of the critics that evaluate s'.
     """
 
     acting: tuple[str, ...] = ("policy",)
@@ -102,32 +102,32 @@ class ActorCritic(Algorithm):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """From nothing to the largest discounted sum of rewards."""
+        """0 and the largest discounted return."""
         return (0.0, self.largest_return)
 
     @property
     def value_scale(self) -> float:
-        """Largest return in units of the published one."""
+        """Largest return, divided by the largest one of the published settings."""
         return self.largest_return / PUBLISHED_VALUE
 
     def prepared(self, batch: TensorBatch, generator: torch.Generator) -> TensorBatch:
-        """Crop the frames, and cast them once for all the networks that look at them."""
+        """Return the batch with images cropped, and cast once for all networks."""
         batch = augment(batch, self.config.crop_px, generator)
         if not self.spec.has_image:
             return batch
         return replace(batch, obs=_cast(batch.obs), next_obs=_cast(batch.next_obs))
 
     def bellman_target(self, batch: TensorBatch, next_value: Tensor) -> Tensor:
-        """Target (B,) of Q(s, a), given the value (B,) of s'."""
+        """Return the Bellman target (B,) of Q(s, a), given the value (B,) of s'."""
         return BELLMAN_TARGETS[self.config.success](
             batch.reward, batch.terminated, next_value, self.config.discount
         )
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
-        """Differentiate each loss for the parameters of the optimiser of its name, then step them all.
+        """Take one step with every optimiser on the loss of the same name, then update the targets.
 
-        No gradient is computed that no optimiser of that name uses, and none before all losses stand: an
-        actor is differentiated through the critics that its loss was computed with.
+        All gradients are computed before the first step, so the actor's gradient goes through the critics
+        that its loss was computed with. Only gradients of the optimiser's own parameters are computed.
         """
         gradients = {
             name: torch.autograd.grad(loss, self._parameters_of(name), retain_graph=True)
@@ -147,12 +147,12 @@ class ActorCritic(Algorithm):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """One number per action dimension, or none."""
+        """One number per action dimension, or none for a deterministic policy."""
         return (ACTION_DIM,) if self.config.stochastic else (0,)
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Take the policy's mode, or sample it if the configuration says so."""
+        """Return the policy's mode, or a sample with the setting ``stochastic``."""
         if self.config.stochastic:
             return self.explore(obs, noise)
         mean, _ = self.get_submodule(self.acting[0])(obs)
@@ -172,11 +172,11 @@ class ActorCritic(Algorithm):
 
 @dataclass(frozen=True)
 class SoftConfig(ActorCriticConfig):
-    """What is added by an entropy term with an automatic temperature.
+    """Settings of an entropy term with an automatic temperature.
 
     Attributes:
-        temperature: Of the entropy, at first, in units of ``value_scale``.
-        target_entropy: What the temperature steers the policy's entropy to, in nats.
+        temperature: Initial temperature of the entropy term, in units of ``value_scale``.
+        target_entropy: Entropy of the policy that the temperature is tuned for, in nats.
     """
 
     temperature: float
@@ -189,7 +189,7 @@ class SoftConfig(ActorCriticConfig):
 
 
 class SoftActorCritic(ActorCritic):
-    """An actor-critic whose policy is kept random by a temperature that is learned.
+    """An actor-critic with an entropy term and a learned temperature.
 
     Attributes:
         log_temperature: log α, in units of ``value_scale``.
@@ -219,12 +219,12 @@ def _cast(obs: TensorObs) -> TensorObs:
 
 def value_metrics(data: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Statistics of Q(s, a) on the data (E, B) and of its targets (B,)."""
-    seen = data.detach()
+    values = data.detach()
     return {
-        "q_mean": seen.mean(), "q_max": seen.max(), "q_min": seen.min(), "target_mean": target.mean(),
+        "q_mean": values.mean(), "q_max": values.max(), "q_min": values.min(), "target_mean": target.mean(),
     }  # fmt: skip
 
 
 def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Make the optimiser that all of them use."""
+    """Return an Adam optimiser with the settings that all actor-critics use."""
     return torch.optim.Adam(parameters, lr=learning_rate, fused=True)

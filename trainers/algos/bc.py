@@ -1,8 +1,8 @@
 """Behaviour cloning: a policy by maximum likelihood, or by flow matching.
 
 Source: the BC baselines of COG (arXiv 2010.14500 §6, A.2, A.3), whose code is a CQL learner that never leaves
-its warm start (avisingh599/cog @ 98252e1). "BC-all" is this on the whole mixture, "BC-oracle" on a mixture
-of successful task episodes: which one it is depends on the data alone. "Study" below:
+its warm start (avisingh599/cog @ 98252e1). "BC-all" is behaviour cloning on the whole mixture, "BC-oracle"
+on a mixture of successful task episodes: the data alone make the difference. "Study" below:
 docs/learning.md, Feasibility.
 
 Deviations:
@@ -10,8 +10,8 @@ Deviations:
 1. No entropy bonus: the published warm start adds α·log π(a) of a sampled action; the plain likelihood here.
 2. The log density uses the stable form of log(1 - tanh²) instead of log(1 - a² + 1e-6).
 3. Linear layers keep torch's initialisation; the code draws them from ±1e-4.
-4. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian": data of two
-   ways to do a thing have two modes, and the commands of gripper and neutral are categories.
+4. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian". Data with
+   two strategies have two modes, and the commands of gripper and neutral are categories.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from trainers.networks.heads import HEADS, Cloner, HybridCloner
 class BcConfig(Config):
     """Settings of behaviour cloning."""
 
-    updates: int = 6_000  # gradient steps (study)
+    updates: int = 6_000  # number of updates (study)
     batch_size: int = 256  # transitions per update (A.3)
-    encoder: str = "fast"  # of images, key of ENCODERS
+    encoder: str = "fast"  # image encoder, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (published code)
     widths: tuple[int, ...] = (256, 256, 256)  # hidden layers after the encoder (as the study's flow)
-    learning_rate: float = 3e-4  # of Adam (as in the study)
-    stochastic: bool = True  # sample when judged, as the paper does for BC (§6.2); false: the mode
-    head: Literal["gaussian", "mixture", "flow"] = "gaussian"  # what the policy is (A.2: tanh-Gaussian)
-    components: int = 5  # K of the mixture (ours)
-    hybrid: bool = False  # gripper and neutral as categories (ours)
+    learning_rate: float = 3e-4  # Adam's learning rate (as in the study)
+    stochastic: bool = True  # sample the policy in evaluation, as the paper (§6.2); false: its mode
+    head: Literal["gaussian", "mixture", "flow"] = "gaussian"  # kind of policy (A.2: tanh-Gaussian)
+    components: int = 5  # K, number of components of the mixture (ours)
+    hybrid: bool = False  # categorical gripper and neutral commands (ours)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -52,7 +52,7 @@ class BcConfig(Config):
 
 
 class Bc(Algorithm):
-    """Behaviour cloning."""
+    """Behaviour cloning of all actions in the mixture."""
 
     name: ClassVar[str] = "bc"
     presets: ClassVar[Mapping[str, Config]] = MappingProxyType(
@@ -90,19 +90,19 @@ class Bc(Algorithm):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """As the head says, or none."""
+        """Noise of the head, or none for a deterministic policy."""
         return self.explore_noise_shape if self.config.stochastic else (0,)
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Sample π(a|s), or take its mode."""
+        """Sample π(a|s), or return its mode."""
         if self.config.stochastic:
             return self.explore(obs, noise)
         return self.policy.mode(self.policy.encode(obs))
 
     @property
     def explore_noise_shape(self) -> tuple[int, ...]:
-        """As the head says."""
+        """Noise of the head."""
         return (self.policy.noise_dim,)
 
     @torch.no_grad()

@@ -1,19 +1,19 @@
-"""Best-of-N over a flow model of behaviour: in-sample Q-learning that proposes only what data would do.
+"""Best-of-N over a flow model of behaviour: in-sample Q-learning with proposals from the data's distribution.
 
-A flow-matching model β(a|s) clones everything in the mixture; two critics learn the value of acting by "the
-best of N proposals of β"; the policy is that rule itself, so no actor is trained and no action outside the
-data is ever valued. The idea is EMaQ's (Ghasemipour et al., arXiv 2007.11091) and, with a diffusion model,
-IDQL's (Hansen-Estruch et al., arXiv 2304.10573); flow matching after Lipman et al. (arXiv 2210.02747).
-Starting numbers: this project's feasibility study (docs/learning.md, Feasibility), "study" below.
+A flow-matching model β(a|s) clones all actions in the mixture. Two critics learn the value of the policy
+"the best of N proposals of β". This rule is the policy, so no actor is trained, and the critics never
+evaluate an action outside the data. The idea is EMaQ's (Ghasemipour et al., arXiv 2007.11091) and, with a
+diffusion model, IDQL's (Hansen-Estruch et al., arXiv 2304.10573); flow matching after Lipman et al. (arXiv
+2210.02747). Initial settings: this project's feasibility study (docs/learning.md, Feasibility), "study".
 
 Deviations from EMaQ:
 
 1. β is a flow model in equal Euler steps, not autoregressive.
-2. Acting averages the critics, the backup takes their minimum.
-3. A slow exponential average of the weights acts and proposes in the backup; the targets that value the
-   proposals follow faster, as in any Q-learning. Averaged, the clone grasps twice as often (docs/learning.md)
-   and policies read off at neighbouring checkpoints differ little.
-4. A success (reward > 0) is absorbing by default: its target is its reward and nothing is bootstrapped.
+2. Acting uses the mean of the critics, the backup their minimum.
+3. A slow exponential average of the weights acts and proposes in the backup; the target networks that
+   evaluate the proposals are updated faster, as in any Q-learning. With the average the clone grasps twice as
+   often (docs/learning.md), and the policies of neighbouring checkpoints differ little.
+4. A success (reward > 0) is absorbing by default: its target is the reward, without bootstrapping.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ from trainers.networks.precision import has_bfloat16
 from trainers.networks.targets import BELLMAN_TARGETS
 
 CriticLoss = Literal["squared", "cross_entropy"]
-"""How far a critic is from its target."""
+"""Loss between a critic and its target."""
 
 UNLIKELY: Final = -5.0
-"""Logit that critics of probabilities start from: as good as nothing."""
+"""Initial logit of critics that predict probabilities: a value close to 0."""
 
 
 @dataclass(frozen=True)
 class BfnConfig(Config):
     """Settings of best-of-N learning."""
 
-    updates: int = 10_000  # gradient steps (study)
+    updates: int = 10_000  # number of updates (study)
     batch_size: int = 256  # transitions per update (study)
-    encoder: str = "fast"  # of images, key of ENCODERS
-    crop_px: int = 0  # padding of the random crop in training; shifts cost precision (docs/encoders.md)
-    discount: float = 0.95  # γ; what drives learning is the contrast it makes (study)
+    encoder: str = "fast"  # image encoder, key of ENCODERS
+    crop_px: int = 0  # padding of the random crop in training; crops reduce precision (docs/encoders.md)
+    discount: float = 0.95  # γ; a smaller one gives more contrast between values (study)
     target_rate: float = 0.04  # τ of the target critics (study: .02; docs/learning.md)
-    average_rate: float = 0.005  # of the average that proposes and acts; at first 1/n (ours)
-    learning_rate: float = 1e-3  # of Adam, all networks (study: 3e-4; docs/learning.md)
-    decay: float = 0.0  # last part of the updates, in which the learning rate falls linearly to 0 (ours)
-    backup_samples: int = 4  # N: proposals at s' whose best is the target (study)
-    acting_samples: int = 16  # N': proposals of which the best is taken (study)
-    flow_steps: int = 5  # Euler steps from noise to action (study)
+    average_rate: float = 0.005  # rate of the average that proposes and acts; 1/n at first (ours)
+    learning_rate: float = 1e-3  # Adam's learning rate of all networks (study: 3e-4; docs/learning.md)
+    decay: float = 0.0  # last fraction of the updates, in which the learning rate falls linearly to 0 (ours)
+    backup_samples: int = 4  # N, number of proposals at s', whose best is backed up (study)
+    acting_samples: int = 16  # N', number of proposals at s, whose best acts (study)
+    flow_steps: int = 5  # number of Euler steps from noise to action (study)
     flow_widths: tuple[int, ...] = (256, 256, 256)  # hidden layers of β (study)
-    critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, LayerNorm in each (study)
-    critics: int = 2  # E (study)
-    critic_loss: CriticLoss = "squared"  # or "cross_entropy": values as probabilities, small ones told apart
-    critic_weight: float = 30.0  # of the critics' loss, small beside the flow's (docs/encoders.md)
-    half_proposals: bool = True  # those of the backup in bfloat16 where the processor has it (ours)
-    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
+    critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each critic, with LayerNorm (study)
+    critics: int = 2  # E, number of critics (study)
+    critic_loss: CriticLoss = "squared"  # "cross_entropy": values as probabilities, resolves small ones
+    critic_weight: float = 30.0  # weight of the critics' loss in the sum with the flow's (docs/encoders.md)
+    half_proposals: bool = True  # proposals of the backup in bfloat16 where supported (ours)
+    success: Success = "absorbing"  # a reward ends the return; "continuing": the paper, no terminals
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -84,7 +84,7 @@ class BfnConfig(Config):
 
 
 class BfnModel(nn.Module):
-    """Encoder, behaviour model and critics, learned together."""
+    """Encoder, behaviour model and critics, trained together."""
 
     def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
         super().__init__()
@@ -92,9 +92,7 @@ class BfnModel(nn.Module):
         self.flow = Flow(self.inputs.dim, config.flow_widths)
         self.critics = Critics(config.critics, self.inputs.dim, config.critic_widths, norm=True)
         for parameter in self.critics.out.parameters():
-            nn.init.zeros_(
-                parameter
-            )  # nothing is worth anything yet: a random value takes 1/(1-γ) sweeps to forget
+            nn.init.zeros_(parameter)  # all values start at 0: a random one takes 1/(1-γ) sweeps to fade
         if config.critic_loss == "cross_entropy":
             assert self.critics.out.bias is not None
             nn.init.constant_(self.critics.out.bias, UNLIKELY)
@@ -133,7 +131,7 @@ class Bfn(Algorithm):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """One start of the flow per proposal."""
+        """Initial noise of the flow, for each proposal."""
         return (self.config.acting_samples, ACTION_DIM)
 
     @property
@@ -149,47 +147,47 @@ class Bfn(Algorithm):
         return F.mse_loss(velocity, action - noise)
 
     def learning_rate(self) -> float:
-        """Of the next update: the configured one, and less in the last part of the run."""
+        """Learning rate of the next update: the configured one, reduced in the last fraction of the run."""
         return self.config.learning_rate * self.rate_left(self.config.decay)
 
     @torch.no_grad()
     def next_value(self, obs: TensorObs, generator: torch.Generator) -> Tensor:
         """Value (B,) of the best of N proposals of the averaged β, by the smallest of the target critics."""
         features = self.target_inputs(obs)
-        seen = self.average.inputs(obs) if self.spec.has_image else features  # a state has nothing to encode
+        proposing = self.average.inputs(obs) if self.spec.has_image else features  # states: no encoder
         shape = (self.config.backup_samples, len(obs), ACTION_DIM)
         noise = torch.randn(shape, generator=generator, device=features.device)
         half = self.config.half_proposals and has_bfloat16(features.device.type)
         with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
-            actions = self.average.flow.sample(seen, noise, self.config.flow_steps)
+            actions = self.average.flow.sample(proposing, noise, self.config.flow_steps)
         values = self.values(self.target_critics(features, actions.float()))  # (E, N, B)
         return values.amin(0).amax(0)
 
     def values(self, outputs: Tensor) -> Tensor:
-        """What critics mean by their outputs: values themselves, or logits of them."""
+        """Return the values of the critics' outputs, which are values or logits."""
         return outputs if self.config.critic_loss == "squared" else torch.sigmoid(outputs)
 
     def critic_loss(
         self, features: Tensor, batch: TensorBatch, target: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over critics of the mean squared error, or cross-entropy, to the common target (B,)."""
+        """Sum over critics of the mean squared error, or cross entropy, to the common target (B,)."""
         outputs = self.model.critics(features, batch.action.unsqueeze(0)).squeeze(1)  # (E, B)
         if self.config.critic_loss == "squared":
             loss = (outputs - target).square().mean(1).sum()
         else:
             wanted = target.clamp(0, 1).expand_as(outputs)
             loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(1).sum()
-        seen = self.values(outputs.detach())
+        values = self.values(outputs.detach())
         metrics = {
-            "q_mean": seen.mean(),
-            "q_max": seen.max(),
-            "q_min": seen.min(),
+            "q_mean": values.mean(),
+            "q_max": values.max(),
+            "q_min": values.min(),
             "target_mean": target.mean(),
         }
         return loss, metrics
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one gradient step on flow and critics, then move targets and average."""
+        """Take one gradient step on flow and critics, then update targets and average."""
         batch = augment(batch, self.config.crop_px, generator)
         features = self.model.inputs(batch.obs)
         flow_loss = self.flow_loss(features, batch.action, generator)
@@ -211,7 +209,7 @@ class Bfn(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Take the best of N' proposals by the mean of what the averaged critics say."""
+        """Return the best of N' proposals by the mean of the averaged critics."""
         features = self.average.inputs(obs)
         actions = self.average.flow.sample(
             features, noise.transpose(0, 1), self.config.flow_steps

@@ -1,7 +1,7 @@
-"""Conservative Q-learning, CQL(H), as COG runs it: a lower bound of values keeps the policy near the data.
+"""Conservative Q-learning, CQL(H), as in COG: a lower bound of values keeps the policy near the data.
 
 Source: Kumar et al., arXiv 2006.04779, eq. 4 and appendix F; COG, arXiv 2010.14500, §4, A.2, A.3; published
-code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
+code avisingh599/cog @ 98252e1. Deviations, of which 1-4 correct faults of the code:
 
 1. The targets start as copies of the Qs; in the code they start as networks of their own.
 2. The actor is differentiated through the Qs before these move.
@@ -26,7 +26,7 @@ code avisingh599/cog @ 98252e1. Deviations, 1-4 of them faults not repeated:
     gripper's command has two modes; the mean of a Gaussian stays on one or between them (docs/results.md).
 14. With ``importance`` the temperature T divides Q alone, exp(Q/T - log μ), which estimates ∫ exp(Q/T) da
     without bias; the code divides both, (Q - log μ)/T. They agree at T = 1.
-15. With ``shared_encoder`` policy and Qs see frames by one encoder, which the Qs' loss alone teaches; in the
+15. With ``shared_encoder`` policy and Qs share one image encoder, which the Qs' loss alone trains; in the
     code each has its own.
 """
 
@@ -55,37 +55,37 @@ LARGEST_WEIGHT: Final = 1e6
 class CqlConfig(SoftConfig):
     """Settings of CQL(H)."""
 
-    updates: int = 20_000  # gradient steps
+    updates: int = 20_000  # number of updates
     batch_size: int = 256  # transitions per update (A.3)
-    encoder: str = "fast"  # of images, key of ENCODERS
-    shared_encoder: bool = False  # one for policy and Qs, taught by the Qs (ours); A.2: one each
+    encoder: str = "fast"  # image encoder, key of ENCODERS
+    shared_encoder: bool = False  # one image encoder for policy and Qs, trained by the Qs (ours); A.2: two
     crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy
-    critics: int = 2  # E, of which the smallest counts (A.3)
-    layer_norm: bool = True  # in the hidden layers of the Qs; published code: none
-    half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
-    discount: float = 0.95  # γ; A.3: .99; smaller, there is more contrast (docs/learning.md, Feasibility)
+    critics: int = 2  # E, number of Qs, of which the smallest counts (A.3)
+    layer_norm: bool = True  # LayerNorm in the hidden layers of the Qs; published code: none
+    half_gradients: bool = True  # gradients of the Qs in bfloat16 where supported; values never (ours)
+    discount: float = 0.95  # γ; A.3: .99; a smaller one gives more contrast (docs/learning.md, Feasibility)
     target_rate: float = 0.04  # τ of the target networks, as bfn's; A.3: .005
-    critic_learning_rate: float = 1e-3  # of Adam, as bfn's; A.3: 3e-4
-    policy_learning_rate: float = 3e-4  # of Adam; published code: 1e-4; A.3: 3e-5
-    decay: float = 0.0  # last part of the updates, in which the learning rates fall linearly to 0 (ours)
-    stochastic: bool = False  # sample when judged; false: the mode (published code)
-    acting_samples: int = 64  # N' samples of π of which the best is taken (ours); 1: as stochastic says
-    average_rate: float = 0.005  # of the averages of π and Qs that act (ours); 1: they act themselves
-    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
+    critic_learning_rate: float = 1e-3  # Adam's learning rate of the Qs, as bfn's; A.3: 3e-4
+    policy_learning_rate: float = 3e-4  # Adam's, of the policy; published code: 1e-4; A.3: 3e-5
+    decay: float = 0.0  # last fraction of the updates, in which the learning rates fall linearly to 0 (ours)
+    stochastic: bool = False  # sample the policy in evaluation; false: its mode (published code)
+    acting_samples: int = 64  # N', number of samples of π whose best acts (ours); 1: see stochastic
+    average_rate: float = 0.005  # rate of the averages of π and Qs that act (ours); 1: no averages
+    success: Success = "absorbing"  # a reward ends the return; "continuing": the paper, no terminals
     temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
-    target_entropy: float = -2.0  # of the automatic temperature; broad, to be chosen from; published: -8
-    warm_start: int = 2_000  # updates in which the policy clones the data (A.3: 10 000)
+    target_entropy: float = -2.0  # entropy to tune the temperature for; broad, for N' samples; published: -8
+    warm_start: int = 2_000  # number of updates in which the policy clones the data (A.3: 10,000)
     bellman_scale: float = 1.0  # weight of the squared Bellman error (published code; eq. 1: ½)
-    penalty_weight: float = 1.0  # α on the conservative term, in units of value_scale (A.3)
-    penalty_samples: int = 1  # N actions each from uniform, π(s) and π(s') (A.3)
-    penalty_temperature: float = 1.0  # of the logsumexp, in units of value_scale (published code)
-    importance: bool = True  # divide each exp Q by the density its action was drawn with (published code)
-    data_in_logsumexp: bool = False  # the data's action is one of the samples (published "CQL(rho)")
+    penalty_weight: float = 1.0  # α, weight of the conservative term, in units of value_scale (A.3)
+    penalty_samples: int = 1  # N, number of actions each from uniform, π(s) and π(s') (A.3)
+    penalty_temperature: float = 1.0  # temperature of the logsumexp, in units of value_scale (code)
+    importance: bool = True  # divide each exp Q by the density of its action's distribution (published code)
+    data_in_logsumexp: bool = False  # add the data's action to the samples (published "CQL(rho)")
     lagrange: bool = False  # learn penalty_weight so that the penalty meets its threshold (Kumar, F)
-    penalty_threshold: float = 5.0  # of lagrange, per Q, in units of value_scale (code; deviation 5)
-    backup_actions: int = 1  # actions of π(s') whose best is backed up (published code: 1; max backup: 10)
+    penalty_threshold: float = 5.0  # threshold of lagrange, per Q, in units of value_scale (deviation 5)
+    backup_actions: int = 1  # number of actions of π(s') whose best is backed up (code: 1; max backup: 10)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -172,9 +172,9 @@ class Cql(SoftActorCritic):
             self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
 
     def start_from(self, other: Algorithm) -> tuple[str, ...]:
-        """Take over what both have; averages and targets that the other does not have start as copies."""
+        """Copy the weights of common modules; averages and targets that the other lacks start as copies."""
         taken = super().start_from(other)
-        if "targets" not in taken:  # the Qs see by an encoder that may have come with the policy
+        if "targets" not in taken:  # the encoder of the Qs may have been copied with the policy
             self.targets.load_state_dict(self.critics.state_dict())
         for name in self.averaged:
             if f"average_{name}" not in taken:
@@ -183,19 +183,19 @@ class Cql(SoftActorCritic):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """A row of noise per sample that is compared, or as :class:`ActorCritic` says."""
+        """One row of noise for each of the N' samples, or the noise of :class:`ActorCritic`."""
         if self.config.acting_samples > 1:
             return (self.config.acting_samples, ACTION_DIM)
         return super().noise_shape
 
     @property
     def explore_noise_shape(self) -> tuple[int, ...]:
-        """As for acting, where samples are compared."""
+        """The noise of acting by the best of N' samples, or that of :class:`ActorCritic`."""
         return self.noise_shape if self.config.acting_samples > 1 else super().explore_noise_shape
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Take the best of N' samples by the smallest Q, or act as :class:`ActorCritic` does."""
+        """Return the best of N' samples by the smallest Q, or act as :class:`ActorCritic` does."""
         if self.config.acting_samples == 1:
             return super().act(obs, noise)
         policy, critics = (getattr(self, name) for name in self.acting)
@@ -207,24 +207,24 @@ class Cql(SoftActorCritic):
 
     @torch.no_grad()
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Act by comparing samples, or sample the policy."""
+        """Return the best of N' samples, or sample the policy."""
         return self.act(obs, noise) if self.config.acting_samples > 1 else super().explore(obs, noise)
 
     def _distribution(
         self, policy: GaussianPolicy, obs: TensorObs, features: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean and log σ of a policy: at the Qs' features, which it does not teach, or by its own encoder."""
+        """Mean and log σ of a policy, from the Qs' features without gradient or from its own encoder."""
         return policy.at(features.detach()) if self.shared_encoder else policy(obs)
 
     def learning_rate(self, optimiser: str) -> float:
-        """Of an optimiser in the next update: the configured one, and less in the last part of the run."""
+        """Learning rate of an optimiser in the next update, reduced in the last fraction of the run."""
         config = self.config
         of_critics = optimiser in ("critics", "penalty")
         whole = config.critic_learning_rate if of_critics else config.policy_learning_rate
         return whole * self.rate_left(config.decay)
 
     def cloning_loss(self, batch: TensorBatch, mean: Tensor, log_std: Tensor, log_density: Tensor) -> Tensor:
-        """Policy's loss in the warm start: mean of α log π(a|s) for a ~ π - log π(a of the data|s)."""
+        """Loss of the policy in the warm start: mean of α log π(a|s) for a ~ π - log π(a of the data|s)."""
         weight = self.log_temperature.exp().detach()
         return (weight * log_density - tanh_normal_log_density(mean, log_std, batch.action)).mean()
 
@@ -235,12 +235,12 @@ class Cql(SoftActorCritic):
         return self.bellman_target(batch, values.amax(1).amin(0))
 
     def penalty(self, values: Tensor, log_density: Tensor, data: Tensor) -> Tensor:
-        """Penalty of each critic (E,), as the configuration says.
+        """Conservative penalty of each critic (E,), with the configured options.
 
         Args:
             values: (E, N, B) at actions of uniform, π(s) and π(s').
-            log_density: Of these actions, (N, B).
-            data: (E, B).
+            log_density: Log density of these actions, (N, B).
+            data: Q of the data's actions, (E, B).
         """
         config = self.config
         if not config.importance:
@@ -250,13 +250,13 @@ class Cql(SoftActorCritic):
         return conservative_penalty(values, log_density, data, config.penalty_temperature * self.value_scale)
 
     def penalty_weight(self) -> Tensor | float:
-        """The configured weight, or the learned one."""
+        """Weight of the penalty: configured, or learned with ``lagrange``."""
         if not self.config.lagrange:
             return self.config.penalty_weight
         return self.log_penalty_weight.detach().exp().clamp(max=LARGEST_WEIGHT)
 
     def penalty_weight_loss(self, penalty: Tensor) -> Tensor:
-        """The weight grows while the mean penalty (E,) is above the threshold (Kumar, F)."""
+        """Loss of the learned weight, which grows while the penalty (E,) exceeds the threshold (Kumar, F)."""
         excess = (penalty.detach() / self.value_scale - self.config.penalty_threshold).mean()
         return -self.log_penalty_weight.exp().clamp(max=LARGEST_WEIGHT) * excess
 
@@ -267,7 +267,7 @@ class Cql(SoftActorCritic):
         return self.config.bellman_scale * bellman + weight * penalty.sum()
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one gradient step on policy, temperature and Qs, then move the targets."""
+        """Take one gradient step on policy, temperature and Qs, then update targets and averages."""
         config = self.config
         batch = self.prepared(batch, generator)
         features = self.critics.features(batch.obs)
@@ -277,7 +277,7 @@ class Cql(SoftActorCritic):
         proposals, densities, next_actions = self.proposals(batch, generator)
 
         encoded = self.critics.context(features)
-        # the actor is differentiated through this one value: on its own, so that no other is with it
+        # evaluated apart from the others, because the actor is differentiated through this value alone
         own = self.critics(encoded, actions[:1])
         others = [actions[1:].detach(), proposals, batch.action.unsqueeze(0)]
         rest = self.critics(encoded, torch.cat(others))
@@ -307,7 +307,7 @@ class Cql(SoftActorCritic):
 
     @torch.no_grad()
     def proposals(self, batch: TensorBatch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw N actions each from uniform and π(s'), in this order, for the penalty; those of the backup.
+        """Draw N actions each from uniform and π(s') for the penalty, and the actions of the backup.
 
         Returns:
             Actions (2N, B, A), the log densities they were drawn with (2N, B), and a' ~ π(s') (N', B, A).

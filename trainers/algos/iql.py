@@ -1,18 +1,18 @@
 """Implicit Q-learning: values by expectile regression on the data's actions, a policy weighted by advantage.
 
 Source: Kostrikov, Nair, Levine, arXiv 2110.06169, eq. 5-7; published code
-ikostrikov/implicit_q_learning @ 09d7002. It is not in the COG paper: an in-sample rival of CQL, from the same
-data. Deviations:
+ikostrikov/implicit_q_learning @ 09d7002. It is not in the COG paper; it is an in-sample alternative to
+CQL. Deviations:
 
 1. The policy is a tanh-Gaussian whose spread depends on the state; theirs has a tanh on the mean alone and
    one spread for all states. Its density at ±1 is read at ±(1 - 1e-6), as everywhere here.
 2. No cosine schedule of the policy's learning rate, no dropout.
 3. Values of the tasks here lie in [0, 1] or [0, 1/(1-γ)]: the inverse temperature is used in units of
    1/``value_scale``, which gives the published weights on values up to 100 (their AntMaze).
-4. Advantages are those of the step's start for value, policy and Qs alike; theirs weigh the policy, and back
-   the Qs up, with the value network after its step.
+4. All losses use the networks before the update; theirs computes the policy's weights and the Qs' targets
+   with the value network after its step.
 5. Qs and V start at 0, where every weight is 1; in these units a random start is a random choice of data.
-6. Encoders run once per network and observation; the value network has its own, as everything else.
+6. Encoders run once per network and observation; the value network has its own, as all networks here.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ WEIGHT_LIMIT: Final = 100.0
 class IqlConfig(ActorCriticConfig):
     """Settings of IQL."""
 
-    updates: int = 20_000  # gradient steps
+    updates: int = 20_000  # number of updates
     batch_size: int = 256  # transitions per update (published code)
-    encoder: str = "fast"  # of images, key of ENCODERS
+    encoder: str = "fast"  # image encoder, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (avisingh599/cog @ 98252e1)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q and of V (published code)
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (published code)
-    critics: int = 2  # E (published code)
-    layer_norm: bool = False  # in the hidden layers of the Qs
-    half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
+    critics: int = 2  # E, number of Qs (published code)
+    layer_norm: bool = False  # LayerNorm in the hidden layers of the Qs
+    half_gradients: bool = True  # gradients of the Qs in bfloat16 where supported; values never (ours)
     discount: float = 0.95  # γ; as in the other "fast" presets; published code: .99
     target_rate: float = 0.02  # τ of the target networks; published code: .005
-    critic_learning_rate: float = 3e-4  # of Adam, for the Qs and V (published code)
-    policy_learning_rate: float = 3e-4  # of Adam (published code)
-    stochastic: bool = False  # sample when judged; false: the mode (published code)
-    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": no terminals
+    critic_learning_rate: float = 3e-4  # Adam's learning rate of the Qs and V (published code)
+    policy_learning_rate: float = 3e-4  # Adam's learning rate of the policy (published code)
+    stochastic: bool = False  # sample the policy in evaluation; false: its mode (published code)
+    success: Success = "absorbing"  # a reward ends the return; "continuing": no terminals
     expectile: float = 0.9  # τ of the expectile (published code, AntMaze)
     inverse_temperature: float = 10.0  # β of the weights exp(β A), in units of 1/value_scale (AntMaze)
 
@@ -99,7 +99,7 @@ class Iql(ActorCritic):
         self.optimisers["value"] = adam(self.value.parameters(), config.critic_learning_rate)
 
     def value_loss(self, target_values: Tensor, value: Tensor) -> Tensor:
-        """Pull V(s) (B,) to the upper expectile of min over the target Qs (E, B) (eq. 5)."""
+        """Expectile loss of V(s) (B,) to the minimum of the target Qs (E, B) (eq. 5)."""
         return expectile_loss(target_values.amin(0) - value, self.config.expectile)
 
     def critic_loss(self, data: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -116,7 +116,7 @@ class Iql(ActorCritic):
         return -(weight * log_density).mean(), weight.mean()
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one gradient step on V, policy and Qs, then move the targets."""
+        """Take one gradient step on V, policy and Qs, then update the targets."""
         batch = self.prepared(batch, generator)
         action = batch.action.unsqueeze(0)
         value = self.value(batch.obs)

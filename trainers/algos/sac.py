@@ -1,13 +1,13 @@
-"""Soft actor-critic on the same data as CQL, without its penalty: the paper's baseline, and its way online.
+"""Soft actor-critic, CQL without its penalty: the paper's offline baseline and its online learner.
 
 Source: Haarnoja et al., arXiv 1812.05905, eq. 5-7 and 18; as COG's baseline, arXiv 2010.14500 §6 ("SAC");
-published code avisingh599/cog @ 98252e1, rlkit/torch/sac/sac.py. Offline it values actions that the data
-never took, and its values leave the possible range: that is what the baseline is there to show. Deviations:
+published code avisingh599/cog @ 98252e1, rlkit/torch/sac/sac.py. Offline it evaluates actions outside
+the data, and its values leave the possible range, which the baseline is meant to show. Deviations:
 
-1. Deviations 1-4 and 7-8 of :mod:`trainers.algos.cql`, with which it shares its networks, its step and the
+1. Deviations 1-4 and 7-8 of :mod:`trainers.algos.cql`, with which it shares its networks, its update and the
    units of its temperature.
-2. "fast" backs no entropy up, so that its values are those of CQL without the penalty; "paper" does, as the
-   published code.
+2. "fast" has no entropy in the backup, so that its values are those of CQL without the penalty; "paper" has
+   it, as the published code.
 3. One sample of π(·|s) serves actor and temperature, one of π(·|s') the backup (as published).
 """
 
@@ -30,24 +30,24 @@ from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, value_metri
 class SacConfig(SoftConfig):
     """Settings of SAC."""
 
-    updates: int = 20_000  # gradient steps
+    updates: int = 20_000  # number of updates
     batch_size: int = 256  # transitions per update (COG A.3)
-    encoder: str = "fast"  # of images, key of ENCODERS
+    encoder: str = "fast"  # image encoder, key of ENCODERS
     crop_px: int = 4  # padding of the random crop in training (published code)
     critic_widths: tuple[int, ...] = (256, 256)  # hidden layers of each Q (Haarnoja, table 1)
     policy_widths: tuple[int, ...] = (256, 256)  # hidden layers of the policy (Haarnoja, table 1)
-    critics: int = 2  # E (Haarnoja, §5)
-    layer_norm: bool = False  # in the hidden layers of the Qs
-    half_gradients: bool = True  # those of the Qs in bfloat16 where the processor has it; values never (ours)
+    critics: int = 2  # E, number of Qs (Haarnoja, §5)
+    layer_norm: bool = False  # LayerNorm in the hidden layers of the Qs
+    half_gradients: bool = True  # gradients of the Qs in bfloat16 where supported; values never (ours)
     discount: float = 0.95  # γ; as in cql's "fast"; published code: .99
     target_rate: float = 0.02  # τ of the target networks; as in cql's "fast"; published code: .005
-    critic_learning_rate: float = 3e-4  # of Adam (published code)
-    policy_learning_rate: float = 1e-4  # of Adam, the temperature's too (published code)
-    stochastic: bool = False  # sample when judged; false: the mode (published code)
-    success: Success = "absorbing"  # a rewarded transition ends the sum, or "continuing": paper, no terminals
-    temperature: float = 1.0  # of the entropy, at first, in units of value_scale (published code)
+    critic_learning_rate: float = 3e-4  # Adam's learning rate of the Qs (published code)
+    policy_learning_rate: float = 1e-4  # Adam's, of policy and temperature (published code)
+    stochastic: bool = False  # sample the policy in evaluation; false: its mode (published code)
+    success: Success = "absorbing"  # a reward ends the return; "continuing": the paper, no terminals
+    temperature: float = 1.0  # initial entropy temperature, in units of value_scale (published code)
     target_entropy: float = -8.0  # minus the action dimension (Haarnoja, table 1)
-    entropy_backup: bool = False  # whether the value of s' holds its entropy (eq. 3; published code: true)
+    entropy_backup: bool = False  # whether the value of s' includes the entropy (eq. 3; published code: true)
 
 
 class Sac(SoftActorCritic):
@@ -74,7 +74,7 @@ class Sac(SoftActorCritic):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """That of returns; with entropy in the backup up to α · log 2^A more per step, for the α at first."""
+        """Range of returns; entropy in the backup adds up to α · log 2^A per step, with the initial α."""
         low, high = super().value_range
         if not self.config.entropy_backup:
             return low, high
@@ -83,7 +83,7 @@ class Sac(SoftActorCritic):
 
     @torch.no_grad()
     def target(self, batch: TensorBatch, generator: torch.Generator) -> Tensor:
-        """Target (B,) with min over the target Qs at a' ~ π(s'), less α log π(a'|s') if asked for (eq. 3)."""
+        """Target (B,) with the least target Q at a' ~ π(s'), less α log π(a'|s') if configured (eq. 3)."""
         action, log_density = self.policy.sample(batch.next_obs, generator)
         value = self.targets(self.targets.encode(batch.next_obs), action)[:, 0].amin(0)
         if self.config.entropy_backup:
@@ -96,7 +96,7 @@ class Sac(SoftActorCritic):
         return loss, {"bellman_loss": loss.detach(), **value_metrics(data, target)}
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one gradient step on policy, temperature and Qs, then move the targets."""
+        """Take one gradient step on policy, temperature and Qs, then update the targets."""
         batch = self.prepared(batch, generator)
         encoded = self.critics.encode(batch.obs)
         action, log_density = self.policy.sample(batch.obs, generator)
