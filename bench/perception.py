@@ -44,7 +44,7 @@ def errors_m(env: str, landmark: str, scenes: int) -> list[float]:
 def successes(policy: str, localize: str, episodes: int) -> int:
     """Episodes of a policy that reach its goal."""
     asked = request(policy, localize=localize, image_size=16)
-    return sum(collect_episode(asked, index).success for index in range(episodes))
+    return sum(collect_episode(asked, index).success is True for index in range(episodes))
 
 
 def main() -> None:

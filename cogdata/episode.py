@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -93,9 +93,11 @@ class Episode:
         reward: float32 (T,).
         terminated: bool (T,).
         truncated: bool (T,).
-        predicates: name → bool (T+1,); only those that the scene has.
+        predicates: name → bool (T+1,); only those that the scene has. False where it was not judged.
         phase: T names: what the policy was doing when it chose each action.
         scene_fields: S names.
+        unjudged: name → bool (T+1,), True where the predicate was not judged; only those that were not
+            judged somewhere.
     """
 
     meta: EpisodeMeta
@@ -109,6 +111,7 @@ class Episode:
     predicates: Mapping[str, Bool]
     phase: tuple[str, ...]
     scene_fields: tuple[str, ...]
+    unjudged: Mapping[str, Bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every shape, dtype and range; say the number found and the number needed."""
@@ -144,6 +147,19 @@ class Episode:
         for name in (self.meta.task, self.meta.goal):
             if name not in self.predicates:
                 raise ValueError(f"predicate {name!r} is judged nowhere in this scene")
+        self._check_unjudged()
+
+    def _check_unjudged(self) -> None:
+        for name, mask in self.unjudged.items():
+            values = self.predicates.get(name)
+            if values is None or mask.shape != values.shape or mask.dtype != np.dtype(bool):
+                raise ValueError(
+                    f"unjudged {name!r} is {mask.dtype} {mask.shape}, must be as its predicate is"
+                )
+            if not mask.any():
+                raise ValueError(f"predicate {name!r} was judged everywhere: leave it out of unjudged")
+            if (values & mask).any():
+                raise ValueError(f"predicate {name!r} holds where it was not judged")
 
     @property
     def steps(self) -> int:
@@ -151,14 +167,20 @@ class Episode:
         return len(self.action)
 
     @property
-    def success(self) -> bool:
-        """Whether the policy's own goal holds on the last observation."""
-        return bool(self.predicates[self.meta.goal][-1])
+    def success(self) -> bool | None:
+        """Whether the policy's own goal holds on the last observation; None: not judged."""
+        return self.holds(self.meta.goal, -1)
 
     @property
     def solved(self) -> bool:
         """Whether the world's task was rewarded at any step."""
         return bool(self.reward.max() > 0)
+
+    def holds(self, predicate: str, t: int) -> bool | None:
+        """Return whether a predicate holds on observation t; None: it was not judged there."""
+        if predicate in self.unjudged and self.unjudged[predicate][t]:
+            return None
+        return bool(self.predicates[predicate][t])
 
     def digest(self) -> str:
         """Return the sha256 (hex) of everything in the episode, independent of how it is stored."""
@@ -177,4 +199,7 @@ class Episode:
         for values in arrays:
             sha.update(f"{values.dtype.str}{values.shape}".encode())
             sha.update(np.ascontiguousarray(values).data)
+        for name in sorted(self.unjudged):  # nothing where all was judged, as before there was a choice
+            sha.update(f"\x1funjudged {name}{self.unjudged[name].shape}".encode())
+            sha.update(np.ascontiguousarray(self.unjudged[name]).data)
         return sha.hexdigest()

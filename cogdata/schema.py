@@ -9,7 +9,9 @@ Alignment of one episode with T actions and T+1 observations::
 * ``terminated[t]``: ``o_{t+1}`` is absorbing: worth nothing beyond the reward. No world of ours ends so.
 * ``truncated[t]``: the clock stopped the episode at ``o_{t+1}``; a learner bootstraps from it.
 * a predicate (``grasped``, ``placed`` …) is judged on every observation, so it has T+1 entries; it is null
-  in ``steps`` where the scene has no such thing.
+  in ``steps`` where the scene has no such thing, or where it was not judged. The task's predicate is judged
+  on ``o_1 … o_T``, because it is the reward. An episode whose goal was not judged on ``o_T`` is neither a
+  success nor a failure: ``success`` is null.
 
 One row of the ``steps`` table is one *observation*, t = 0 … T. Its ``action``, ``reward``, ``terminated``,
 ``truncated`` and ``phase`` describe the action taken *from* it and are null on the last row.

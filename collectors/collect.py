@@ -144,13 +144,13 @@ class EpisodeDone:
     Attributes:
         index: Episode index.
         steps: Actions.
-        success: Whether the policy reached its goal.
+        success: Whether the policy reached its goal; None: that was not judged.
         solved: Whether the world's task was rewarded.
     """
 
     index: int
     steps: int
-    success: bool
+    success: bool | None
     solved: bool
 
 

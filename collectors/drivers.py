@@ -8,8 +8,8 @@ Such a class is a `gymnasium.Env` made by ``Class(image_size=64)``, with these a
                     perhaps ``scene``, float32 (S,)
 ``scene_fields``    S names; only with a scene
 ``predicates``      Names, from `cogdata.schema.PREDICATES`, of what ``info["predicates"]`` of reset and
-                    step maps to booleans
-``task_predicate``  The one of them that the task is about
+                    step maps to booleans, or to None where one was not judged
+``task_predicate``  The one of them that the task is about: judged at every step, because it is the reward
 ``horizon``         Actions of an episode, written in the class: of collected ones, if the policy's are not
                     fewer; ``--horizon`` overrides both
 ``view()``          What scripted policies see of the present moment, made by `view_of`; without it they
@@ -28,6 +28,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
+from cogdata.answers import Answer, Judged
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
 from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
@@ -74,15 +76,13 @@ def check_engine(env: str) -> None:
         engine()
 
 
-def view_of(
-    robot: NDArray[np.float32], landmarks: Mapping[str, Point], predicates: Mapping[str, bool]
-) -> SceneView:
+def view_of(robot: NDArray[np.float32], landmarks: Mapping[str, Point], predicates: Judged) -> SceneView:
     """Put together what a scripted policy sees.
 
     Args:
         robot: State, as `cogdata.schema` says.  # (10,)
         landmarks: Where things are, such as "object" and "tray".  # (3,) each
-        predicates: What holds now.
+        predicates: What holds now; None, not judged, is to a script as what does not hold.
     """
     x, y, z, w = (float(value) for value in robot[3:7])
     return SceneView(
@@ -90,7 +90,7 @@ def view_of(
         turned_rad=np.array(turned_from_down(matrix_from_quat((x, y, z, w)))),
         gripper_open=bool(robot[9] > 0.5),
         landmarks={name: np.array(at_m, np.float64) for name, at_m in landmarks.items()},
-        predicates=dict(predicates),
+        predicates=predicates,  # type: ignore[arg-type]
     )
 
 
@@ -127,7 +127,7 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.action_space = driver.action_space
         self._time = 0
         self._robot = np.zeros(ROBOT_DIM, np.float32)
-        self._judged: dict[str, bool] = {}
+        self._judged: dict[str, bool | None] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -153,19 +153,16 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
             horizon or when the driver says so; info with `predicates` and `success`.
 
         Raises:
-            CogError: The driver fails, or shows what it did not announce.
+            CogError: The driver fails, shows what it did not announce, or did not judge the task's predicate.
         """
+        self._time += 1
         with self._asking("step"):
             obs, _, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
-        self._time += 1
         seen, judged = self._see(obs, info)
-        return (
-            seen,
-            float(judged["success"]),
-            bool(terminated),
-            bool(truncated) or self._time >= self.horizon,
-            judged,
-        )
+        answer = self._answer
+        reward = float(answer.rewarded(self.task_predicate, judged["success"]))
+        over = answer.ending("terminated", terminated), answer.ending("truncated", truncated)
+        return seen, reward, over[0], over[1] or self._time >= self.horizon, judged
 
     def view(self) -> SceneView:
         """What a scripted policy sees of the present moment.
@@ -174,12 +171,16 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
             CogError: The driver fails, or gives something else.
         """
         if not callable(getattr(self.driver, "view", None)):
-            return view_of(self._robot, {}, self._judged)
+            return view_of(self._robot, {}, {name: held is True for name, held in self._judged.items()})
         with self._asking("view()"):
             view = self.driver.view()
         if not isinstance(view, SceneView):
             raise CogError(f"{self.env_id}.view() gives {type(view).__name__}, must be a SceneView: {GUIDE}")
-        return view
+        holds = {
+            name: self._answer.truth(f"view().predicates[{name!r}]", value) is True
+            for name, value in view.predicates.items()
+        }
+        return replace(view, predicates=holds)
 
     def let_go(self) -> None:
         """Close the driver.
@@ -205,13 +206,19 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         except Exception as error:
             raise CogError(f"{self.env_id} fails to {what}: {error!r}") from error
 
+    @property
+    def _answer(self) -> Answer:
+        return Answer(self.env_id, self._time)
+
     def _see(self, obs: dict[str, Any], info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         self._check(obs, info)
+        self._answer.check_finite(obs)
+        judged = self._answer.predicates(info)
         seen = {"scene": np.zeros(0, np.float32)} | obs
         self._robot = np.array(obs["robot"])
-        self._judged = {name: bool(info["predicates"][name]) for name in self.predicates}
-        judged = {"predicates": self._judged, "success": self._judged[self.task_predicate]}
-        return {part: np.array(seen[part]) for part in self._shown}, judged
+        self._judged = {name: judged[name] for name in self.predicates}
+        told = {"predicates": self._judged, "success": self._judged[self.task_predicate]}
+        return {part: np.array(seen[part]) for part in self._shown}, told
 
     def _check(self, obs: object, info: object) -> None:
         """Hold what the driver shows against what it announced."""

@@ -29,7 +29,7 @@ class ProgressCounter:
     bytes: int = 0
     committed: int = 0
     steps: int = 0
-    _success: dict[int, bool] = field(default_factory=dict)
+    _success: dict[int, bool | None] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
 
     def add(self, event: EpisodeDone | Commit) -> None:
@@ -49,7 +49,12 @@ class ProgressCounter:
     @property
     def successes(self) -> int:
         """Episodes in which the policy reached its goal."""
-        return sum(self._success.values())
+        return sum(success is True for success in self._success.values())
+
+    @property
+    def judged(self) -> int:
+        """Episodes in which it was judged whether the policy reached its goal."""
+        return sum(success is not None for success in self._success.values())
 
     @property
     def seconds(self) -> float:
@@ -70,9 +75,11 @@ class ProgressCounter:
     def line(self) -> str:
         """One line: episodes, success with interval, speed, bytes, time left."""
         parts = [f"{self.plan.have + self.episodes}/{self.plan.episodes} episodes"]
-        if self.episodes:
-            low, high = wilson(self.successes, self.episodes)
-            parts.append(f"success {self.successes / self.episodes:.0%} [{low:.0%}, {high:.0%}]")
+        if self.judged:
+            low, high = wilson(self.successes, self.judged)
+            parts.append(f"success {self.successes / self.judged:.0%} [{low:.0%}, {high:.0%}]")
+        if self.judged < self.episodes:
+            parts.append(f"{self.episodes - self.judged} not judged")
         parts.append(f"{self.steps_per_s:.0f} steps/s")
         parts.append(f"{self.bytes / 1e6:.1f} MB")
         if self.seconds_left is not None:
@@ -88,14 +95,14 @@ class ProgressCounter:
         Returns:
             A line, or None while the 95 % interval touches the documented range.
         """
-        if self.episodes < WARN_AFTER:
+        if self.judged < WARN_AFTER:
             return None
-        low, high = wilson(self.successes, self.episodes)
+        low, high = wilson(self.successes, self.judged)
         documented = info.success_range
         if low <= documented[1] and high >= documented[0]:
             return None
         return (
-            f"{info.policy} succeeds in {self.successes} of {self.episodes} episodes "
+            f"{info.policy} succeeds in {self.successes} of {self.judged} episodes "
             f"({low:.0%} to {high:.0%}), documented are {documented[0]:.0%} to {documented[1]:.0%}: "
             f"is --noise {info.noise:g} or --env {info.env} what you meant?"
         )

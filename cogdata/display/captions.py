@@ -72,9 +72,11 @@ def _write(page: UInt8, text: str, x: int, y: int, colour: Colour = _INK, size: 
     cv2.putText(page, plain, (x, y + height + 2), _FONT, size, colour, 1, cv2.LINE_AA)
 
 
-def _mark(page: UInt8, x: int, y: int, colour: Colour, *, filled: bool) -> None:
+def _mark(page: UInt8, x: int, y: int, colour: Colour, *, filled: bool | None) -> None:
     corner, opposite = (x, y), (x + _MARK_PX - 1, y + _MARK_PX - 1)
-    if filled:
+    if filled is None:  # not judged
+        cv2.line(page, (x, y + _MARK_PX // 2), (x + _MARK_PX - 1, y + _MARK_PX // 2), _PALE, 1)
+    elif filled:
         cv2.rectangle(page, corner, opposite, colour, cv2.FILLED)
     else:
         cv2.rectangle(page, corner, opposite, tuple((255 + value) // 2 for value in colour), 1)
@@ -173,8 +175,8 @@ def _tile(episode: Episode, t: int, factor: int) -> UInt8:
     _write(caption, f"{t}", 1, 1)
     _write(caption, _reward(episode, t), 30, 1, _GOOD)
     x = width - len(episode.predicates) * (_MARK_PX + 3)
-    for number, (name, values) in enumerate(episode.predicates.items()):
-        _mark(caption, x + number * (_MARK_PX + 3), 3, COLOURS[name], filled=bool(values[t]))
+    for number, name in enumerate(episode.predicates):
+        _mark(caption, x + number * (_MARK_PX + 3), 3, COLOURS[name], filled=episode.holds(name, t))
     new = t in (0, episode.steps) or episode.phase[t] != episode.phase[t - 1]
     _write(caption, _fit(_phase(episode, t), width - 2), 1, _LINE_PX - 1, _INK if new else _PALE)
     return np.concatenate([image, caption])
@@ -193,16 +195,23 @@ def _animation_image(episode: Episode, t: int, factor: int, title: str) -> UInt8
     for number, name in enumerate(names):
         row, column = divmod(number, 2)
         x, y = 4 + column * width // 2, 4 + (3 + row) * _LINE_PX
-        holds = bool(episode.predicates[name][t])
+        holds = episode.holds(name, t)
         _mark(caption, x, y, COLOURS[name], filled=holds)
         _write(caption, name, x + _MARK_PX + 5, y - 2, _INK if holds else _PALE)
     return np.concatenate([image, caption])
 
 
+def _verdict(success: bool | None) -> tuple[str, Colour]:
+    if success is None:
+        return "not judged", _PALE
+    return ("success", _GOOD) if success else ("failure", _BAD)
+
+
 def _title(episode: Episode, width: int) -> UInt8:
     meta = episode.meta
     page = _paper(2 * _LINE_PX + 8, width)
-    verdict, colour = (f"{meta.goal}: success", _GOOD) if episode.success else (f"{meta.goal}: failure", _BAD)
+    verdict, colour = _verdict(episode.success)
+    verdict = f"{meta.goal}: {verdict}"
     _write(page, _fit(meta.episode_id, width - 2 * _GAP_PX, _TITLE), _GAP_PX, 4, _INK, _TITLE)
     _write(page, verdict, _GAP_PX, 5 + _LINE_PX, colour)
     said = f"{meta.policy} in {meta.env}, noise {meta.noise:g}, seed {meta.seed}"
@@ -214,7 +223,10 @@ def _title(episode: Episode, width: int) -> UInt8:
 def _legend(episode: Episode, width: int) -> UInt8:
     """What the marks mean, in as many lines as it takes."""
     entries: list[tuple[str, str]] = [(name, name) for name in episode.predicates]
-    entries += [("", "filled: holds"), ("", "+1 reward of the action that led here")]
+    entries += [
+        ("", "filled: holds, a line: not judged" if episode.unjudged else "filled: holds"),
+        ("", "+1 reward of the action that led here"),
+    ]
     page = _paper(_LINE_PX * (1 + len(entries)), width)
     x, y = _GAP_PX, 0
     for mark, text in entries:
@@ -240,14 +252,14 @@ class Entry:
     Attributes:
         episode_id: Its name.
         policy: Who acted.
-        success: Whether its goal holds on the last observation.
+        success: Whether its goal holds on the last observation; None: not judged.
         solved: Whether the task was rewarded.
         images: uint8 (3, H, W, 3): first, middle, last.
     """
 
     episode_id: str
     policy: str
-    success: bool
+    success: bool | None
     solved: bool
     images: UInt8
 
@@ -290,11 +302,11 @@ def _entry(entry: Entry, factor: int) -> UInt8:
     width = row.shape[1]
     caption = _paper(2 * _LINE_PX + 2, width)
     _write(caption, _fit(entry.episode_id, width - 2), 1, 1)
-    _mark(caption, 1, _LINE_PX + 2, _GOOD if entry.success else _BAD, filled=entry.success)
-    verdict = "success" if entry.success else "failure"
+    verdict, colour = _verdict(entry.success)
+    _mark(caption, 1, _LINE_PX + 2, colour, filled=entry.success)
     if entry.solved:
         verdict += ", solved"
-    _write(caption, verdict, _MARK_PX + 6, _LINE_PX - 1, _GOOD if entry.success else _BAD)
+    _write(caption, verdict, _MARK_PX + 6, _LINE_PX - 1, colour)
     x = _MARK_PX + 6 + _width(verdict) + 10
     _write(caption, _fit(entry.policy, width - x), x, _LINE_PX - 1)
     return np.concatenate([row, caption])

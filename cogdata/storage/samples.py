@@ -100,7 +100,7 @@ def steps_batch(episode: Episode) -> pa.RecordBatch:
         _last_null(episode.terminated),
         _last_null(episode.truncated),
         phase,
-        *(pa.array(episode.predicates[name]) for name in present),
+        *(pa.array(episode.predicates[name], mask=episode.unjudged.get(name)) for name in present),
     ]
     meta = {
         "meta": episode.meta.to_json(),
@@ -187,6 +187,7 @@ def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
     image = np.empty((steps + 1, row["image_height"], row["image_width"], 3), np.uint8)
     read_frames(store, sample, image)
     present = [name for name in PREDICATES if name in batch.schema.names]
+    unjudged = {name: np.array(batch.column(name).is_null()) for name in present}
     return Episode(
         meta=EpisodeMeta(**json.loads(batch.schema.metadata[b"meta"])),
         image=image,
@@ -196,7 +197,8 @@ def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
         reward=_column(batch, "reward", steps).astype(np.float32),
         terminated=_column(batch, "terminated", steps).astype(bool),
         truncated=_column(batch, "truncated", steps).astype(bool),
-        predicates={name: _column(batch, name, steps + 1).astype(bool) for name in present},
+        predicates={name: np.array(batch.column(name).fill_null(False), bool) for name in present},
         phase=tuple(batch.column("phase").slice(0, steps).to_pylist()),
         scene_fields=tuple(json.loads(batch.schema.metadata[b"scene_fields"])),
+        unjudged={name: mask for name, mask in unjudged.items() if mask.any()},
     )

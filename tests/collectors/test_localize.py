@@ -112,7 +112,7 @@ def test_things_are_located_to_a_centimetre_in_500_scenes(env: str, landmark: st
 def test_the_camera_costs_fewer_than_ten_points(policy: str) -> None:
     won = {
         localize: sum(
-            collect_episode(request(policy, localize=localize, image_size=16), index).success
+            collect_episode(request(policy, localize=localize, image_size=16), index).success is True
             for index in range(300)
         )
         for localize in ("simulator", "camera")

@@ -163,7 +163,7 @@ def evaluate(
     for number, episodes in results:
         found[number] = episodes
         judged = [episode for number in sorted(found) for episode in found[number]]
-        on_progress(len(judged), len(seeds), sum(episode.last.success for episode in judged))
+        on_progress(len(judged), len(seeds), sum(episode.last.success is True for episode in judged))
     name = _name(policy, world, seeds, purpose)
     frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
     return Evaluation(name, policy.run, _table(policy, world, name, judged, purpose), frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol, Self
 
@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from cogdata.answers import Answer, Judged, name_of
 from cogdata.errors import CogError
 from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
@@ -33,17 +34,19 @@ class Moment:
         obs: Part ("image", "robot", "scene") → array.
         reward: Of the step; 0 after a reset.
         over: Whether the episode ended here.
-        success: Whether the task's predicate holds now.
-        predicates: Name → whether it holds now.
-        terminated: Whether the episode ended here because the world said so, not the clock.
+        success: Whether the task's predicate holds now; None: not judged, after a reset alone.
+        predicates: Name → whether it holds now; None: not judged.
+        terminated: Whether the episode ended here because the world said so.
+        truncated: Whether it ended here because of the clock; both may be.
     """
 
     obs: Obs
     reward: float
     over: bool
-    success: bool
-    predicates: Mapping[str, bool]
-    terminated: bool
+    success: bool | None
+    predicates: Judged
+    terminated: bool = False
+    truncated: bool = False
 
 
 class Group(Protocol):
@@ -75,20 +78,27 @@ class LocalGroup:
             self.close()
             raise
         self._moments: dict[int, Moment] = {}
+        self._times = [0] * count
 
     def ask_reset(self, seeds: Sequence[int]) -> None:
         """Start episodes in the first ``len(seeds)`` environments."""
         self._moments = {}
         for index, seed in enumerate(seeds):
             obs, info = self._envs[index].reset(seed=seed)
-            self._moments[index] = _moment(obs, 0.0, (False, False), info)
+            self._times[index] = 0
+            self._moments[index] = _moment(self._answer(index), obs, info)
 
     def ask_step(self, actions: Mapping[int, NDArray[np.float32]]) -> None:
         """Step environments by index; the others wait."""
         self._moments = {}
         for index, action in actions.items():
             obs, reward, terminated, truncated, info = self._envs[index].step(action)
-            self._moments[index] = _moment(obs, float(reward), (terminated, truncated), info)
+            self._times[index] += 1
+            moment = _moment(self._answer(index), obs, info)
+            self._moments[index] = _after(self._answer(index), moment, reward, terminated, truncated)
+
+    def _answer(self, index: int) -> Answer:
+        return Answer(name_of(self._envs[index]), self._times[index])
 
     def answer(self) -> dict[int, Moment]:
         """Return what was asked for, by index of the environment."""
@@ -146,9 +156,19 @@ class RemoteGroup:
             self._process.terminate()
 
 
-def _moment(obs: Obs, reward: float, ended: tuple[bool, bool], info: Mapping[str, Any]) -> Moment:
-    predicates = {name: bool(value) for name, value in info["predicates"].items()}
-    return Moment(dict(obs), reward, any(ended), bool(info["success"]), predicates, bool(ended[0]))
+def _moment(answer: Answer, obs: Obs, info: Mapping[str, Any]) -> Moment:
+    """Check what an environment shows; nothing has been done yet."""
+    answer.check_finite(obs)
+    success = answer.truth("info['success']", info["success"])
+    return Moment(dict(obs), 0.0, over=False, success=success, predicates=answer.predicates(info))
+
+
+def _after(answer: Answer, moment: Moment, reward: object, terminated: object, truncated: object) -> Moment:
+    """Add what a step led to."""
+    answer.rewarded("info['success']", moment.success)
+    number = answer.number("a reward of", reward)
+    ends = answer.ending("terminated", terminated), answer.ending("truncated", truncated)
+    return replace(moment, reward=number, over=any(ends), terminated=ends[0], truncated=ends[1])
 
 
 def _serve(pipe: Connection, make_env: MakeEnv, count: int) -> None:

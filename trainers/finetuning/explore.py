@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cogdata.answers import Answer, stack_predicates
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.rng import derive_seed
+from cogdata.streaming.transitions import OBSERVATIONS
 from trainers.algorithm import Algorithm
 from trainers.evaluation.acting import choose
 from trainers.evaluation.worlds import Moment, Worlds
@@ -98,21 +100,18 @@ def _begin(learner: Algorithm, online_env: OnlineEnv, run: str, seed: int, index
 
 def _episode(done: _OpenEpisode, online_env: OnlineEnv) -> Episode:
     moments, after = done.moments, done.moments[1:]
-    last = np.arange(len(after)) == len(after) - 1
-    ended = after[-1].terminated
+    for step, moment in enumerate(moments):
+        Answer(online_env.env, step).check_stored(moment.obs)
+    predicates, unjudged = stack_predicates(online_env.env, [moment.predicates for moment in moments])
     return Episode(
         meta=done.meta,
-        image=np.stack([moment.obs["image"] for moment in moments]),
-        robot=np.stack([moment.obs["robot"] for moment in moments]),
-        scene=np.stack([moment.obs["scene"] for moment in moments]),
+        **{name: np.stack([moment.obs[name] for moment in moments]) for name in OBSERVATIONS},
         action=np.stack(done.actions),
         reward=np.array([moment.reward for moment in after], np.float32),
-        terminated=last & ended,
-        truncated=last & (not ended),
-        predicates={
-            name: np.array([moment.predicates[name] for moment in moments], bool)
-            for name in moments[0].predicates
-        },
+        terminated=np.array([moment.terminated for moment in after], bool),
+        truncated=np.array([moment.truncated for moment in after], bool),
+        predicates=predicates,
         phase=(PHASE,) * len(after),
         scene_fields=online_env.scene_fields,
+        unjudged=unjudged,
     )

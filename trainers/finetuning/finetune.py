@@ -252,7 +252,7 @@ class _Session:
                 return self._save("stopped")
             for episode in episodes:
                 self.replay.add(episode)
-                self.outcomes.append(episode.success)
+                self.outcomes.append(episode.success is True)
             if not self._learn(self._target()):
                 return self._save("stopped")
             self.ends.append(self._target())
@@ -338,7 +338,7 @@ class _Session:
         values = {name: float(value) for name, value in means.items()}
         values |= {
             "episodes": float(len(self.outcomes)),
-            "online_success": sum(episode.success for episode in episodes) / len(episodes),
+            "online_success": sum(episode.success is True for episode in episodes) / len(episodes),
             "online_reward": sum(float(episode.reward.sum()) for episode in episodes) / len(episodes),
         }
         self.log.write(self.learner.updates_done, values)

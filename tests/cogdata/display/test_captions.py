@@ -94,6 +94,16 @@ def test_a_page_of_many_shows_first_middle_and_last(episode: Episode) -> None:
     assert tuple(page[y, 6 + 298 + 1 + 4]) == (PAPER,) * 3
 
 
+def test_what_was_not_judged_is_neither_filled_nor_an_outline(episode: Episode) -> None:
+    """The mark is 9 px high: a pale line in the row of its middle, paper above and below."""
+    last = np.arange(5) == 4
+    unjudged = replace(episode, unjudged={"placed": last}, predicates={**episode.predicates, "placed": ~last})
+    page = overview([Entry.of(unjudged)], 2, 1)
+    x, y = 6 + 1 + 4, 6 + 96 + 16 + 2 + 4
+    assert tuple(page[y, x]) == (150, 150, 150)
+    assert tuple(page[y - 4, x]) == tuple(page[y + 4, x]) == (PAPER,) * 3
+
+
 def test_images_of_two_sizes_do_not_fit_one_page(episode: Episode) -> None:
     small = make_episode("demo", 0, size=16)
     with pytest.raises(CogError, match=r"^images of 16x16 and 48x48 px do not fit one page: add WHERE "
