@@ -1,1 +1,1 @@
-"""Episodes as images for people: captions, contact sheets, animations."""
+"""Episodes as images to look at: captions, contact sheets, animations."""

@@ -1,7 +1,7 @@
-"""Episodes with what happened written under their images: a sheet of one, an animation, a page of many.
+"""Captioned images of episodes: a sheet or an animation of one, a page of many.
 
-Under the image of observation t stand t, a mark per predicate on it (filled: true), the reward of the action
-that led to it, and the phase of the policy that looked at it.
+The caption of observation t has t, a mark per predicate (filled: true), the reward of the action that led to
+it, and the policy's phase at it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PALETTE: Final[tuple[Colour, ...]] = (
     (31, 145, 62), (33, 102, 200), (230, 120, 0), (140, 60, 165), (0, 145, 155), (205, 45, 45),
 )  # fmt: skip
 COLOURS: Final = {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(PREDICATES)}
-"""Predicate → colour of its mark, RGB."""
+"""Predicate → RGB colour of its mark."""
 
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 _TEXT: Final = 0.4
@@ -38,11 +38,11 @@ _LINE_PX: Final = 16
 _MARK_PX: Final = 9
 _GAP_PX: Final = 6
 _TILE_PX: Final = 132
-"""Least width of a tile: narrower images stand in the middle of it."""
+"""Minimal width of a tile; narrower images are centred in it."""
 _COLUMNS: Final = (8, 9, 10)
-"""Frames in a row of a sheet: whichever leaves the last row fullest."""
+"""Numbers of images in a row of a sheet; the one with the fullest last row is chosen."""
 _HELD: Final = 10
-"""How many times an animation shows its last image."""
+"""Number of times that an animation shows its last image."""
 
 
 # --- drawing ---------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def _width(text: str, size: float = _TEXT) -> int:
 
 
 def _fit(text: str, width: int, size: float = _TEXT) -> str:
-    """The text, shortened at its end until it fits."""
+    """Shorten a text at its end until it fits into a width."""
     if _width(text, size) <= width:
         return text
     while text and _width(f"{text}..", size) > width:
@@ -66,7 +66,7 @@ def _fit(text: str, width: int, size: float = _TEXT) -> str:
 
 
 def _write(page: UInt8, text: str, x: int, y: int, colour: Colour = _INK, size: float = _TEXT) -> None:
-    """Write a line of ASCII whose top left corner is (x, y)."""
+    """Draw a line of ASCII text with its top left corner at (x, y)."""
     height = int(cv2.getTextSize("H", _FONT, size, 1)[0][1])
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(page, plain, (x, y + height + 2), _FONT, size, colour, 1, cv2.LINE_AA)
@@ -83,7 +83,7 @@ def _mark(page: UInt8, x: int, y: int, colour: Colour, *, filled: bool | None) -
 
 
 def _grid(tiles: Sequence[UInt8], columns: int) -> UInt8:
-    """Lay tiles of one size out in rows."""
+    """Arrange tiles of one size in rows."""
     height, width = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -96,7 +96,7 @@ def _grid(tiles: Sequence[UInt8], columns: int) -> UInt8:
 
 
 def _stack(pages: Sequence[UInt8]) -> UInt8:
-    """Put pages of different widths one below the other."""
+    """Stack pages of different widths vertically."""
     width = max(page.shape[1] for page in pages)
     whole = _paper(sum(page.shape[0] for page in pages), width)
     y = 0
@@ -107,7 +107,7 @@ def _stack(pages: Sequence[UInt8]) -> UInt8:
 
 
 def _centred(image: UInt8, width: int) -> UInt8:
-    """An image in the middle of a strip of at least its width."""
+    """Centre an image in a strip of at least its width."""
     page = _paper(image.shape[0], max(width, image.shape[1]))
     x = (page.shape[1] - image.shape[1]) // 2
     page[:, x : x + image.shape[1]] = image
@@ -115,11 +115,11 @@ def _centred(image: UInt8, width: int) -> UInt8:
 
 
 def default_factor(size_px: int, wanted_px: int) -> int:
-    """Return how often to repeat a pixel for an image to be about so wide, at least once.
+    """Return the integer enlargement, at least 1, that brings an image closest to a width.
 
     Args:
         size_px: Width of the image.
-        wanted_px: Width that would be pleasant.
+        wanted_px: Width to come close to.
     """
     return max(1, round(wanted_px / size_px))
 
@@ -131,7 +131,7 @@ def episode_sheet(episode: Episode, factor: int) -> UInt8:
     """Draw every image of an episode with its caption, under a title and a legend.
 
     Args:
-        episode: What to draw.
+        episode: Episode to draw.
         factor: Enlargement of the images.
 
     Returns:
@@ -144,10 +144,10 @@ def episode_sheet(episode: Episode, factor: int) -> UInt8:
 
 
 def episode_animation(episode: Episode, factor: int) -> UInt8:
-    """Draw an episode as images to be shown one after the other; the last one stays a while.
+    """Draw the images of an episode's animation; the last one is repeated.
 
     Args:
-        episode: What to draw.
+        episode: Episode to draw.
         factor: Enlargement of the images.
 
     Returns:
@@ -159,7 +159,7 @@ def episode_animation(episode: Episode, factor: int) -> UInt8:
 
 
 def _reward(episode: Episode, t: int) -> str:
-    """The reward of the action that led to observation t; empty: none."""
+    """Format the reward of the action that led to observation t; empty: reward 0."""
     reward = float(episode.reward[t - 1]) if t else 0.0
     return f"{reward:+g}" if reward else ""
 
@@ -183,7 +183,7 @@ def _tile(episode: Episode, t: int, factor: int) -> UInt8:
 
 
 def _animation_image(episode: Episode, t: int, factor: int, title: str) -> UInt8:
-    """An image of the animation: here every predicate has its name beside its mark."""
+    """Draw an image of the animation, with the name of every predicate beside its mark."""
     image = _centred(enlarge(episode.image[t], factor), 2 * _TILE_PX)
     width, names = image.shape[1], list(episode.predicates)
     caption = _paper((3 + -(-len(names) // 2)) * _LINE_PX + _GAP_PX, width)
@@ -221,7 +221,7 @@ def _title(episode: Episode, width: int) -> UInt8:
 
 
 def _legend(episode: Episode, width: int) -> UInt8:
-    """What the marks mean, in as many lines as it takes."""
+    """Draw the meaning of the marks, in as many lines as needed."""
     entries: list[tuple[str, str]] = [(name, name) for name in episode.predicates]
     entries += [
         ("", "filled: holds, a line: not judged" if episode.unjudged else "filled: holds"),
@@ -250,11 +250,11 @@ class Entry:
     """An episode on a page of many.
 
     Attributes:
-        episode_id: Its name.
-        policy: Who acted.
-        success: Whether its goal holds on the last observation; None: not judged.
-        solved: Whether the task was rewarded.
-        images: uint8 (3, H, W, 3): first, middle, last.
+        episode_id: Id of the episode.
+        policy: Policy that acted.
+        success: Whether the policy's goal holds on the last observation; None: not judged.
+        solved: Whether a reward was given.
+        images: uint8 (3, H, W, 3): first, middle and last image.
     """
 
     episode_id: str
@@ -265,7 +265,7 @@ class Entry:
 
     @classmethod
     def of(cls, episode: Episode) -> Entry:
-        """Take the first, the middle and the last image of an episode."""
+        """Build the entry of an episode from its first, middle and last image."""
         chosen = [0, episode.steps // 2, episode.steps]
         meta = episode.meta
         return cls(meta.episode_id, meta.policy, episode.success, episode.solved, episode.image[chosen])
@@ -275,15 +275,15 @@ def overview(entries: Sequence[Entry], factor: int, columns: int) -> UInt8:
     """Draw first, middle and last image of many episodes on one page.
 
     Args:
-        entries: At least one.
+        entries: Episodes, at least one.
         factor: Enlargement of the images.
-        columns: Episodes in a row.
+        columns: Number of episodes in a row.
 
     Returns:
         uint8 (height, width, 3), RGB.
 
     Raises:
-        CogError: Their images differ in size.
+        CogError: The images differ in size.
     """
     sizes = sorted({entry.images.shape[1:3] for entry in entries})
     if len(sizes) > 1:

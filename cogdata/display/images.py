@@ -1,4 +1,4 @@
-"""Episodes to look at: contact sheets, PNG, animated WebP."""
+"""Encoding of images: contact sheets, PNG, animated WebP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def enlarge(images: UInt8, factor: int) -> UInt8:
 
     Args:
         images: uint8 (..., H, W, 3).
-        factor: At least 1.
+        factor: Enlargement, at least 1.
 
     Returns:
         uint8 (..., H * factor, W * factor, 3).
@@ -28,15 +28,15 @@ def enlarge(images: UInt8, factor: int) -> UInt8:
 
 
 def contact_sheet(episodes: Sequence[UInt8], moments: int, factor: int = 2) -> UInt8:
-    """Lay episodes out in rows, each as ``moments`` images from its first to its last.
+    """Arrange episodes in rows of ``moments`` images, evenly spaced from the first to the last.
 
     Args:
         episodes: uint8 (T+1, H, W, 3) each, all of one size.
-        moments: Frames per row, at least 2.
+        moments: Number of images per row, at least 2.
         factor: Enlargement.
 
     Returns:
-        uint8 (height, width, 3), RGB, images apart by white lines.
+        uint8 (height, width, 3), RGB, with white lines between the images.
 
     Raises:
         ValueError: No episodes.
@@ -65,11 +65,11 @@ def png(image: UInt8) -> bytes:
 
 
 def animated_webp(images: UInt8, frames_per_s: float = 10.0) -> bytes:
-    """Encode RGB uint8 (T, H, W, 3) as an endless animated WebP.
+    """Encode RGB uint8 (T, H, W, 3) as an animated WebP that repeats without end.
 
     Args:
-        images: Images, all of one size.
-        frames_per_s: Speed.
+        images: Images of one size.
+        frames_per_s: Number of images shown per second.
     """
     animation = cv2.Animation()
     animation.frames = [np.ascontiguousarray(image[:, :, ::-1]) for image in images]

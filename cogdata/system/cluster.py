@@ -1,7 +1,7 @@
-"""Many machines: one function, called with many arguments, as tasks of a Ray cluster.
+"""Run one function with many arguments as tasks of a Ray cluster.
 
-Ray is spoken to by a process of its own, which hands results on through a pipe. So whatever Ray prints, and
-however it ends (its library ends the process when the head dies), the command goes on and says one line.
+A separate process talks to Ray and sends the results through a pipe. So the command can report one line
+whatever Ray prints, and also when Ray ends its own process because the head died.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from cogdata.system.distribution import pip_install
 from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
 MAX_RETRIES: Final = 2
-"""How often a call whose worker died is made again."""
+"""Number of times that a call is repeated after its worker died."""
 
 CONNECT_S: Final = 30.0
-"""How long a cluster may take to let us in."""
+"""Timeout for connecting to a cluster."""
 
 START_S: Final = 90.0
-"""How long a cluster of this machine's own may take to start."""
+"""Timeout for starting a Ray of this machine's own."""
 
 SILENT_S: Final = 45.0
-"""How long a cluster that let us in may be silent; it says something every second."""
+"""Timeout without a message from a connected cluster, which sends one every second."""
 
 LEAVE_S: Final = 10.0
-"""How long taking leave of a cluster may take after all is done."""
+"""Timeout for disconnecting from a cluster after all calls."""
 
 _REACH_S: Final = 5.0
 _ASK_AGAIN_S: Final = 1.0
 _OBJECT_STORE_BYTES: Final = 256 << 20
 
 Function = Callable[[Any, Any, Callable[[], bool]], Any]
-"""(shared, call, stop_asked) → result. Of a module that the workers can import; a CogError ends the whole."""
+"""(shared, call, stop_asked) → result, importable by the workers; a CogError ends the whole run."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the process that speaks to Ray is given; pickled where it only passes it on.
+    """Work of the process that talks to Ray.
 
     Attributes:
-        address: For ``ray.init``.
-        workers: Tasks at a time; None: as many as the cluster has CPUs.
-        work: The function and its first argument, pickled; sent to each machine once.
-        calls: Its second argument, one task each.
-        names: What each call is, for messages.
+        address: Address for ``ray.init``.
+        workers: Maximal number of tasks at a time; None: the number of the cluster's CPUs.
+        work: Function and its first argument, pickled; sent to each machine once.
+        calls: Second argument of each task.
+        names: Name of each call, for messages.
     """
 
     address: str
@@ -67,11 +67,11 @@ class _Plan:
 
 
 class Cluster:
-    """A Ray cluster, or a Ray of this machine's own for as long as a call takes.
+    """A Ray cluster, or a Ray of this machine's own that runs during a call.
 
     Args:
         address: HOST:PORT, ray://HOST:PORT or auto; None: ``$RAY_ADDRESS``, else a Ray of this machine's own.
-        workers: Tasks at a time; None: as many as the cluster has CPUs.
+        workers: Maximal number of tasks at a time; None: the number of the cluster's CPUs.
 
     Raises:
         CogError: Ray is not installed, or the address is not one.
@@ -87,25 +87,25 @@ class Cluster:
             _host_port(self._address)
 
     def stop(self) -> None:
-        """Let the tasks under way end early, and begin no others; safe in a signal handler."""
+        """Ask running tasks to end early and start no more; safe in a signal handler."""
         self._stopping = True
 
     def run(
         self, function: Function, shared: object, calls: Sequence[Any], what: Callable[[Any], str]
     ) -> Iterator[tuple[int, Any]]:
-        """Make every call; one whose worker dies is made again.
+        """Make every call, and repeat those whose worker dies.
 
         Args:
             function: Called as ``function(shared, call, stop_asked)``.
-            shared: The same for all calls.
-            calls: What differs.
-            what: Names a call in messages.
+            shared: First argument, the same for all calls.
+            calls: Second argument of each call.
+            what: Function that names a call in messages.
 
         Yields:
-            (index of the call, result), as they come.
+            (index of the call, result), in the order of completion.
 
         Raises:
-            CogError: A call failed, or killed its worker again and again, or the cluster is not there.
+            CogError: A call failed or killed its worker repeatedly, or the cluster cannot be reached.
         """
         if self._address not in ("local", "auto"):
             _reach(self._address)
@@ -122,7 +122,7 @@ class Cluster:
             yield from self._results(pipe)
             patience = LEAVE_S
         finally:
-            pipe.close()  # tells it to leave
+            pipe.close()  # tells the process to end
             process.join(timeout=patience)
             if process.is_alive():
                 process.kill()
@@ -165,14 +165,14 @@ def _host_port(address: str) -> tuple[str, int]:
 
 
 def _reach(address: str) -> None:
-    """Say at once that nobody listens there: Ray itself takes a minute to."""
+    """Raise at once if no server listens at the address; Ray itself takes a minute."""
     try:
         socket.create_connection(_host_port(address), timeout=_REACH_S).close()
     except OSError as error:
         raise CogError(f"no Ray cluster at {address}: {error.strerror or error}") from None
 
 
-# --- in the process that speaks to Ray --------------------------------------------------------------------
+# --- in the process that talks to Ray --------------------------------------------------------------------
 
 
 def _drive(pipe: Connection, plan: _Plan) -> None:
@@ -197,7 +197,7 @@ def _drive(pipe: Connection, plan: _Plan) -> None:
 
 
 class _Driver:
-    """Keeps tasks under way until all calls are made."""
+    """Submits tasks until all calls have been made."""
 
     def __init__(self, pipe: Connection, plan: _Plan) -> None:
         ray = _ray()
@@ -221,7 +221,7 @@ class _Driver:
         self._told = False
 
     def run(self) -> None:
-        """Make the calls, at most so many at a time as there are workers."""
+        """Make the calls, limited to the number of workers at a time."""
         ray = _ray()
         while self._todo or self._running:
             self._pipe.send(("beat",))
@@ -239,7 +239,7 @@ class _Driver:
                     self._take(task)
 
     def _count(self) -> float:
-        """How many tasks may be under way; a cluster may grow meanwhile."""
+        """Return the number of tasks that may run at a time; a cluster may grow meanwhile."""
         ray = _ray()
         if self._plan.workers is not None:
             return self._plan.workers
@@ -290,7 +290,7 @@ def _line(error: BaseException) -> str:
 
 
 class _Flag:
-    """Says whether the end was asked for."""
+    """Actor that holds whether a stop was requested."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -303,7 +303,7 @@ class _Flag:
 
 
 def _call(work: bytes, call: object, flag: Any) -> bytes | CogError:  # noqa: ANN401
-    """The task. A CogError travels as a value: it is no fault of the worker."""
+    """Run a call as a task; a CogError is returned as a value, because the worker did not fail."""
     ray = _ray()
     looked_at, known = time.monotonic(), False
 

@@ -1,4 +1,4 @@
-"""Ctrl-C reaches every process of a terminal; only the command itself is to answer it."""
+"""Handling of Ctrl-C, which reaches every process of a terminal; only the command itself handles it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _CTRL_C: Final = (signal.SIGINT,)
 
 @contextmanager
 def ctrl_c_held_back() -> Iterator[None]:
-    """Start processes in this block: they inherit that Ctrl-C waits until :func:`ignore_ctrl_c`.
+    """Return a context in which started processes inherit a blocked Ctrl-C until :func:`ignore_ctrl_c`.
 
-    Otherwise it ends them with a traceback while they are still importing.
+    Otherwise Ctrl-C would end them with a traceback while they import their modules.
     """
-    from multiprocessing import resource_tracker  # lazily: every command imports this module
+    from multiprocessing import resource_tracker  # imported here because every command imports this module
 
-    resource_tracker.ensure_running()  # it lets signals through when it starts
+    resource_tracker.ensure_running()  # it unblocks signals when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _CTRL_C)
     try:
         yield
@@ -27,16 +27,17 @@ def ctrl_c_held_back() -> Iterator[None]:
 
 
 def ignore_ctrl_c() -> None:
-    """Leave Ctrl-C to the process that started this one."""
+    """Ignore Ctrl-C; the process that started this one handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
 
 
 def answer_ctrl_c() -> None:
-    """Let Ctrl-C through that was held back when this process was started, as a KeyboardInterrupt.
+    """Raise KeyboardInterrupt on Ctrl-C from now on, also for one that was blocked while the process started.
 
-    Who holds it back passes it on (:class:`cogdata.system.subprocesses.Commands`): it is answered even where
-    it is ignored, as in a shell's background job. What was started there itself goes on ignoring it.
+    A process that :class:`cogdata.system.subprocesses.Commands` started handles Ctrl-C even in a shell's
+    background job, where it is ignored by default, because the starting process passes it on. Processes that
+    were started in other ways keep ignoring it there.
     """
     if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""What this machine lets the process use."""
+"""Resources of this machine that the process may use: cores, memory, and the load of other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _STAT: Final = Path("/proc/stat")
 _BUSY_FIELDS: Final = (0, 1, 2, 5, 6)
-"""Of the first line of /proc/stat: user, nice, system, irq, softirq (proc(5))."""
+"""Fields of the first line of /proc/stat: user, nice, system, irq, softirq (proc(5))."""
 _LEAST_S: Final = 5.0
 
 
@@ -23,14 +23,14 @@ def usable_cores() -> int:
 
 
 def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
-    """Return the bytes that this process can still take before something is killed; None: not known.
+    """Return the memory, in bytes, that this process can still allocate; None: unknown.
 
-    That is what the system calls available and its free swap; in a container at most what its limit leaves,
-    where files that the system keeps at hand do not count as taken.
+    This is the system's available memory plus its free swap. In a container it is at most the rest of the
+    container's limit, where cached files do not count as used.
 
     Args:
-        meminfo: Where Linux says it.
-        cgroup: Folder of the container's limit.
+        meminfo: Path of /proc/meminfo.
+        cgroup: Folder of the container's control group.
     """
     try:
         found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo.read_text(), re.M))
@@ -46,10 +46,10 @@ def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
 
 
 class OtherPrograms:
-    """How many cores other programs keep busy, from when this was made.
+    """Number of cores that other programs use, measured from construction on.
 
     Args:
-        stat: Where Linux says it; elsewhere it is not known.
+        stat: Path of /proc/stat; without this file the number is unknown.
     """
 
     def __init__(self, stat: Path = _STAT) -> None:
@@ -57,7 +57,7 @@ class OtherPrograms:
         self._began = time.monotonic(), self._busy_seconds()
 
     def cores(self) -> float | None:
-        """Return their number, a mean over the time since; None: not known, or too short a time."""
+        """Return the mean number of cores since construction; None: unknown, or too short a time."""
         began, busy = self._began
         now, still = time.monotonic(), self._busy_seconds()
         if busy is None or still is None or now - began < _LEAST_S:
@@ -65,7 +65,7 @@ class OtherPrograms:
         return max(0.0, (still - busy) / (now - began))
 
     def _busy_seconds(self) -> float | None:
-        """Processor time of the whole machine without this process, s."""
+        """Processor time of all other processes of the machine, s."""
         try:
             fields = self._stat.read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
             ticks = sum(int(fields[position]) for position in _BUSY_FIELDS)

@@ -1,4 +1,4 @@
-"""Several commands at once, each a process of its own; their lines as they come."""
+"""Run several commands at once as processes, and read their output line by line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CTRL_C: Final = (signal.SIGINT,)
 
 @dataclass(frozen=True)
 class Line:
-    """What a command printed.
+    """A line that a command printed.
 
     Attributes:
-        name: Which command.
-        text: The line, without its end.
-        result: Whether it came on stdout.
+        name: Name of the command.
+        text: The line without its line break.
+        result: Whether it was printed on stdout; else on stderr.
     """
 
     name: str
@@ -30,15 +30,15 @@ class Line:
 
 
 class Commands:
-    """Processes that share nothing but what they were told to.
+    """Commands running as processes.
 
-    They begin with Ctrl-C held back, which :func:`cogdata.system.interrupts.answer_ctrl_c` lets through: one
-    that is asked to end while it starts ends without a traceback.
+    They start with Ctrl-C blocked until :func:`cogdata.system.interrupts.answer_ctrl_c`, so a process that is
+    stopped while it starts ends without a traceback.
 
     Args:
         commands: Name → program and arguments.
-        at_once: How many may run at a time; each that ends makes room for the next. None: all.
-        on_end: Called with a name and its exit code when that command has ended, while lines are read.
+        at_once: Maximal number of processes at a time; None: all.
+        on_end: Called with name and exit code when a command has ended, while lines are read.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Commands:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _CTRL_C)
         try:
             self._start(*self._waiting.pop(0))
-            if self._stopped:  # asked for by a signal that is not held back
+            if self._stopped:  # requested by a signal that is not blocked
                 self.stop()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -78,7 +78,7 @@ class Commands:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a terminal's Ctrl-C is for us alone; `stop` passes it on
+            start_new_session=True,  # a terminal's Ctrl-C reaches this process alone; `stop` passes it on
         )
         self._processes[name] = process
         for pipe, result in ((process.stdout, True), (process.stderr, False)):
@@ -92,7 +92,7 @@ class Commands:
         self._queue.put(name)
 
     def lines(self) -> Iterator[Line]:
-        """Yield lines as they come, until all have ended."""
+        """Yield lines as they are printed, until all commands have ended."""
         open_pipes = dict.fromkeys(self._processes, 2)
         while open_pipes:
             line = self._queue.get()
@@ -109,18 +109,18 @@ class Commands:
                     open_pipes[next(reversed(self._processes))] = 2
 
     def codes(self) -> dict[str, int]:
-        """Wait for all; name → exit code, below 0 a signal's number."""
+        """Wait for all commands; return name → exit code, negative: the number of a signal."""
         return {name: process.wait() for name, process in self._processes.items()}
 
     def stop(self) -> None:
-        """Ask all to end as Ctrl-C would, and begin no other; safe in a signal handler."""
+        """Send SIGINT to all processes and start no more; safe in a signal handler."""
         self._stopped = True
         for process in list(self._processes.values()):
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """End at once what still runs."""
+        """Kill the processes that still run."""
         for process in self._processes.values():
             process.kill()
             process.wait()
