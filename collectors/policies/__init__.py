@@ -1,4 +1,4 @@
-"""Scripted policies by name. A script sees a `SceneView`, never a simulator."""
+"""Registry of the scripted policies. A script observes a `SceneView`, never a simulator."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["POLICIES", "Phase", "PolicySpec", "SceneView", "ScriptedPolicy", "ma
 
 
 class Factory(Protocol):
-    """Make a policy for one episode; everything random in it comes from `rng`."""
+    """Factory of the policy of one episode, with all random numbers from `rng`."""
 
     def __call__(self, *, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-        """Draw the episode's thresholds and targets and list the phases."""
+        """Draw the episode's thresholds and targets, and build its phases."""
         ...
 
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What there is to know about a scripted policy.
+    """A scripted policy and its documentation.
 
     Attributes:
-        name: Its key in `POLICIES`.
-        help: What it does, in one line.
-        default_env: Where it is meant to act.
-        goals: The first of these predicates that a scene has says, on an episode's last observation, whether
-            the policy did what it is for.
-        success_range: Lowest and highest success rate to expect over many episodes with noise 0.2 in its own
-            environment.
-        factory: Makes the policy of one episode.
-        horizon: Actions per collected episode.
+        name: Key in `POLICIES`.
+        help: One line about what it does.
+        default_env: Environment that it was made for.
+        goals: Predicates that can be its goal; the first that a scene has defines success, on the last
+            observation of an episode.
+        success_range: Expected lowest and highest success rate over many episodes with noise 0.2 in its
+            default environment.
+        factory: Factory of the policy of one episode.
+        horizon: Number of actions of a collected episode.
     """
 
     name: str
@@ -126,12 +126,12 @@ POLICIES: Final[dict[str, PolicySpec]] = {
 
 
 def make_policy(name: str, *, noise: float = 0.2, rng: np.random.Generator) -> ScriptedPolicy:
-    """Make the policy of one episode.
+    """Build the policy of one episode.
 
     Args:
-        name: A key of `POLICIES`.
+        name: Key of `POLICIES`.
         noise: Standard deviation of the action noise.
-        rng: Where thresholds, targets and noise come from.
+        rng: Generator of thresholds, targets and noise.
 
     Raises:
         CogError: No such policy.

@@ -1,7 +1,7 @@
 """Scripts for the drawer scene: algorithm 3 of the paper, and chains of it with picking and placing.
 
-A finger goes down behind the handle's bar and pulls; the gripper stays open. Every prior script ends with the
-way to the neutral pose, which is where episodes of the task begin.
+A finger is lowered behind the handle's bar and pulls; the gripper stays open. Every prior script ends by
+moving to the neutral pose, in which episodes of the task begin.
 """
 
 from __future__ import annotations
@@ -28,46 +28,46 @@ from collectors.policies.skills import (
 from collectors.policies.view import Point, SceneView
 
 HOOK_DEPTH_M: Final = 0.015
-"""The end effector aims this far above the handle's middle; it stops a threshold earlier."""
+"""Target height of the end effector above the handle's middle; it stops a threshold earlier."""
 HOOK_FORWARD_M: Final = 0.008
-"""And this far before it: the hand is wide, and the cabinet near."""
+"""Target distance in front of the handle: the hand is wide, and the cabinet near."""
 AIM_M: Final = 0.028
-"""Spread of the error with which the fingers are brought to the handle: what makes these scripts fail."""
+"""Standard deviation of the fingers' position error at the handle, which makes these scripts fail."""
 OUT, IN = 1.0, -1.0
-"""The directions of a drawer along x."""
+"""Directions of a drawer's motion along x."""
 PULL_M: Final = 0.1
-"""How far ahead of itself the end effector aims when it pulls or pushes."""
+"""Distance of the target ahead of the end effector when it pulls or pushes."""
 BALL_DEPTH_M: Final = 0.040
-"""The end effector aims this far above the ball, where its fingers just reach the drawer's floor: pressing
-harder turns the hand instead."""
+"""Target height of the end effector above the ball, where its fingers just reach the drawer's floor: pressing
+harder would turn the hand."""
 BALL_NEARER: Final = 0.4
-"""The part of a drawn threshold that is near enough to the ball, which is small and round."""
+"""Factor of the drawn threshold for the ball, which is small and round."""
 HALF_HEARTED: Final = 0.45
-"""Part of the closing episodes that stop pushing on the way, which leaves the drawer half open."""
+"""Fraction of the closing episodes that stop pushing early, which leaves the drawer half open."""
 STOP_M: Final = (0.07, 0.115)
-"""How far the drawer stands open when such a push ends."""
+"""Interval of the drawer's opening when such a push ends."""
 SLIDE_ABOVE_M: Final = 0.048
 """Height of the end effector over the handle while it moves it."""
 LET_GO_M: Final = 0.02
-"""How far back the end effector aims when it leaves a drawer, whose friction would hold a finger."""
+"""Distance of the target behind the end effector when it leaves a drawer, whose friction holds a finger."""
 HALF_HAND_WIDTH_M: Final = 0.058
-"""Half of the hand's width and a little: nearer to the cabinet there is no way down."""
+"""Half of the hand's width and a margin: nearer to the cabinet the hand cannot be lowered."""
 FORWARD_MAX_M: Final = 0.008
 LOST_M: Final = 0.05
-"""A hand that is so far ahead of the handle does not move it any more."""
+"""Distance of the hand ahead of the handle from which on it no longer moves it."""
 NOTICED_M: Final = (LOST_M, 0.2)
-"""How far ahead it is when a script that tries again notices: a learner who misses sees where that leads."""
+"""Interval of the distance ahead at which a retrying script notices it; so the data contain the failure."""
 RISE_M: Final = 0.1
 TRAVEL_HEIGHT_M: Final = -0.2
-"""Above both drawers."""
+"""Height above both drawers."""
 FINGER_REACH_M: Final = 0.044
-"""From the end effector to the outside of an open finger."""
+"""Distance from the end effector to the outside of an open finger."""
 BEFORE_TOP_M: Final = FINGER_REACH_M + 0.03
-"""Where the end effector comes down in front of the top drawer."""
+"""Distance from the top drawer's front at which the end effector is lowered."""
 PUSH_ABOVE_M: Final = 0.045
-"""Height of the end effector over the top drawer's middle when it pushes: a finger is 5.5 cm long."""
+"""Height of the end effector above the top drawer's middle when it pushes: a finger is 5.5 cm long."""
 DROP_SPREAD_M: Final = 0.025
-"""How far from where the tray can be reached best, in x and y, the bottle is let go."""
+"""Largest offset in x and y of the bottle's drop point from the tray's best reachable point."""
 
 
 def drawer_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
@@ -78,9 +78,9 @@ def drawer_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPol
 
 
 def drawer_close_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Push the bottom drawer shut; now and then only part of the way."""
+    """Push the bottom drawer shut, in a part of the episodes only half."""
     drawn = _draw_hook(rng)
-    drawn["handle_aim_m"] = abs(drawn["handle_aim_m"])  # the other way the fingers would be inside the drawer
+    drawn["handle_aim_m"] = abs(drawn["handle_aim_m"])  # negative: the fingers would be inside
     drawn["stop_m"] = float(rng.uniform(*STOP_M)) if rng.random() < HALF_HEARTED else 0.0
 
     def shut(view: SceneView, start: SceneView) -> bool:
@@ -100,7 +100,7 @@ def suboptimal_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
 
 
 def flipping_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Pull or push the bottom drawer, drawing which anew at every step [published]."""
+    """Pull or push the bottom drawer, drawn anew at every step [published]."""
     drawn = _draw_hook(rng)
 
     def either_way(view: SceneView, start: SceneView) -> NDArray[np.float64]:
@@ -122,7 +122,7 @@ def close_top_then_open_policy(*, noise: float, rng: np.random.Generator) -> Scr
 
 
 def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Put the bottle into the tray, go home, pull the bottom drawer open; after a miss once more."""
+    """Put the bottle into the tray, go to neutral, pull the bottom drawer open; retry once after a miss."""
     drawn = {"grasp_threshold_m": draw_threshold(rng), "drop_threshold_m": draw_threshold(rng)}
     first, second = _draw_hook(rng), _draw_hook(rng)
     noticed_m = float(rng.uniform(*NOTICED_M))
@@ -132,7 +132,7 @@ def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) ->
     off_middle = np.array([across_m, along_m, 0.0])
     *picking, _hold = grasping(above("object"), drawn["grasp_threshold_m"])
     *placing, _retreat = dropping(lambda view: in_tray(view) + off_middle, drawn["drop_threshold_m"])
-    home, _rest = going_home()  # rising and flying to the handle would take 6 steps more of the test's 80
+    home, _rest = going_home()  # rising and moving to the handle takes 6 more of the 80 steps
     is_open = _is("drawer_open")
     phases = [
         *picking,
@@ -146,7 +146,7 @@ def clear_blocker_then_open_policy(*, noise: float, rng: np.random.Generator) ->
 
 
 def grasp_from_drawer_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Grasp the ball in the open drawer and hold it up: the task data."""
+    """Grasp the ball in the open drawer and hold it up; collects the task data."""
     threshold = BALL_NEARER * draw_threshold(rng)
     phases = grasping(_over_ball, threshold, "target", closing_gain=ARRIVE_GAIN)
     return ScriptedPolicy(upright(phases), {"grasp_threshold_m": threshold}, noise=noise, rng=rng)
@@ -157,19 +157,19 @@ def _is(predicate: str) -> Test:
 
 
 def _draw_hook(rng: np.random.Generator) -> dict[str, float]:
-    """Draw how near to the handle is near enough, and by how much the fingers miss its middle."""
+    """Draw the distance threshold at the handle, and the fingers' position error."""
     return {"handle_threshold_m": draw_threshold(rng), "handle_aim_m": float(rng.normal(0.0, AIM_M))}
 
 
 def _hook(drawn: Mapping[str, float]) -> Phase:
-    """Bring the fingers down on both sides of the handle."""
+    """Lower the fingers on both sides of the handle."""
     miss = np.array([HOOK_FORWARD_M + drawn["handle_aim_m"], 0.0, 0.0])
     handle = above("handle", HOOK_DEPTH_M)
     return reach("to the handle", lambda view: handle(view) + miss, drawn["handle_threshold_m"])
 
 
 def _slide(way: float) -> Rule:
-    """Move along x, the fingertips below the handle's bar, so that they do not slip over it."""
+    """Move along x with the fingertips below the handle's bar, so that they do not slip over it."""
 
     def slide(view: SceneView, start: SceneView) -> NDArray[np.float64]:
         height_m = view.at("handle")[2] + SLIDE_ABOVE_M
@@ -180,7 +180,7 @@ def _slide(way: float) -> Rule:
 
 
 def _sliding(drawn: Mapping[str, float], way: float, done: Test, lost_m: float = LOST_M) -> list[Phase]:
-    """Hook the handle, move the drawer until that is done or the handle was lost, let go upwards."""
+    """Hook the handle, move the drawer until `done` or until the hand loses the handle, and rise."""
 
     def over(view: SceneView, start: SceneView) -> bool:
         ahead_m = way * (view.ee_m[0] - view.at("handle")[0])
@@ -191,7 +191,7 @@ def _sliding(drawn: Mapping[str, float], way: float, done: Test, lost_m: float =
 
 
 def _closing_top(threshold_m: float) -> list[Phase]:
-    """Come down before the top drawer and push it shut."""
+    """Lower the hand in front of the top drawer and push it shut."""
 
     def before(view: SceneView) -> Point:
         x, y, z = view.at("top_drawer").tolist()
@@ -209,7 +209,7 @@ def _closing_top(threshold_m: float) -> list[Phase]:
 
 
 def _rise(aside_m: float) -> Phase:
-    """Go up until everything is below the fingers; to the side, so that they do not stick to the handle."""
+    """Rise above both drawers, with a sideways move that frees the fingers from the handle."""
 
     def rise(view: SceneView, start: SceneView) -> NDArray[np.float64]:
         x, y, _ = (start.ee_m - view.ee_m).tolist()
@@ -219,7 +219,7 @@ def _rise(aside_m: float) -> Phase:
 
 
 def _over_ball(view: SceneView) -> Point:
-    """Over the ball, or a little before it where the cabinet leaves no room for the hand."""
+    """Point above the ball, moved forward where the cabinet leaves no room for the hand."""
     x, y, z = view.at("target").tolist()
     room_m = float(view.at("top_drawer")[0]) + HALF_HAND_WIDTH_M - x
     return np.array([x + min(max(room_m, 0.0), FORWARD_MAX_M), y, z + BALL_DEPTH_M])

@@ -1,4 +1,4 @@
-"""A scripted policy: a list of named phases, gone through in order, with noise on every action."""
+"""A scripted policy: a sequence of named phases, with noise on every action."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ Rule = Callable[[SceneView, SceneView], NDArray[np.float64]]
 Test = Callable[[SceneView, SceneView], bool]
 
 LIMIT: Final = 0.9
-"""Noisy actions are clipped to this [published]: a tanh policy can reach every recorded action."""
+"""Bound of noisy actions [published], so that a tanh policy can output every recorded action."""
 MOVE_GAIN: Final = 7.0
 """Move command per metre of error [published]."""
 OPEN_GRIPPER: Final = 0.8
 CLOSE_GRIPPER: Final = -0.8
-"""Gripper commands far enough from ±0.5 that noise of 0.2 seldom flips them, inside the clip."""
+"""Gripper commands within `LIMIT` and so far from ±0.5 that noise of 0.2 seldom flips them."""
 KEEP_GRIPPER: Final = 0.0
 GO_NEUTRAL: Final = 0.9
 NOT_NEUTRAL: Final = -0.3
-"""With noise of 0.2 a neutral command of 0 sends the arm home every 160 steps; this one does so never."""
+"""Neutral command that noise of 0.2 never flips; a command of 0 would flip every 160 steps."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of a script.
+    """A phase of a script.
 
     Attributes:
-        name: As it appears in the data, one word or two.
-        command: The noiseless action (8,), from the view now and the view when the phase began.
-        until: Whether the phase is over, from the same two.
+        name: Name in the data, one word or two.
+        command: Function of the current view and the view at the start of the phase that returns the
+            noiseless action (8,).
+        until: Function of the same two views that returns whether the phase is over.
     """
 
     name: str
@@ -45,13 +46,13 @@ class Phase:
 
 
 class ScriptedPolicy:
-    """Go through phases; add Gaussian noise to every number of every action, then clip.
+    """A policy that runs phases in order and adds Gaussian noise to every action, then clips it.
 
     Args:
-        phases: In order; the last one lasts for ever.
-        drawn: The thresholds and targets that were drawn for this episode.
+        phases: The phases in order; the last one does not end.
+        drawn: Thresholds and targets drawn for this episode.
         noise: Standard deviation of the action noise.
-        rng: Where the noise comes from.
+        rng: Generator of the noise.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ScriptedPolicy:
         self._start: SceneView | None = None
 
     def act(self, view: SceneView) -> tuple[Action, str]:
-        """Choose the next action (8,) and say in which phase it was chosen."""
+        """Return the next action (8,) and the name of its phase."""
         start = self._start or view
         while self._index < len(self.phases) - 1 and self.phases[self._index].until(view, start):
             self._index += 1
@@ -81,10 +82,10 @@ class ScriptedPolicy:
 def command(
     move: Point | None = None, *, gripper: float = KEEP_GRIPPER, neutral: float = 0.0
 ) -> NDArray[np.float64]:
-    """Put a noiseless action together.
+    """Build a noiseless action.
 
     Args:
-        move: Way to go in m; None stays.  # (3,)
+        move: Translation in m; None: no motion.  # (3,)
         gripper: `OPEN_GRIPPER`, `CLOSE_GRIPPER` or `KEEP_GRIPPER`.
         neutral: `GO_NEUTRAL`, `NOT_NEUTRAL` or 0.
 
@@ -99,5 +100,5 @@ def command(
 
 
 def never(_view: SceneView, _start: SceneView) -> bool:
-    """Never over: the test of a last phase."""
+    """Return False: the end test of a last phase."""
     return False

@@ -1,6 +1,6 @@
-"""What scripts are made of: reaching from above, grasping, carrying and letting go, going home.
+"""Skills that scripts are composed of: reaching, grasping, dropping, moving to the neutral pose.
 
-Numbers marked [paper] come from arXiv 2010.14500, [published] from its code; the others were chosen here, for
+Numbers marked [paper] are from arXiv 2010.14500, [published] from its code; the others were chosen here for
 noise 0.2.
 """
 
@@ -30,53 +30,53 @@ from collectors.policies.view import Point, SceneView
 Goal = Callable[[SceneView], Point]
 
 THRESHOLD_M: Final = (0.04, 0.01)
-"""Mean and spread of "near enough" [paper]."""
+"""Mean and standard deviation of the distance threshold [paper]."""
 THRESHOLD_MIN_M: Final = 0.02
 OVERHEAD_M: Final = 0.03
-"""Come down only when the horizontal error is smaller than this [published]."""
+"""Horizontal error below which the hand is lowered [published]."""
 GRASP_DEPTH_M: Final = 0.015
-"""The end effector aims this far above a thing's centre; it stops a threshold earlier."""
+"""Target height of the end effector above an object's centre; it stops a threshold earlier."""
 LIFTED_M: Final = -0.23
-"""A thing is lifted when it is above this [published]."""
+"""Height above which an object counts as lifted [published]."""
 LIFT_M: Final = 0.1
-"""How far above itself the end effector aims when it lifts."""
+"""Distance of the target above the end effector when it lifts."""
 EMPTY_HEIGHT_M: Final = -0.15
-"""Where the end effector stops when it lifted nothing."""
+"""Height at which the end effector stops after a failed grasp."""
 DROP_HEIGHT_M: Final = -0.36
-"""Height of the drop point, a little below where a block's centre is when it stands in the tray."""
+"""Height of the drop point, slightly below the centre of a block that stands in the tray."""
 OVER_GOAL_M: Final = 0.025
-"""Lower what is held only when the horizontal error is smaller than this."""
+"""Horizontal error below which a held object is lowered."""
 HELD_WITHIN_M: Final = 0.1
-"""A thing farther than this from the end effector is not held."""
+"""Distance from the end effector below which an object counts as held."""
 ARRIVE_GAIN: Final = 5 / 7
-"""While the fingers move the arm has time to get where it is told: aim at the goal, not past it."""
+"""Gain of motions while the fingers move, when the arm has time to reach its target without overshoot."""
 RELEASE_UP_M: Final = 0.03
 RETREAT_HEIGHT_M: Final = -0.18
-"""Where the end effector waits after letting go."""
+"""Height at which the end effector waits after dropping an object."""
 TURN_GAIN: Final = 3.0
 """Turn command per rad of error; a command of 1 turns by 0.35 rad."""
 CLEAR_OF_TRAY_M: Final = 0.13
-"""Nothing is lifted or dropped nearer to the tray's middle, unless it is meant for the tray."""
+"""Least distance from the tray's middle for lifting and dropping, except into the tray."""
 IN_TRAY_WITHIN_M: Final = 0.05
-"""What is so near to the tray's middle lies in it, and is lifted straight up."""
+"""Distance from the tray's middle below which an object lies in the tray and is lifted straight up."""
 
 
 def draw_threshold(rng: np.random.Generator) -> float:
-    """Draw a "near enough" in m, never so small that noise keeps the arm from it for ever."""
+    """Draw a distance threshold in m, with a minimum that the arm reaches despite the noise."""
     return max(THRESHOLD_MIN_M, float(rng.normal(*THRESHOLD_M)))
 
 
 def reach(name: str, goal: Goal, threshold_m: float) -> Phase:
-    """Reach a point from above with the gripper open.
+    """Build the phase of reaching a point from above with the gripper open.
 
     Args:
-        name: Of the phase.
-        goal: Where to.
-        threshold_m: How near is near enough.
+        name: Name of the phase.
+        goal: Point to reach.
+        threshold_m: Distance from the goal at which the phase ends.
     """
 
     def approach(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
-        # a stray way home with the fingers around a thing would fling it
+        # going to neutral by noise with the fingers around an object would throw it
         way = overhead_first(goal(view) - view.ee_m, OVERHEAD_M)
         return command(way, gripper=OPEN_GRIPPER, neutral=NOT_NEUTRAL)
 
@@ -89,15 +89,16 @@ def reach(name: str, goal: Goal, threshold_m: float) -> Phase:
 def grasping(
     goal: Goal, threshold_m: float, thing: str = "object", *, closing_gain: float = 0.0
 ) -> list[Phase]:
-    """Approach from above, close, lift; hold the height and drift sideways with the noise.
+    """Build the phases of a grasp: approach from above, close, lift, hold.
 
-    The drift is what spreads the end of a grasp over the states that other episodes start from.
+    During hold the hand keeps its height and drifts sideways with the noise. The drift spreads the ends of
+    grasps over the states that other episodes start from.
 
     Args:
-        goal: Where to close the fingers.
-        threshold_m: How near is near enough.
-        thing: Landmark of what is to be lifted: away from the tray, so that it does not fall in if it slips.
-        closing_gain: Part of the way to the goal that is commanded while the fingers close.
+        goal: Point at which to close the fingers.
+        threshold_m: Distance from the goal at which the approach ends.
+        thing: Landmark of the object; it is lifted away from the tray, into which it could slip.
+        closing_gain: Gain of the motion to the goal while the fingers close.
     """
 
     def close(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
@@ -128,11 +129,13 @@ def grasping(
 
 
 def dropping(goal: Goal, threshold_m: float) -> list[Phase]:
-    """Carry what is held to a point, let go, move up; a hand that holds nothing opens at once.
+    """Build the phases of a drop: carry the held object to a point, open, retreat upwards.
+
+    Without a held object the gripper opens at once.
 
     Args:
-        goal: Where to let go.
-        threshold_m: How near is near enough.
+        goal: Point at which to open the gripper.
+        threshold_m: Distance from the goal at which the carrying ends.
     """
 
     def carry(view: SceneView, _start: SceneView) -> NDArray[np.float64]:
@@ -157,7 +160,7 @@ def dropping(goal: Goal, threshold_m: float) -> list[Phase]:
 
 
 def going_home() -> list[Phase]:
-    """Go to the neutral pose and stay there, shaken by the noise alone."""
+    """Build the phases of moving to the neutral pose and resting there, with noise only."""
 
     def go(_view: SceneView, _start: SceneView) -> NDArray[np.float64]:
         return command(gripper=OPEN_GRIPPER, neutral=GO_NEUTRAL)
@@ -169,12 +172,12 @@ def going_home() -> list[Phase]:
 
 
 def unless(done: Test, phase: Phase) -> Phase:
-    """The same phase, left out or cut short once that is done."""
+    """Return the phase with an additional end: it is skipped or ended once `done` is true."""
     return replace(phase, until=lambda view, start: done(view, start) or phase.until(view, start))
 
 
 def upright(phases: Sequence[Phase]) -> list[Phase]:
-    """Let phases also turn the hand back to pointing down, from which noise and contacts turn it away."""
+    """Return the phases with commands that also turn the hand back to pointing down."""
 
     def turning(rule: Rule) -> Rule:
         def turned(view: SceneView, start: SceneView) -> NDArray[np.float64]:
@@ -188,13 +191,13 @@ def upright(phases: Sequence[Phase]) -> list[Phase]:
 
 
 def overhead_first(way: Point, within_m: float) -> Point:
-    """Keep the height until the goal is straight below."""
+    """Return the motion without its vertical part until the goal is within a horizontal distance."""
     x, y, z = way.tolist()
     return np.array([x, y, z if math.hypot(x, y) < within_m else 0.0])
 
 
 def above(thing: str, height_m: float = GRASP_DEPTH_M) -> Goal:
-    """Make the goal that is straight above a landmark, wherever that is now."""
+    """Return the goal above the current position of a landmark."""
 
     def goal(view: SceneView) -> Point:
         x, y, z = view.at(thing).tolist()
@@ -204,18 +207,18 @@ def above(thing: str, height_m: float = GRASP_DEPTH_M) -> Goal:
 
 
 def in_tray(view: SceneView) -> Point:
-    """Where to let go of what shall lie in the tray."""
+    """Return the drop point above the tray's middle."""
     return np.array([view.tray_m[0], view.tray_m[1], DROP_HEIGHT_M])
 
 
 def fixed(x_m: float, y_m: float, z_m: float) -> Goal:
-    """Make the goal that stays where it is."""
+    """Return a constant goal."""
     place = np.array([x_m, y_m, z_m])
     return lambda _view: place
 
 
 def clear_of_tray(point: Point, tray: Point) -> Point:
-    """Push a point sideways, away from the tray, if it is too near: nothing dropped there may fall in."""
+    """Move a point away from the tray if it is too near, so that no dropped object falls in."""
     out = point[:2] - tray[:2]
     distance = float(np.linalg.norm(out))
     if distance >= CLEAR_OF_TRAY_M or distance == 0.0:
@@ -229,5 +232,5 @@ def _holds(view: SceneView) -> bool:
 
 
 def _held(view: SceneView) -> Point:
-    """Where the object is, or the end effector if it holds none."""
+    """Return the position of the held object, or of the end effector if it holds none."""
     return view.object_m if _holds(view) else view.ee_m

@@ -1,6 +1,6 @@
 """Scripts for picking and placing: algorithms 1 and 2 of the paper's appendix A.1, as phases.
 
-Each `…_policy` draws its episode's thresholds and targets first, then lists its phases.
+Each `…_policy` draws its episode's thresholds and targets first, then builds its phases.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from collectors.policies.skills import (
 from collectors.policies.view import Point, SceneView
 
 BY_TRAY_M: Final = 0.105
-"""An object this near to the tray's middle was pushed there: none starts there."""
+"""Distance from the tray's middle within which no object starts, so that one there was pushed."""
 REGION_LOW_M: Final = (0.49, 0.16)
 REGION_HIGH_M: Final = (0.76, 0.29)
-"""The part of the workspace where objects are grasped at random, a little wider than where they start."""
+"""Region of random grasps, slightly wider than the region where objects start."""
 BLIND_LOW_M: Final = (0.43, 0.16)
 BLIND_HIGH_M: Final = (0.62, 0.32)
-"""Where a hand that looks for nothing grasps: around the tray, and a third of it over the tray itself."""
+"""Region of blind grasps around the tray, of which a third is above the tray."""
 GRASP_HEIGHT_M: Final = -0.334
-"""End-effector height for grasping at a random point of the table."""
+"""End-effector height of grasps at a random point of the table."""
 NEAR_M: Final = 0.06
-"""How far, along x and along y, a hand that grasps near the object may be away from it."""
+"""Largest offset in x and in y of a near grasp from the object."""
 TRAY_XY_M: Final = (0.5, 0.25)
 
 
@@ -52,7 +52,7 @@ def grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
 
 
 def weak_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Grasp the object, or with probability 1/2 at a random point; leave alone what has got to the tray."""
+    """Grasp the object, or with probability 1/2 at a random point; avoid an object pushed to the tray."""
     threshold = draw_threshold(rng)
     drawn = {"grasp_threshold_m": threshold, "at_random": float(rng.random() < 0.5)}
     goal: Goal = _above_object_or_away
@@ -64,7 +64,7 @@ def weak_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
 
 
 def blind_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Grasp at a random point of the table, the tray included, wherever the object is."""
+    """Grasp at a random point of the table and tray, independent of the object."""
     threshold = draw_threshold(rng)
     x, y = rng.uniform(BLIND_LOW_M, BLIND_HIGH_M).tolist()
     drawn = {"grasp_threshold_m": threshold, "grasp_x_m": x, "grasp_y_m": y}
@@ -72,7 +72,7 @@ def blind_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPol
 
 
 def near_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Grasp at a random point near where the object lies: on it, on its edge or beside it."""
+    """Grasp at a random point near the object: on it, on its edge or beside it."""
     threshold = draw_threshold(rng)
     away_x, away_y = rng.uniform(-NEAR_M, NEAR_M, 2).tolist()
     drawn = {"grasp_threshold_m": threshold, "away_x_m": away_x, "away_y_m": away_y}
@@ -80,7 +80,7 @@ def near_grasp_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
 
 
 def place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Carry the object that is already held over the tray and let go."""
+    """Carry the held object above the tray and open the gripper."""
     threshold = draw_threshold(rng)
     phases = dropping(in_tray, threshold)
     return ScriptedPolicy(phases, {"drop_threshold_m": threshold}, noise=noise, rng=rng)
@@ -101,7 +101,7 @@ def pick_place_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPoli
 
 
 def random_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
-    """Draw every action uniformly: the floor that any policy must beat."""
+    """Draw every action uniformly: the baseline that any policy must beat."""
 
     def anything(_view: SceneView, _start: SceneView) -> Point:
         return rng.uniform(-LIMIT, LIMIT, ACTION_DIM)
@@ -110,7 +110,7 @@ def random_policy(*, noise: float, rng: np.random.Generator) -> ScriptedPolicy:
 
 
 def _above_object_or_away(view: SceneView) -> Point:
-    """Over the object, but straight up if it was pushed to the tray: chasing it could push it in."""
+    """Point above the object, or above the hand if the object is at the tray and could be pushed in."""
     if np.linalg.norm(view.object_m[:2] - view.tray_m[:2]) > BY_TRAY_M:
         return above("object")(view)
     x, y, _ = view.ee_m.tolist()
@@ -118,7 +118,7 @@ def _above_object_or_away(view: SceneView) -> Point:
 
 
 def beside(away_x: float, away_y: float) -> Goal:
-    """Make the goal so far from where the object lies at first, clear of the tray."""
+    """Return the goal at an offset from the object's first position, clear of the tray."""
     found: list[Point] = []
     away = np.array([away_x, away_y, 0.0])
 
@@ -131,7 +131,7 @@ def beside(away_x: float, away_y: float) -> Goal:
 
 
 def anywhere(across: float, along: float) -> Goal:
-    """Make the goal at these fractions of the scene's free region, pushed clear of its tray."""
+    """Return the goal at these fractions of the scene's free region, clear of its tray."""
 
     def goal(view: SceneView) -> Point:
         low, high = view.at("free_low"), view.at("free_high")

@@ -1,4 +1,4 @@
-"""What a scripted policy sees of a world: places and facts, no simulator."""
+"""Observation of a scripted policy: positions and predicates of the scene."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from cogdata.errors import unknown
 
 Point = NDArray[np.float64]
-"""A place in the world, m.  # (3,)"""
+"""A position in the world, m.  # (3,)"""
 
 
 @dataclass(frozen=True)
 class SceneView:
-    """One moment of a scene.
+    """State of a scene at one step.
 
     Attributes:
         ee_m: End-effector position.  # (3,)
-        turned_rad: How the hand is turned from pointing down: Euler angles alpha, beta, gamma.  # (3,)
-        gripper_open: What the gripper was last told to be.
-        landmarks: The places that a task names, such as "object" and "tray".
-        predicates: What the task judges true at this moment.
+        turned_rad: Rotation of the hand from pointing down: Euler angles alpha, beta, gamma.  # (3,)
+        gripper_open: Whether the last gripper command was to open.
+        landmarks: Positions that the task names, such as "object" and "tray".
+        predicates: Predicate → whether it holds at this step.
     """
 
     ee_m: Point
@@ -33,7 +33,7 @@ class SceneView:
     predicates: Mapping[str, bool]
 
     def at(self, landmark: str) -> Point:
-        """Where a landmark is.  # (3,).
+        """Return the position of a landmark.  # (3,).
 
         Raises:
             CogError: The scene has no such landmark: the policy was made for another one.
@@ -44,10 +44,10 @@ class SceneView:
 
     @property
     def object_m(self) -> Point:
-        """Where the object to be handled is.  # (3,)."""
+        """Position of the landmark "object".  # (3,)."""
         return self.at("object")
 
     @property
     def tray_m(self) -> Point:
-        """The tray's centre.  # (3,)."""
+        """Position of the landmark "tray".  # (3,)."""
         return self.at("tray")

@@ -1,1 +1,1 @@
-"""Robots: bodies made of primitives, with their kinematics and the meaning of their actions."""
+"""Robots: bodies made of primitives, their kinematics and their actions."""

@@ -1,12 +1,12 @@
 """Forward and inverse kinematics of the WidowX 250 in closed form.
 
 The last three joint axes (forearm roll, wrist angle, wrist rotate) meet in one point, so position and
-orientation separate: waist, shoulder and elbow carry that point; the last three turn the gripper. With the
-rotations of the joint table multiplied out (the half turns of elbow and wrist cancel) the gripper turns by::
+orientation are separate: waist, shoulder and elbow position that point; the last three orient the gripper.
+The product of the rotations of the joint table (the half turns of elbow and wrist cancel) is::
 
     R = Rz(waist) Ry(shoulder - elbow) Rx(forearm_roll) Ry(-wrist_angle) Rx(wrist_rotate)
 
-One exact solution costs microseconds where PyBullet's iterative solver costs 0.39 ms and leaves a residue.
+The exact solution takes microseconds; PyBullet's iterative solver takes 0.39 ms and leaves an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SHOULDER_HEIGHT_M: Final = 0.0716 + 0.03865
 ELBOW_FORWARD_M: Final = 0.04975
 ELBOW_UP_M: Final = 0.25
 FOREARM_M: Final = 0.175 + 0.075
-"""Elbow to wrist centre."""
+"""Distance from elbow to wrist centre."""
 WRIST_TO_END_EFFECTOR_M: Final = 0.065 + 0.043
-"""Wrist centre to end effector."""
+"""Distance from wrist centre to end effector."""
 LOWER_LIMITS_RAD: Final[Joints] = (-3.14159, -1.885, -1.606, -3.14159, -2.147, -3.14159)
 UPPER_LIMITS_RAD: Final[Joints] = (3.14159, 1.990, 2.147, 3.14159, 1.745, 3.14159)
 
@@ -36,14 +36,14 @@ _UPPER_ARM_LEAN_RAD: Final = math.atan2(ELBOW_FORWARD_M, ELBOW_UP_M)
 
 
 def solve(position_m: tuple[float, float, float], rotation: Matrix) -> Joints:
-    """Find the joint angles that bring the end effector to a pose in the base's frame.
+    """Return the joint angles for an end-effector pose in the base's frame.
 
-    Of the solutions the one with elbow up and wrist bent down is taken, the only one that occurs at a table.
-    Poses out of reach give the nearest the arm can do in that direction; angles are clipped to their limits.
+    This is the solution with elbow up and wrist bent down, the only one that occurs at a table. Poses out of
+    reach are replaced by the nearest pose in that direction; angles are clipped to their limits.
 
     Args:
-        position_m: End effector in the base's frame.
-        rotation: Its orientation in the base's frame.  # (3, 3)
+        position_m: Position of the end effector in the base's frame.
+        rotation: Orientation of the end effector in the base's frame.  # (3, 3)
 
     Returns:
         The six arm joint angles in rad.
@@ -57,7 +57,7 @@ def solve(position_m: tuple[float, float, float], rotation: Matrix) -> Joints:
         FOREARM_M * math.sin(bend), _UPPER_ARM_M + FOREARM_M * math.cos(bend)
     )  # elevation of the line shoulder-elbow
     shoulder = math.pi / 2 - _UPPER_ARM_LEAN_RAD - raised
-    pitch = bend - raised  # of the forearm, positive downwards: shoulder - elbow
+    pitch = bend - raised  # pitch of the forearm, positive downwards: shoulder - elbow
     roll, angle, rotate = _wrist(rotation, waist, pitch)
     joints = (waist, shoulder, shoulder - pitch, roll, angle, rotate)
     low, high = LOWER_LIMITS_RAD, UPPER_LIMITS_RAD
@@ -66,7 +66,7 @@ def solve(position_m: tuple[float, float, float], rotation: Matrix) -> Joints:
 
 
 def _wrist(rotation: Matrix, waist: float, pitch: float) -> tuple[float, float, float]:
-    """Split the rotation that is left after waist and forearm into roll, angle and rotate."""
+    """Return roll, angle and rotate for the rotation that remains after waist and forearm."""
     cw, sw, cp, sp = math.cos(waist), math.sin(waist), math.cos(pitch), math.sin(pitch)
     forearm = np.array([[cw * cp, -sw, cw * sp], [sw * cp, cw, sw * sp], [-sp, 0.0, cp]])
     (r00, r01, r02), (r10, _, _), (r20, _, _) = (forearm.T @ rotation).tolist()
@@ -74,7 +74,7 @@ def _wrist(rotation: Matrix, waist: float, pitch: float) -> tuple[float, float, 
 
 
 def place(joints: Joints) -> tuple[tuple[float, float, float], Matrix]:
-    """Find the end effector's position in m and rotation (3, 3) in the base's frame."""
+    """Return the end effector's position in m and rotation (3, 3) in the base's frame."""
     waist, shoulder, elbow, roll, angle, rotate = joints
     pitch = shoulder - elbow
     rotation = turn_z(waist) @ turn_y(pitch) @ turn_x(roll) @ turn_y(-angle) @ turn_x(rotate)

@@ -1,16 +1,16 @@
-"""The WidowX 250 six-axis arm: its body, what an action does to it, and what it reports.
+"""The WidowX 250 six-axis arm: body, actions and state.
 
-Joint table, masses and link extents are facts of the manufacturer's model (wx250s); action scales, gains and
-poses those of the published world (roboverse @ a443f79, widow250.py). Deviations, each for a reason:
+Joint table, masses and link sizes are from the manufacturer's model (wx250s); action scales, gains and poses
+from the published world (roboverse @ a443f79, widow250.py). Deviations:
 
 1. Links are boxes and a cylinder. The parts that move with the gripper (ee_arm, propeller, bar, ee_bar) are
    merged into it, masses added: the same rigid body with fewer equations.
 2. Inverse kinematics in closed form (`kinematics`).
-3. Euler angles of an action are counted from "gripper points straight down". Counted from the world's axes,
-   that pose has pitch 90°, where Euler angles are undefined and noise on one of them turns into jumps.
-4. The fingers are geared together, as one motor drives the real ones, and close with 10 N and gain 0.1. Two
-   separate motors of 500 N ask for what no contact can give: the force is then whatever the solver adds up
-   to (165 N in 150 iterations, 55 N in 50), and the fingers sink 1.3 mm into the object.
+3. Euler angles of an action are relative to the pose with the gripper straight down. Relative to the world's
+   axes this pose has pitch 90°, where Euler angles are undefined and noise on one of them causes jumps.
+4. The fingers are geared together, because one motor drives the real ones, and close with 10 N and gain 0.1.
+   With two motors of 500 N no contact can balance the forces: the grip depends on the solver's iterations
+   (165 N with 150, 55 N with 50), and the fingers sink 1.3 mm into the object.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BASE_M: Final[Vec3] = (0.6, 0.0, -0.4)
 WORKSPACE_LOW_M: Final[Vec3] = (0.4, -0.2, -0.34)
 WORKSPACE_HIGH_M: Final[Vec3] = (0.8, 0.4, -0.1)
 MOVE_M: Final = 0.2
-"""What 1 in x, y or z means."""
+"""Translation for an action of 1 in x, y or z."""
 TURN_RAD: Final = math.radians(20)
-"""What 1 in alpha, beta or gamma means."""
+"""Rotation for an action of 1 in alpha, beta or gamma."""
 
 STEPS_PER_MOVE: Final = 10
 STEPS_PER_TOGGLE: Final = 75
@@ -51,7 +51,7 @@ FINGER_CLOSED_M: Final = 0.015
 FINGER_THICKNESS_M: Final = 0.016
 
 POINTING_DOWN: Final = kinematics.turn_z(math.pi / 2) @ kinematics.turn_y(math.pi / 2)
-"""The orientation whose Euler angles are zero: gripper down, fingers opening along world x."""
+"""Orientation with Euler angles zero: gripper down, fingers opening along world x."""
 
 _BLACK: Final[Rgb] = (0.13, 0.13, 0.15)
 _GREY: Final[Rgb] = (0.62, 0.64, 0.68)
@@ -60,7 +60,7 @@ _HALF_TURN_X: Final[Quat] = (1.0, 0.0, 0.0, 0.0)
 _FINGER: Final = Box((0.055, FINGER_THICKNESS_M, 0.029), _GREY, at_m=(0.0045, 0.0, 0.0))
 _FINGER_FRICTION: Final = 2.0
 
-# Sizes are the extents of the model's meshes. Where a link lies along its axis follows from its neighbours.
+# Sizes are the extents of the model's meshes. A link's position along its axis follows from its neighbours.
 LINKS: Final = (
     Link("base", (Box((0.153, 0.234, 0.072), _RED, at_m=(0.0, 0.0, 0.036)),)),
     Link(
@@ -108,7 +108,7 @@ _EE_IN_GRIPPER_M: Final = 0.043
 
 
 class WidowX:
-    """The arm in one simulation. `build` must be called after every `Simulation.clear`."""
+    """The arm in a simulation; `build` must be called after every `Simulation.clear`."""
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
@@ -117,11 +117,11 @@ class WidowX:
         self._pose: tuple[Vec3, kinematics.Matrix] = ((0.0, 0.0, 0.0), np.eye(3))
 
     def build(self, *, joints: kinematics.Joints = RESET_JOINTS_RAD, finger_m: float | None = None) -> None:
-        """Stand the arm on the table.
+        """Build the arm on the table.
 
         Args:
-            joints: Arm joint angles to start with.
-            finger_m: Finger position to start with, gripper closing; None starts with the gripper open.
+            joints: Initial joint angles of the arm.
+            finger_m: Initial finger position of a closing gripper; None: the gripper is open.
         """
         self._sim.add(NAME, LINKS, BASE_M)
         self.gripper_open = finger_m is None
@@ -132,7 +132,7 @@ class WidowX:
         self._drive_fingers()
 
     def apply(self, action: NDArray[np.floating]) -> None:
-        """Do one action (8,) and let the world run while it happens (10 to 150 time steps)."""
+        """Execute one action (8,), simulating 10 to 150 time steps."""
         values = [float(value) for value in action]
         x, y, z, alpha, beta, gamma, gripper, neutral = values
         position, rotation = self.ee_pose()
@@ -150,7 +150,7 @@ class WidowX:
             self._sim.step(STEPS_PER_NEUTRAL)
 
     def _toggle(self, gripper: float) -> int:
-        """Open or close if told to: the number of time steps that the action takes."""
+        """Open or close the gripper if commanded; return the number of time steps of the action."""
         wanted = gripper > 0 if abs(gripper) > COMMAND_THRESHOLD else self.gripper_open
         if wanted == self.gripper_open:
             return STEPS_PER_MOVE
@@ -163,7 +163,7 @@ class WidowX:
         self._sim.drive_joints(NAME, FINGERS, (finger, -finger), FINGER_FORCE, FINGER_GAIN)
 
     def ee_pose(self) -> tuple[Vec3, kinematics.Matrix]:
-        """End-effector position in m and rotation (3, 3), in the world."""
+        """Return position in m and rotation (3, 3) of the end effector in the world."""
         at, quat = pose = self._sim.link_pose(NAME, GRIPPER)
         if pose != self._pose_of:
             rotation = kinematics.matrix_from_quat(quat)
@@ -172,22 +172,22 @@ class WidowX:
         return self._pose
 
     def ee_position(self) -> Vec3:
-        """End-effector position in m, in the world."""
+        """Return the position of the end effector in the world, m."""
         return self.ee_pose()[0]
 
     def state(self) -> NDArray[np.float32]:
-        """What `cogdata.schema.ROBOT_NAMES` lists.  # (10,)."""
+        """Return the state with the names `cogdata.schema.ROBOT_NAMES`.  # (10,)."""
         _, quat = self._sim.link_pose(NAME, GRIPPER)
         fingers = self._sim.joint_positions(NAME, FINGERS)
         return np.array([*self.ee_position(), *quat, *fingers, float(self.gripper_open)], np.float32)
 
 
 def turned_from_down(rotation: kinematics.Matrix) -> Vec3:
-    """Euler angles alpha, beta, gamma in rad of a hand's orientation (3, 3); zero points straight down."""
+    """Return Euler angles alpha, beta, gamma in rad of an orientation (3, 3), relative to pointing down."""
     return kinematics.euler_from_matrix(rotation @ POINTING_DOWN.T)
 
 
 def inverse(position_m: Vec3, rotation: kinematics.Matrix) -> kinematics.Joints:
-    """Joint angles for an end-effector pose in the world (the base stands unrotated)."""
+    """Return the joint angles for an end-effector pose in the world (the base is not rotated)."""
     x, y, z = (value - base for value, base in zip(position_m, BASE_M, strict=True))
     return kinematics.solve((x, y, z), rotation)

@@ -1,4 +1,4 @@
-"""Tasks: what stands in the world, how an episode starts, and what counts as success."""
+"""Tasks: objects of the scene, initial states, success predicates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from collectors.sim import Simulation, Vec3
 
 
 class Located(NamedTuple):
-    """A movable thing that a camera can find.
+    """A movable object that a camera can locate.
 
     Attributes:
-        body: Its name in the simulation.
-        height_m: z of its middle when it lies where episodes begin.
-        off_m: From the middle of its outline, as the camera sees it there, to the landmark, (x, y).
+        body: Name of its body in the simulation.
+        height_m: z of its middle at the start of an episode.
+        off_m: Offset (x, y) of the landmark from the middle of the object's silhouette in the camera image.
     """
 
     body: str
@@ -27,46 +27,46 @@ class Located(NamedTuple):
 
 
 class SimulatedTask(Protocol):
-    """A scene and its rules, around one robot in one simulation.
+    """A scene and its success predicates, for one robot in one simulation.
 
-    To add a task: a file here with a class of this shape, an entry per environment in
+    To add a task: a file here with a class of this protocol, an entry per environment in
     `collectors.envs.ENVS`, a test.
     """
 
     @property
     def scene_fields(self) -> tuple[str, ...]:
-        """Names of the numbers that `scene` gives, units in the names."""
+        """Names of the numbers that `scene` returns, with units."""
         ...
 
     @property
     def predicates(self) -> tuple[str, ...]:
-        """Which of `cogdata.schema.PREDICATES` this scene can predicate_values."""
+        """Names of the predicates of this scene, of `cogdata.schema.PREDICATES`."""
         ...
 
     @property
     def task_predicate(self) -> str:
-        """The one that is rewarded."""
+        """Name of the rewarded predicate."""
         ...
 
     @property
     def located(self) -> Mapping[str, Located]:
-        """Which landmarks a camera has to find if the simulator may not tell."""
+        """Landmarks that a camera has to locate when positions do not come from the simulator."""
         ...
 
     def build(self, rng: np.random.Generator) -> None:
-        """Fill the empty simulation, robot included, with an initial state drawn from `rng`."""
+        """Build scene and robot in the empty simulation, with an initial state drawn from `rng`."""
         ...
 
     def scene(self) -> NDArray[np.float32]:
-        """Poses and sizes of the movable things.  # (S,)."""
+        """Return poses and sizes of the movable objects.  # (S,)."""
         ...
 
     def predicate_values(self, ee_m: Vec3) -> dict[str, bool]:
-        """Say for every predicate whether the present state satisfies it."""
+        """Return for every predicate whether it holds in the current state."""
         ...
 
     def landmarks(self) -> dict[str, NDArray[np.float64]]:
-        """The places a scripted policy may ask for, by name.  # (3,) each."""
+        """Return the positions that a scripted policy can look up, by name.  # (3,) each."""
         ...
 
 

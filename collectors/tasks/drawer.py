@@ -1,8 +1,8 @@
 """The drawer scene: a cabinet of two drawers, a ball in the lower one, a bottle that can stand in the way.
 
-Places, extents and success tests are those of the published world (roboverse @ a443f79),
-measured there; what was chosen here stands apart. Nothing is attached by magic: the drawers slide on joints
-with dry friction, and a finger behind the handle's bar pulls the lower one open.
+Positions, sizes and success tests are measured from the published world (roboverse @ a443f79); our own
+choices are listed apart. There are no artificial attachments: the drawers slide on joints with dry friction,
+and a finger behind the handle's bar pulls the lower one open.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from collectors.tasks.table import SETTLE_STEPS, TABLE_TOP_M, add_table, is_gras
 Interval = tuple[float, float]
 
 CABINET_M: Final = (0.47, 0.2)
-"""Middle of the cabinet, x and y."""
+"""Position of the cabinet's middle, x and y."""
 SHELL_SIZE_M: Final[Vec3] = (0.125, 0.15, 0.06)
-"""Around one drawer, which slides out along +x: 5 mm shorter than published, so that its front is flush and
-the hand, 10.3 cm wide, has room between it and the handle."""
+"""Size of the cabinet around one drawer, which opens along +x: 5 mm shorter than published, so that its front
+is flush and the hand, 10.3 cm wide, fits between it and the handle."""
 SHELL_BACK_M: Final = -0.065
-"""Back of the cabinet, from the middle of the drawer."""
+"""Position of the cabinet's back along x, from the middle of the drawer."""
 STACKED_M: Final = 0.07
-"""The top drawer is so much higher than the bottom one."""
+"""Height of the top drawer above the bottom one."""
 DRAWER_SIZE_M: Final[Vec3] = (0.12, 0.14, 0.04)
 DRAWER_WALL_M: Final = 0.005
 DRAWER_FLOOR_M: Final = 0.01
 DRAWER_HEIGHT_M: Final = -0.35
-"""Middle of the bottom drawer."""
+"""Height of the bottom drawer's middle."""
 FLOOR_M: Final = DRAWER_HEIGHT_M - DRAWER_SIZE_M[2] / 2 + DRAWER_FLOOR_M
 """Height of the bottom drawer's floor."""
 TRAVEL_M: Final = 0.125
 HANDLE_FORWARD_M: Final = 0.114
-"""From the middle of the drawer to the handle's bar."""
+"""Distance from the middle of the drawer to the handle's bar."""
 HANDLE_LENGTH_M: Final = 0.14
 HANDLE_RADIUS_M: Final = 0.008
 DRAWER_FRICTION: Final = 10.0
-"""Of handles too: the published 1000 is more than the engine's greatest friction, 10."""
+"""Friction coefficient of drawers and handles; the published 1000 exceeds the engine's maximum, 10."""
 OPEN_ABOVE: Final = 0.95
 CLOSED_BELOW: Final = 0.05
-"""A drawer is open or closed beyond these parts of its travel."""
+"""Fractions of a drawer's travel beyond which it is open or closed."""
 TARGET_SIZE_M: Final = 0.036
 TARGET_KG: Final = 0.05
 TARGET_X_M: Final[Interval] = (0.575 - 0.47 - TRAVEL_M, 0.605 - 0.47 - TRAVEL_M)
-"""Where the ball lies, from the middle of the bottom drawer, along x."""
+"""Interval of the ball's position along x, from the middle of the bottom drawer."""
 BOTTLE_TRAY_M: Final[Vec3] = (0.80, 0.0, TABLE_TOP_M)
 BOTTLE_TRAY_SIZE_M: Final[Vec3] = (0.19, 0.18, 0.05)
 BOTTLE_TRAY_WALL_M: Final = 0.005
 BOTTLE_TRAY_TARGET_M: Final[Vec3] = (0.775, 0.0, TABLE_TOP_M)
-"""Middle of the part of the tray that the arm can reach."""
+"""Middle of the reachable part of the bottle's tray."""
 
-# Our own choices. The bottle is flat: it lies still, and fits between fingers that open 5.6 cm wide.
+# Our own choices. The bottle is flat, so it lies still and fits between fingers that open 5.6 cm wide.
 BOTTLE_SIZE_M: Final[Vec3] = (0.032, 0.080, 0.052)
 NECK_RADIUS_M: Final = 0.010
 NECK_LENGTH_M: Final = 0.030
@@ -66,20 +66,20 @@ SLIDE_FORCE_N: Final = 2.0
 """Dry friction of a drawer on its rails."""
 DRAWER_KG: Final = 0.3
 BALL_ROLLING_M: Final = 0.01
-"""The ball is soft: it lies where the drawer carries it instead of rolling from wall to wall."""
+"""Rolling resistance of the ball, with which it does not roll through a moving drawer."""
 PLATE_M: Final = 0.005
 POST_M: Final = 0.008
 CORRIDOR_X_M: Final[Interval] = (0.55, 0.76)
 CORRIDOR_Y_M: Final = 0.13
-"""A blocker whose centre is in this strip before the cabinet, so far to either side, is in the way."""
+"""Region in front of the cabinet, x interval and half width in y, in which a bottle blocks the drawer."""
 _LYING_M: Final = TABLE_TOP_M + BOTTLE_SIZE_M[2] / 2
 BOTTLE_IN_THE_WAY: Final = Located("object", _LYING_M, off_m=(-0.001, -0.014))
 BOTTLE_IN_TRAY: Final = Located("object", _LYING_M, off_m=(-0.008, 0.014))
-"""The neck moves the middle of the outline by 1.4 cm; of the bottle in the tray, the tray hides a part."""
+"""The neck shifts the middle of the silhouette by 1.4 cm; the tray hides a part of a bottle in it."""
 PUT_DOWN_BELOW_M: Final = -0.30
 DRAWER_FREE_LOW_M: Final[Vec3] = (0.62, 0.02, TABLE_TOP_M)
 DRAWER_FREE_HIGH_M: Final[Vec3] = (0.78, 0.30, TABLE_TOP_M)
-"""Where things may be put down: before the drawer too, where they block it."""
+"""Region in which objects may be dropped, including in front of the drawer, where they block it."""
 
 _CABINET: Final[Rgb] = (0.50, 0.42, 0.36)
 _DRAWER: Final[Rgb] = (0.95, 0.95, 0.93)
@@ -98,20 +98,20 @@ BOTTOM, TOP = 1, 2
 
 @dataclass(frozen=True)
 class Start:
-    """How an episode starts: every pair is drawn uniformly.
+    """Distribution of initial states; every number is drawn uniformly from its interval.
 
     Attributes:
-        open_m: How far the bottom drawer stands open.
-        top_open_m: How far the top drawer stands open.
-        bottle_x_m: Where the bottle lies, world x.
-        bottle_y_m: Where the bottle lies, world y.
-        bottle_turn_rad: How it is turned, around z.
-        fallen: Share of the episodes in which it lies on its narrow side.
+        open_m: Opening of the bottom drawer.
+        top_open_m: Opening of the top drawer.
+        bottle_x_m: Position of the bottle, world x.
+        bottle_y_m: Position of the bottle, world y.
+        bottle_turn_rad: Rotation of the bottle around z.
+        fallen: Probability that the bottle lies on its narrow side.
     """
 
     open_m: Interval = (0.0, 0.0)
     top_open_m: Interval = (0.0, 0.0)
-    bottle_x_m: Interval = (0.75, 0.81)  # in the tray, as it lies where scripts have put it there
+    bottle_x_m: Interval = (0.75, 0.81)  # in the tray, where scripts put it
     bottle_y_m: Interval = (-0.04, 0.015)
     bottle_turn_rad: Interval = (-0.35, 0.35)
     fallen: float = 0.25
@@ -127,15 +127,15 @@ BLOCKED_2: Final = Start(
 
 @dataclass(frozen=True)
 class SceneSpread:
-    """How much scenes differ beyond their start: pairs are drawn uniformly.
+    """Randomization of scenes beyond the initial state; numbers are drawn uniformly from their intervals.
 
     Attributes:
-        shift_x_m: Of the cabinet, along x; a bottle before it moves with it.
-        shift_y_m: The same along y.
-        target_x_m: Place of the target in the bottom drawer, along x from its middle.
-        target_y_m: The same along y.
-        shapes: The target is one of these: "ball", "cube", "cylinder".
-        size: Factor on the size of the target.
+        shift_x_m: Shift of the cabinet along x, with a bottle that stands before it.
+        shift_y_m: Shift of the cabinet along y.
+        target_x_m: Position of the target along x, from the bottom drawer's middle.
+        target_y_m: Position of the target along y, from the bottom drawer's middle.
+        shapes: Shapes of the target, keys of `TARGET_SHAPES`.
+        size: Factor of the target's size.
         hue: Largest change of each colour channel of target and bottle.
     """
 
@@ -151,7 +151,7 @@ class SceneSpread:
 PUBLISHED: Final = SceneSpread()
 RANDOMIZED: Final = SceneSpread(
     shift_x_m=(-0.05, 0.05),
-    # nearer to the arm no hand comes down to the handle, further away the picture ends before a bottle does
+    # nearer to the arm the hand cannot reach the handle, further away a bottle leaves the image
     shift_y_m=(-0.01, 0.06),
     target_x_m=(-0.035, 0.035),
     target_y_m=(-0.045, 0.045),
@@ -165,10 +165,10 @@ class DrawerTask:
     """Take the ball out of the bottom drawer.
 
     Args:
-        sim: The world to build in.
-        robot: The arm in it.
-        start: How an episode starts.
-        spread: How much scenes differ.
+        sim: Simulation to build in.
+        robot: Robot of the simulation.
+        start: Distribution of initial states.
+        spread: Randomization of the scenes.
     """
 
     scene_fields = (
@@ -195,14 +195,14 @@ class DrawerTask:
         }
 
     def build(self, rng: np.random.Generator) -> None:
-        """Build table, tray, cabinet, robot, ball and bottle, and let them come to rest."""
+        """Build table, tray, cabinet, robot, ball and bottle, and simulate until they are at rest."""
         start, spread = self._start, self._spread
         shift_x = float(rng.uniform(*spread.shift_x_m))
         shift_y = float(rng.uniform(*spread.shift_y_m))
         self._cabinet = (CABINET_M[0] + shift_x, CABINET_M[1] + shift_y)
         opened = float(rng.uniform(*start.open_m))
         top_opened = float(rng.uniform(*start.top_open_m))
-        # nearest first: the renderer does not shade what is behind what it has drawn
+        # nearest first: the renderer does not shade objects hidden behind drawn ones
         self._sim.add("cabinet", CABINET, (*self._cabinet, DRAWER_HEIGHT_M))
         self._sim.place_joints("cabinet", (BOTTOM, TOP), (opened, top_opened))
         self._sim.brake_joints("cabinet", (BOTTOM, TOP), SLIDE_FORCE_N)
@@ -245,19 +245,19 @@ class DrawerTask:
         self._sim.add("object", (link,), (x, y, floor + height / 2), _lying(turn, fallen=fallen))
 
     def opened_m(self) -> tuple[float, float]:
-        """How far the bottom and the top drawer stand open."""
+        """Return the openings of the bottom and the top drawer."""
         bottom, top = self._sim.joint_positions("cabinet", (BOTTOM, TOP))
         return bottom, top
 
     def _fronts(self, bottom_m: float, top_m: float) -> tuple[Vec3, Vec3]:
-        """Middle of the handle's bar, and of the top drawer's front."""
+        """Return the positions of the handle's bar and of the top drawer's front."""
         x, y = self._cabinet
         handle = (x + bottom_m + HANDLE_FORWARD_M, y, DRAWER_HEIGHT_M)
         top = (x + top_m + DRAWER_SIZE_M[0] / 2, y, DRAWER_HEIGHT_M + STACKED_M)
         return handle, top
 
     def scene(self) -> NDArray[np.float32]:
-        """Places of ball, bottle and drawers.  # (19,)."""
+        """Return the state of ball, bottle and drawers.  # (19,)."""
         position, quat = self._sim.pose("object")
         bottom, top = self.opened_m()
         handle, front = self._fronts(bottom, top)
@@ -266,7 +266,7 @@ class DrawerTask:
         return np.array(values, np.float32)
 
     def predicate_values(self, ee_m: Vec3) -> dict[str, bool]:
-        """Judge whether the ball is grasped, how the drawers stand, whether the bottle is out of the way."""
+        """Return for every predicate whether it holds in the current state."""
         bottom, top = self.opened_m()
         return {
             "grasped": is_grasped(self._sim.pose("target")[0], ee_m),
@@ -277,13 +277,13 @@ class DrawerTask:
         }
 
     def _is_clear(self, at_m: Vec3) -> bool:
-        """Whether a bottle lies somewhere else than before the drawer."""
+        """Return whether a bottle at a position lies outside the region in front of the drawer."""
         x, y = at_m[0] - (self._cabinet[0] - CABINET_M[0]), at_m[1] - self._cabinet[1]
         before = CORRIDOR_X_M[0] < x < CORRIDOR_X_M[1] and abs(y) < CORRIDOR_Y_M
         return at_m[2] < PUT_DOWN_BELOW_M and not before
 
     def landmarks(self) -> dict[str, NDArray[np.float64]]:
-        """Where ball, bottle, tray, handle and top drawer are, and where to put things down.  # (3,) each."""
+        """Return positions of ball, bottle, tray, handle, top drawer and the free region.  # (3,) each."""
         handle, front = self._fronts(*self.opened_m())
         shut, _ = self._fronts(0.0, 0.0)
         return {
@@ -299,7 +299,7 @@ class DrawerTask:
 
 
 def _lying(turn_rad: float, *, fallen: bool) -> Quat:
-    """Turned around z, after a quarter turn around y if it has fallen."""
+    """Return the rotation around z, after a quarter turn around y if the bottle has fallen."""
     c, s = math.cos(turn_rad / 2), math.sin(turn_rad / 2)
     if not fallen:
         return (0.0, 0.0, s, c)
@@ -328,14 +328,14 @@ def _near(color: Rgb, hue: float, rng: np.random.Generator) -> Rgb:
 
 
 def bottle(color: Rgb) -> Link:
-    """Make the bottle, lying along y: a flat body and a neck."""
+    """Build the bottle, lying along y: a flat body and a neck."""
     neck_y = (BOTTLE_SIZE_M[1] + NECK_LENGTH_M) / 2
     neck = Cylinder(NECK_RADIUS_M, NECK_LENGTH_M, _CAP, at_m=(0.0, neck_y, 0.0), quat=_ALONG_Y)
     return Link("object", (Box(BOTTLE_SIZE_M, color), neck), mass_kg=BOTTLE_KG, friction=1.0)
 
 
 def _shell() -> Link:
-    """Make the cabinet around the bottom drawer's middle: sides, back and two plates above the drawers."""
+    """Build the cabinet around the bottom drawer's middle: sides, back and two plates above the drawers."""
     length, depth, room = SHELL_SIZE_M
     low, high = TABLE_TOP_M - DRAWER_HEIGHT_M, STACKED_M + room / 2
     plate, side = (length, depth, PLATE_M), (length, PLATE_M, high - low)
@@ -361,7 +361,7 @@ def _drawer(name: str, height_m: float, shapes: tuple[Shape, ...]) -> Link:
 
 
 def _handle() -> tuple[Shape, ...]:
-    """Make the bar and the two posts that carry it."""
+    """Build the handle: a bar on two posts."""
     front, post = DRAWER_SIZE_M[0] / 2, HANDLE_FORWARD_M - DRAWER_SIZE_M[0] / 2
     end = (HANDLE_LENGTH_M - POST_M) / 2
     posts = [Box((post, POST_M, POST_M), _HANDLE, at_m=(front + post / 2, y, 0.0)) for y in (-end, end)]

@@ -1,7 +1,7 @@
-"""The tray scene: one block, one tray on a table; the block is to end up in the tray.
+"""The tray scene: a block and a tray on a table; the task is to put the block into the tray.
 
-Places, sizes and success tests are those of the published world (Widow250PickTray-v0, Widow250PlaceTray-v0 of
-roboverse @ a443f79), measured there; what was chosen here stands apart.
+Positions, sizes and success tests are measured from the published world (Widow250PickTray-v0,
+Widow250PlaceTray-v0 of roboverse @ a443f79); our own choices are listed apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collectors.tasks.table import SETTLE_STEPS, TABLE_TOP_M, add_table, is_gras
 InitialCondition = Literal["object_on_table", "object_in_gripper"]
 
 TRAY_M: Final[Vec3] = (0.5, 0.25, TABLE_TOP_M)
-"""The middle of the tray's underside."""
+"""Position of the middle of the tray's underside."""
 TRAY_SIZE_M: Final[Vec3] = (0.117, 0.112, 0.031)
 TRAY_WALL_M: Final = 0.004
 OBJECT_SIZE_M: Final[Vec3] = (0.028, 0.056, 0.050)
@@ -31,17 +31,17 @@ OBJECT_LOW_M: Final = (0.49, 0.18)
 OBJECT_HIGH_M: Final = (0.75, 0.27)
 OBJECT_FROM_TRAY_M: Final = 0.11
 HELD_M: Final[Vec3] = (0.600, 0.155, -0.22)
-"""Where the object is when an episode starts with it in the gripper."""
+"""Initial position of the object when an episode starts with it in the gripper."""
 
 PLACED_BELOW_M: Final = -0.32
 PLACED_WITHIN_M: Final = 0.04
 
-# Our own choices: how much blocks differ, and how the gripper may hold one at the start.
+# Our own choices: the variation of blocks, and of the initial grasp.
 SIZE_SPREAD: Final = 0.1
 COLOR_SPREAD: Final = 0.1
 TRAY_FREE_LOW_M: Final[Vec3] = (0.49, 0.16, TABLE_TOP_M)
 TRAY_FREE_HIGH_M: Final[Vec3] = (0.76, 0.29, TABLE_TOP_M)
-"""Where things may be put down: a little more than where they start."""
+"""Region in which objects may be dropped, slightly larger than the region where they start."""
 HELD_DEPTH_M: Final = (0.032, 0.056)
 HELD_OFF_CENTRE_M: Final = 0.016
 FINGER_GAP_M: Final = 0.0002
@@ -53,7 +53,7 @@ _OBJECT: Final[Rgb] = (0.12, 0.62, 0.22)
 
 @dataclass(frozen=True)
 class TrayBlock:
-    """The object of one episode."""
+    """Size and colour of the block of one episode."""
 
     size_m: Vec3
     color: Rgb
@@ -63,9 +63,9 @@ class TrayTask:
     """Put the block into the tray.
 
     Args:
-        sim: The world to build in.
-        robot: The arm in it.
-        initial: How an episode starts.
+        sim: Simulation to build in.
+        robot: Robot of the simulation.
+        initial: Initial condition of an episode.
     """
 
     scene_fields = (
@@ -83,7 +83,7 @@ class TrayTask:
         self._block = TrayBlock(OBJECT_SIZE_M, _OBJECT)
 
     def build(self, rng: np.random.Generator) -> None:
-        """Build table, tray, robot and block, and let them come to rest."""
+        """Build table, tray, robot and block, and simulate until they are at rest."""
         self._block = draw_block(rng)
         add_table(self._sim)
         self._sim.add("tray", (tray_link(),), TRAY_M)
@@ -96,7 +96,7 @@ class TrayTask:
         self._sim.step(SETTLE_STEPS)
 
     def _build_held(self, rng: np.random.Generator) -> None:
-        """Stand the arm around the block, fingers a hair away from it and closing."""
+        """Build the arm around the block, with fingers just off it and closing."""
         depth = rng.uniform(*HELD_DEPTH_M)
         off_centre = rng.uniform(-HELD_OFF_CENTRE_M, HELD_OFF_CENTRE_M)
         x, y, z = HELD_M
@@ -111,12 +111,12 @@ class TrayTask:
         self._sim.add("object", (link,), at_m)
 
     def scene(self) -> NDArray[np.float32]:
-        """Pose and size of the block.  # (10,)."""
+        """Return pose and size of the block.  # (10,)."""
         position, quat = self._sim.pose("object")
         return np.array([*position, *quat, *self._block.size_m], np.float32)
 
     def predicate_values(self, ee_m: Vec3) -> dict[str, bool]:
-        """Judge `grasped` and `placed`."""
+        """Return whether `grasped` and `placed` hold in the current state."""
         at = self._sim.pose("object")[0]
         low = at[2] < PLACED_BELOW_M
         return {
@@ -125,7 +125,7 @@ class TrayTask:
         }
 
     def landmarks(self) -> dict[str, NDArray[np.float64]]:
-        """Where object and tray are, and the region where things may be put down.  # (3,) each."""
+        """Return the positions of object, tray and free region.  # (3,) each."""
         return {
             "object": np.array(self._sim.pose("object")[0]),
             "tray": np.array(TRAY_M),
@@ -135,7 +135,7 @@ class TrayTask:
 
 
 def draw_block(rng: np.random.Generator) -> TrayBlock:
-    """Draw size and colour of a block, each number by itself."""
+    """Draw size and colour of a block, each number independently."""
     sizes = np.array(OBJECT_SIZE_M) * rng.uniform(1 - SIZE_SPREAD, 1 + SIZE_SPREAD, 3)
     colors = np.clip(np.array(_OBJECT) + rng.uniform(-COLOR_SPREAD, COLOR_SPREAD, 3), 0, 1)
     (width, depth, height), (red, green, blue) = sizes.tolist(), colors.tolist()
@@ -143,7 +143,7 @@ def draw_block(rng: np.random.Generator) -> TrayBlock:
 
 
 def draw_place(rng: np.random.Generator) -> tuple[float, float]:
-    """Draw a place on the table, uniform over the region, clear of the tray.  # (2,)."""
+    """Draw a position on the table, uniform over the region and clear of the tray.  # (2,)."""
     while True:
         x, y = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M).tolist()
         if math.dist((x, y), TRAY_M[:2]) >= OBJECT_FROM_TRAY_M:
@@ -151,6 +151,6 @@ def draw_place(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def tray_link() -> Link:
-    """Make the tray, open at the top: a floor and four walls."""
+    """Build the tray, a box open at the top."""
     box = open_box(TRAY_SIZE_M, TRAY_WALL_M, _TRAY_WALL, floor_m=TRAY_WALL_M, floor_color=_TRAY_FLOOR)
     return Link("tray", box)
