@@ -10,7 +10,9 @@ from collectors.policies import POLICIES
 from collectors.policies.required_landmarks import required_landmarks, required_predicates
 
 
-def check_env(env: str, *, image_size: int, policy: str | None = None, localize: str = SIMULATOR) -> None:
+def check_env(
+    env: str, *, image_size: int, policy: str | None = None, localize: str = SIMULATOR
+) -> tuple[str, ...]:
     """Make an environment, reset it once, close it, and say in one line what it lacks.
 
     Args:
@@ -19,13 +21,16 @@ def check_env(env: str, *, image_size: int, policy: str | None = None, localize:
         policy: The script that is to act in it; None: a learner, who asks nothing of a world of ours.
         localize: Key of ``LOCALIZERS``: who tells the script where movable things are.
 
+    Returns:
+        Keys of ``info`` that the store has no place for.
+
     Raises:
         CogError: It does not offer what the table in `collectors.drivers` says, or not what the script needs.
     """
     check_name(env)
     check_engine(env)
     if policy is None and not is_driver(env):
-        return
+        return ()
     world = open_env(env, image_size=image_size, observations=("robot",))
     try:
         goal = None if policy is None else POLICIES[policy].goal(world.predicates)
@@ -38,6 +43,7 @@ def check_env(env: str, *, image_size: int, policy: str | None = None, localize:
     world.let_go() if isinstance(world, Driven) else world.close()
     if policy is not None and localize != SIMULATOR:
         check_sight(env, required_landmarks(policy))
+    return tuple(sorted(world.unstored)) if isinstance(world, Driven) else ()
 
 
 def _check_script(world: CogEnv | Driven, policy: str, goal: str) -> None:

@@ -146,12 +146,14 @@ class EpisodeDone:
         steps: Actions.
         success: Whether the policy reached its goal; None: that was not judged.
         solved: Whether the world's task was rewarded.
+        unstored: Keys of ``info`` that the store has no place for.
     """
 
     index: int
     steps: int
     success: bool | None
     solved: bool
+    unstored: tuple[str, ...] = ()
 
 
 def missing_ranges(have: set[int], episodes: int) -> list[tuple[int, int]]:
@@ -254,7 +256,9 @@ def collect_part(
             return writer.commit(short=True) if index > span[0] else None
         episode = collect_episode(asked, index)
         writer.add(episode)
-        on_episode(EpisodeDone(index, episode.steps, episode.success, episode.solved))
+        world = _world(asked.env, asked.image_size, asked.horizon)
+        unstored = tuple(sorted(world.unstored)) if isinstance(world, Driven) else ()
+        on_episode(EpisodeDone(index, episode.steps, episode.success, episode.solved, unstored))
     return writer.commit()
 
 

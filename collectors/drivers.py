@@ -10,6 +10,8 @@ Such a class is a `gymnasium.Env` made by ``Class(image_size=64)``, with these a
 ``predicates``      Names, from `cogdata.schema.PREDICATES`, of what ``info["predicates"]`` of reset and
                     step maps to booleans, or to None where one was not judged
 ``task_predicate``  The one of them that the task is about: judged at every step, because it is the reward
+reward of step      None, or 1 where the task's predicate holds and else 0: no other is stored
+``info``            ``predicates``, and perhaps ``success``, that of the task; nothing else is stored
 ``horizon``         Actions of an episode, written in the class: of collected ones, if the policy's are not
                     fewer; ``--horizon`` overrides both
 ``view()``          What scripted policies see of the present moment, made by `view_of`; without it they
@@ -38,7 +40,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
-from cogdata.answers import Answer, Judged
+from cogdata.answers import Answer, Judged, no_place, shown
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
 from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
@@ -48,6 +50,11 @@ from collectors.robots.widowx import turned_from_down
 from collectors.sim import engine
 
 GUIDE: Final = "see docs/real_robot.md"
+
+TEXT_WORDS: Final = frozenset(
+    ("instruction", "instructions", "language", "prompt", "caption", "text", "utterance", "description")
+)
+"""A key of ``info`` with one of these words is data that a learner would need, and not a remark."""
 
 
 def is_driver(env: str) -> bool:
@@ -128,6 +135,8 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._time = 0
         self._robot = np.zeros(ROBOT_DIM, np.float32)
         self._judged: dict[str, bool | None] = {}
+        self.unstored: set[str] = set()
+        """Keys of ``info`` that were there so far and that the store has no place for."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -157,10 +166,10 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         """
         self._time += 1
         with self._asking("step"):
-            obs, _, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
+            obs, own, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
         seen, judged = self._see(obs, info)
         answer = self._answer
-        reward = float(answer.rewarded(self.task_predicate, judged["success"]))
+        reward = self._reward(own, answer.rewarded(self.task_predicate, judged["success"]))
         over = answer.ending("terminated", terminated), answer.ending("truncated", truncated)
         return seen, reward, over[0], over[1] or self._time >= self.horizon, judged
 
@@ -206,36 +215,68 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         except Exception as error:
             raise CogError(f"{self.env_id} fails to {what}: {error!r}") from error
 
+    def _reward(self, own: object, holds: bool) -> float:
+        """The reward that is stored; a driver's own must be the same, or None."""
+        if own is not None and (found := self._answer.number("a reward of", own)) != float(holds):
+            task = self.task_predicate
+            raise CogError(
+                f"{self.env_id} gives a reward of {found:g} {self._answer.when}, where {task} is {holds} and "
+                f"{holds:d} is stored: let step() give 1 where {task} holds, else 0, or None for no reward "
+                f"of its own"
+            )
+        return float(holds)
+
     @property
     def _answer(self) -> Answer:
         return Answer(self.env_id, self._time)
 
     def _see(self, obs: dict[str, Any], info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        self._check(obs, info)
+        self._check(obs)
         self._answer.check_finite(obs)
-        judged = self._answer.predicates(info)
+        judged = self._check_info(info)
         seen = {"scene": np.zeros(0, np.float32)} | obs
         self._robot = np.array(obs["robot"])
         self._judged = {name: judged[name] for name in self.predicates}
         told = {"predicates": self._judged, "success": self._judged[self.task_predicate]}
         return {part: np.array(seen[part]) for part in self._shown}, told
 
-    def _check(self, obs: object, info: object) -> None:
+    def _check(self, obs: object) -> None:
         """Hold what the driver shows against what it announced."""
         for part, space in self.driver.observation_space.spaces.items():
             value = obs.get(part) if isinstance(obs, dict) else None
             if not isinstance(value, np.ndarray) or value.shape != space.shape or value.dtype != space.dtype:
-                found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+                found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else shown(value)
                 raise CogError(
                     f"{self.env_id} shows {part} as {found}, its observation_space says {space.dtype} "
                     f"{space.shape}"
                 )
-        judged = info.get("predicates") if isinstance(info, dict) else None
-        if not isinstance(judged, dict) or set(self.predicates) - judged.keys():
+        if isinstance(obs, dict) and (
+            more := sorted(obs.keys() - self.driver.observation_space.spaces.keys())
+        ):
+            raise CogError(no_place(self.env_id, more, f" {self._answer.when}"))
+
+    def _check_info(self, info: object) -> dict[str, bool | None]:
+        """Hold what the driver tells against what it announced; return the predicates."""
+        judged, answer = self._answer.predicates(info), self._answer
+        if not isinstance(info, dict) or judged.keys() != set(self.predicates):
             raise CogError(
-                f"{self.env_id} gives info['predicates'] = {judged!r}, must judge "
-                f"{', '.join(self.predicates)}"
+                f"{self.env_id} gives info['predicates'] = {shown(judged)} {answer.when}, must judge "
+                f"{', '.join(self.predicates)}, as its predicates say"
             )
+        told = answer.truth("info['success']", info.get("success", judged[self.task_predicate]))
+        if told is not judged[self.task_predicate]:
+            raise CogError(
+                f"{self.env_id} gives info['success'] = {told} {answer.when}, where {self.task_predicate} is "
+                f"{judged[self.task_predicate]}: let both be the same, or leave 'success' out"
+            )
+        more = {str(name) for name in info.keys() - {"predicates", "success"}}
+        if texts := sorted(name for name in more if TEXT_WORDS & set(name.lower().split("_"))):
+            raise CogError(
+                f"{self.env_id} gives info[{texts[0]!r}] {answer.when}, which the store has no place for "
+                f"yet: leave it out of info"
+            )
+        self.unstored |= more
+        return judged
 
 
 def open_env(
@@ -330,9 +371,9 @@ def _check_spaces(env: str, driver: object, image_size: int) -> None:
     space = getattr(driver, "action_space", None)
     if not isinstance(space, Box) or space.shape != (ACTION_DIM,) or not _spans(space):
         raise CogError(f"{env} takes actions in {space}, must be Box(-1, 1, (8,), float32): {GUIDE}")
-    shown = getattr(driver, "observation_space", None)
-    if not isinstance(shown, Dict):
-        raise CogError(f"{env} shows {shown}, must be a Dict of image and robot: {GUIDE}")
+    space = getattr(driver, "observation_space", None)
+    if not isinstance(space, Dict):
+        raise CogError(f"{env} shows {space}, must be a Dict of image and robot: {GUIDE}")
     fields = getattr(driver, "scene_fields", ())
     if not _are_names(fields):
         raise CogError(f"{env} has scene_fields {fields!r}, must be names, ('object_x_m', …), or left out")
@@ -340,10 +381,12 @@ def _check_spaces(env: str, driver: object, image_size: int) -> None:
         "image": ((image_size, image_size, 3), np.uint8),
         "robot": ((ROBOT_DIM,), np.float32),
     }
-    if "scene" in shown.spaces or fields:
+    if "scene" in space.spaces or fields:
         needed["scene"] = ((len(fields),), np.float32)
+    if more := sorted(space.spaces.keys() - {*needed, "scene"}):
+        raise CogError(no_place(env, more))
     for part, (shape, dtype) in needed.items():
-        found = shown.spaces.get(part)
+        found = space.spaces.get(part)
         if not isinstance(found, Box) or found.shape != shape or found.dtype != np.dtype(dtype):
             hint = " (--image-size says how large)" if part == "image" else ""
             raise CogError(f"{env} shows {part} as {found}, must be {np.dtype(dtype)} {shape}{hint}: {GUIDE}")

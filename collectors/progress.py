@@ -30,6 +30,7 @@ class ProgressCounter:
     committed: int = 0
     steps: int = 0
     _success: dict[int, bool | None] = field(default_factory=dict)
+    _unstored: set[str] = field(default_factory=set)
     _started: float = field(default_factory=time.monotonic)
 
     def add(self, event: EpisodeDone | Commit) -> None:
@@ -85,6 +86,14 @@ class ProgressCounter:
         if self.seconds_left is not None:
             parts.append(f"{self.seconds_left:.0f} s left")
         return " · ".join(parts)
+
+    def left_out(self, event: EpisodeDone | Commit) -> str | None:
+        """Say what an environment told that is not stored, once for each name; None: nothing new."""
+        names = sorted(set(event.unstored) - self._unstored) if isinstance(event, EpisodeDone) else []
+        self._unstored |= set(names)
+        if not names:
+            return None
+        return f"{', '.join(f'info[{name!r}]' for name in names)} of {self.plan.asked.env} is not stored"
 
     def warning(self, info: CollectionInfo) -> str | None:
         """Say that the success rate is far from the documented one, once there are attempts enough.

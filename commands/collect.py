@@ -158,6 +158,9 @@ def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa:
             for event in engine(store, planned.asked, planned.ranges):
                 counter.add(event)
                 ticker.show(counter.line)
+                if line := counter.left_out(event):
+                    ticker.clear()
+                    note(f"warning: {line}")
                 if not warned and (warning := counter.warning(info)):
                     ticker.clear()
                     note(f"warning: {warning}")

@@ -159,7 +159,8 @@ def online_env_of(env: str, image_size: int, workers: int) -> tuple[OnlineEnv, i
     from trainers.evaluation.worlds import WORLDS
     from trainers.training.online import OnlineEnv
 
-    check_env(env, image_size=image_size)
+    if unstored := check_env(env, image_size=image_size):
+        note(f"warning: {', '.join(f'info[{name!r}]' for name in unstored)} of {env} is not stored")
     make = functools.partial(open_env, env, image_size=image_size)
     world = open_env(env, image_size=image_size, observations=("robot",))
     world.close()

@@ -44,8 +44,7 @@ class Told(Good):
 
     def step(self, action: Any) -> Any:
         obs, _, *_, info = super().step(action)
-        reward = float(info["predicates"]["placed"] is True)
-        return obs, reward, *(self.ends if self.time == 2 else (False, False)), info
+        return obs, None, *(self.ends if self.time == 2 else (False, False)), info
 
 
 def _collected(**told: object) -> Episode:
@@ -103,7 +102,8 @@ def test_an_environment_that_is_no_driver_is_held_to_the_same_answers() -> None:
             return obs, info | {"success": math.nan if self.time else False}
 
         def step(self, action: Any) -> Any:
-            return *super().step(action)[:3], np.bool_(True), self.observe()[1]
+            obs, _, terminated, *_ = super().step(action)
+            return obs, 0.0, terminated, np.bool_(True), self.observe()[1]
 
     with Worlds(lambda: Bare(16), 1, 1) as worlds:
         worlds.reset([0])
@@ -168,8 +168,8 @@ def test_a_mask_that_says_nothing_or_something_else_is_refused() -> None:
 
 def test_the_tally_takes_what_was_not_judged_for_no_failure(tmp_path: Path) -> None:
     asked = request("random", env=f"{HERE}:Told", image_size=16, horizon=2)
-    tally = ProgressCounter(plan(Store(str(tmp_path)), asked, 4))
+    counter = ProgressCounter(plan(Store(str(tmp_path)), asked, 4))
     for index, success in enumerate((True, None, None)):
-        tally.add(EpisodeDone(index, 2, success, False))
-    assert (tally.episodes, tally.judged, tally.successes) == (3, 1, 1)
-    assert "success 100% [21%, 100%] · 2 not judged" in tally.line()
+        counter.add(EpisodeDone(index, 2, success, False))
+    assert (counter.episodes, counter.judged, counter.successes) == (3, 1, 1)
+    assert "success 100% [21%, 100%] · 2 not judged" in counter.line()
