@@ -162,7 +162,7 @@ def test_every_command_works_in_such_a_root(
     query = "select episode_id, case when success then 'task' else 'prior' end as source from episodes"
     for command in (
         ("query", query, "--as", "two"),
-        ("train", "--mixture", "two", "--algo", "bc", "--obs", "state", "--steps", "2"),
+        ("train", "--mixture", "two", "--algo", "bc", "--obs", "state", "--updates", "2"),
         ("runs", "ls"),
         ("data", "ls"),
         ("mix", "refresh", "all"),
