@@ -25,7 +25,7 @@ from commands.train import train_command
 
 app = typer.Typer(
     name="cog",
-    help="Robot-learning data made usable: collect, query, mix, train, judge; all of it in reach of SQL.",
+    help="Robot-learning data made usable: collect, query, mix, train, evaluate; all of it in reach of SQL.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -24,13 +24,13 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
     Args:
         store: Where they are.
         names: Run ids, also of runs whose removal was cut off.
-        force: Even if they were judged.
+        force: Even if they were evaluated.
 
     Returns:
-        Each run, and how many judged episodes went with it.
+        Each run, and how many evaluated episodes went with it.
 
     Raises:
-        CogError: No such run, or it is being trained; without ``force`` also: it was judged, or a run that
+        CogError: No such run, or it is being trained; without ``force`` also: it was evaluated, or a run that
             stays started from it.
     """
     require_store(store)
@@ -48,21 +48,22 @@ def remove_runs(store: Store, names: Sequence[str], *, force: bool = False) -> l
 
 
 def _remove(store: Store, names: Sequence[str], known: set[str], *, force: bool) -> list[tuple[str, int]]:
-    judged: dict[str, int] = {}
+    evaluated: dict[str, int] = {}
     for name in names:
-        judged[name] = _judged(store, name)
-        if judged[name] and name in known and not force:
+        evaluated[name] = _evaluated(store, name)
+        if evaluated[name] and name in known and not force:
             raise CogError(
-                f"run {name!r} has {judged[name]:,} judged episodes, which would go with it: say --force"
+                f"run {name!r} has {evaluated[name]:,} evaluated episodes, which would go with it: "
+                f"say --force"
             )
-    if not force and (children := _children(store, known, judged)):
+    if not force and (children := _children(store, known, evaluated)):
         child, parent = children[0]
         more = f" (and {len(children) - 1} more)" if len(children) > 1 else ""
         raise CogError(f"run {child!r}{more} started from {parent!r}: remove both, or say --force")
-    for name in judged:
+    for name in evaluated:
         store.remove(f"runs/{name}/run.json")  # first: without it the run does not exist
         store.remove(f"runs/{name}")
-    return list(judged.items())
+    return list(evaluated.items())
 
 
 def _children(store: Store, known: set[str], going: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -76,7 +77,7 @@ def _children(store: Store, known: set[str], going: Mapping[str, int]) -> list[t
     return found
 
 
-def _judged(store: Store, run: str) -> int:
+def _evaluated(store: Store, run: str) -> int:
     """Evaluated episodes of a run, one that is in several files once; a damaged file counts as one."""
     folder, damaged, seen = f"runs/{run}/evaluations", 0, set[tuple[object, ...]]()
     for file in store.list_files(folder):

@@ -1,4 +1,4 @@
-"""`cog demo`: from an empty folder to a judged policy."""
+"""`cog demo`: from an empty folder to an evaluated policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.collect import local_engine, run_collection
-from commands.evaluate import judge_run
+from commands.evaluate import evaluate_run
 from commands.requests import check_updates
 from commands.shared import Seed, open_root, say, say_frozen, seed_range, update_catalog, worker_count
 from commands.train import train_run
@@ -24,7 +24,7 @@ DEMO_METHODS = {"bc": "behaviour cloning", "bfn": "COG, best of N in sample"}
 def demo_command(
     prior: Annotated[int, typer.Option(help="Weak grasps to collect.")] = 2000,
     task: Annotated[int, typer.Option(help="Placements to collect.")] = 1000,
-    episodes: Annotated[int, typer.Option(help="To judge each method on, per environment.")] = 100,
+    episodes: Annotated[int, typer.Option(help="To evaluate each method on, per environment.")] = 100,
     updates: Annotated[
         int | None, typer.Option(help="Gradient updates of each method; else the preset's.")
     ] = None,
@@ -32,7 +32,7 @@ def demo_command(
     seed: Seed = 0,
     root: Annotated[str, typer.Option("--root", help="Store to fill.")] = "cog-demo",
 ) -> None:
-    """From nothing to a judged policy: collect, freeze place_in_tray, train, judge, report."""
+    """From nothing to an evaluated policy: collect, freeze place_in_tray, train, evaluate, report."""
     from catalog.recipes import refreeze
     from cogdata.storage.manifest import read_manifest
     from cogdata.system.machine import usable_cores
@@ -52,7 +52,7 @@ def demo_command(
     frozen = refreeze(store, name)
     say_frozen(frozen)
     manifest = read_manifest(store, frozen.info.ref)
-    judged = []
+    evaluated = []
     for algo in DEMO_METHODS:
         config = configure(algo, "fast", [f"updates={updates}"] if updates is not None else [])
         run, _ = train_run(
@@ -61,15 +61,15 @@ def demo_command(
             TrainRequest(algo, config, "fast", "state", seed, "cpu", usable_cores()),
             again="the same command",
         )
-        judged += [
-            (algo, judge_run(store, run, env, chosen, update=None, workers=count, record=0))
+        evaluated += [
+            (algo, evaluate_run(store, run, env, chosen, update=None, workers=count, record=0))
             for env in DEMO_ENVS
         ]
     update_catalog(store)
-    _demo_report(store, manifest, judged, time.monotonic() - began)
+    _demo_report(store, manifest, evaluated, time.monotonic() - began)
 
 
-def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], seconds: float) -> None:  # noqa: ANN401
+def _demo_report(store: Store, manifest: Any, evaluated: list[tuple[str, Any]], seconds: float) -> None:  # noqa: ANN401
     from trainers.evaluation.lineage import lineage, sheets
     from trainers.evaluation.report import Report, Score, render, text_table
     from trainers.training.runlog import read_metrics
@@ -78,20 +78,20 @@ def _demo_report(store: Store, manifest: Any, judged: list[tuple[str, Any]], sec
         Score(
             found.run, DEMO_METHODS[algo], found.rows["env"][0].as_py(), found.successes, found.rows.num_rows
         )
-        for algo, found in judged
+        for algo, found in evaluated
     ]
     runs = list(dict.fromkeys(score.run for score in scores))
     report = Report(
         title="Place in tray: two skills joined that nobody ever showed together",
         summary=(
             f"Weak grasps without reward and placements that start in the gripper, in one mixture; state "
-            f"observations; judged on {scores[0].episodes} scenes per start. The command took "
+            f"observations; evaluated on {scores[0].episodes} scenes per start. The command took "
             f"{seconds / 60:.1f} minutes."
         ),
         scores=scores,
         sheets=sheets(store, manifest),
         curves={run: read_metrics(store, run) for run in runs},
-        lineage=lineage(store, manifest, [found for _, found in judged]),
+        lineage=lineage(store, manifest, [found for _, found in evaluated]),
     )
     store.write_text("report.html", render(report))
     figures = [vars(score) | {"rate": score.rate} for score in scores]

@@ -1,4 +1,4 @@
-"""`cog eval` and `cog export-policy`: a run judged in an environment, or as a file."""
+"""`cog eval` and `cog export-policy`: a run evaluated in an environment, or as a file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def eval_command(
     address: Address = None,
     root: Root = None,
 ) -> None:
-    """Judge a run in simulation; every episode becomes a row of `evaluations`."""
+    """Evaluate a run in simulation; every episode becomes a row of `evaluations`."""
     from collectors.drivers import check_name, is_driver
     from trainers.evaluation.during_training import parse_update
 
@@ -63,7 +63,9 @@ def eval_command(
     found = []
     for name in env:
         count = cluster_of(address, workers) if on_ray else worker_count(workers, one_robot=is_driver(name))
-        found.append(judge_run(store, run, name, chosen, update=chosen_update, workers=count, record=record))
+        found.append(
+            evaluate_run(store, run, name, chosen, update=chosen_update, workers=count, record=record)
+        )
     update_catalog(store)
     for evaluation in found:
         _say_all_seeds(store, evaluation)
@@ -86,14 +88,14 @@ def _say_all_seeds(store: Store, evaluation: Evaluation) -> None:
 
 
 def cluster_of(address: str | None, workers: str) -> Cluster:
-    """Make the Ray cluster that judges."""
+    """Make the Ray cluster that evaluates."""
     from cogdata.system.cluster import Cluster
 
     return Cluster(address, None if workers == "auto" else worker_count(workers))
 
 
 def world_of(env: str, image_size: int, parts: Iterable[str]) -> World:
-    """Where policies are judged that look at these parts of an observation."""
+    """Where policies are evaluated that look at these parts of an observation."""
     import functools
 
     from collectors.drivers import open_env
@@ -103,7 +105,7 @@ def world_of(env: str, image_size: int, parts: Iterable[str]) -> World:
     return World(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
 
 
-def judge_run(
+def evaluate_run(
     store: Store,
     run: str,
     env: str,
@@ -113,7 +115,7 @@ def judge_run(
     workers: int | Cluster,
     record: int,
 ) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
-    """Judge a run in an environment, keep the rows, and say what came out."""
+    """Evaluate a run in an environment, keep the rows, and say what came out."""
     from dataclasses import replace
 
     from cogdata.display.images import animated_webp, enlarge

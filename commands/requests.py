@@ -11,7 +11,7 @@ from commands.shared import countable, natural, or_default, seed_range
 if TYPE_CHECKING:
     from cogdata.storage.manifest import Manifest
     from cogdata.storage.store import Store
-    from trainers.evaluation.during_training import Judging
+    from trainers.evaluation.during_training import EvalSchedule
     from trainers.training.request import TrainRequest
     from trainers.training.settings import TrainSettings
 
@@ -135,37 +135,41 @@ def check_updates(updates: int | None) -> None:
         raise CogError(f"--updates is {updates}, must be from 1 to {10**9:,}")
 
 
-def check_judging(settings: TrainSettings) -> None:
-    """Refuse what cannot be judged on the way, before anything is begun."""
+def check_eval_schedule(settings: TrainSettings) -> None:
+    """Refuse an evaluation during training that cannot be done, before anything is begun."""
     if settings.eval_env is None:
         if settings.eval_every is not None or settings.eval_episodes is not None:
-            raise CogError("--eval-every and --eval-episodes say how to judge while training: add --eval-env")
+            raise CogError(
+                "--eval-every and --eval-episodes are of evaluation during training: add --eval-env"
+            )
         return
     from collectors.drivers import check_engine, check_name, is_driver
 
     check_name(settings.eval_env)
     check_engine(settings.eval_env)
     if is_driver(settings.eval_env):
-        raise CogError(f"{settings.eval_env} is a robot: judge a checkpoint there with `cog eval`")
+        raise CogError(f"{settings.eval_env} is a robot: evaluate a checkpoint there with `cog eval`")
     if settings.eval_every is not None and settings.eval_every < 1:
         raise CogError(f"--eval-every is {settings.eval_every}, must be at least 1")
     if settings.eval_episodes is not None:
         countable("--eval-episodes", settings.eval_episodes)
 
 
-def judging_of(settings: TrainSettings, request: TrainRequest, manifest: Manifest) -> Judging | None:
-    """How a run is judged while it trains, if it is."""
+def eval_schedule_of(
+    settings: TrainSettings, request: TrainRequest, manifest: Manifest
+) -> EvalSchedule | None:
+    """Return how a run is evaluated during training, None if it is not."""
     if settings.eval_env is None:
         return None
     from cogdata.storage.runs import FIRST_SELECTION_SEED
     from trainers.algorithm import OBS_KINDS
-    from trainers.evaluation.during_training import Judging
+    from trainers.evaluation.during_training import EvalSchedule
 
     size = manifest.info.image_size[0]
     if "scene" in OBS_KINDS[request.obs]:
         _check_scene(settings.eval_env, manifest)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
-    return Judging(
+    return EvalSchedule(
         world_of(settings.eval_env, size, OBS_KINDS[request.obs]),
         1000 if settings.eval_every is None else settings.eval_every,
         tuple(range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + episodes)),
@@ -173,7 +177,7 @@ def judging_of(settings: TrainSettings, request: TrainRequest, manifest: Manifes
 
 
 def _check_scene(env: str, manifest: Manifest) -> None:
-    """Refuse to judge who looks at the scene of a mixture in another scene."""
+    """Refuse to evaluate a policy that sees the scene in another scene than its mixture's."""
     from collectors.drivers import open_env
 
     world = open_env(env, image_size=manifest.info.image_size[0], observations=("robot",))
@@ -181,7 +185,7 @@ def _check_scene(env: str, manifest: Manifest) -> None:
     if world.scene_fields != manifest.info.scene_fields:
         raise CogError(
             f"--eval-env {env} has the scene {', '.join(world.scene_fields)}, mixture {manifest.info.ref} "
-            f"{', '.join(manifest.info.scene_fields)}: judge in the scene of the data"
+            f"{', '.join(manifest.info.scene_fields)}: evaluate in the scene of the data"
         )
 
 

@@ -49,7 +49,8 @@ def runs_show(run: Annotated[str, typer.Argument(help="Run id.")], root: Root = 
             )
             say(f"{child.run} starts from {child.parent} @ {child.parent_update:,} ({what})")
     if (best := read_best(store, run)) is not None:
-        say(f"best judged: update {best.update:,}, {rate_of(best.successes, len(best.seeds))} in {best.env}")
+        rate = rate_of(best.successes, len(best.seeds))
+        say(f"best evaluated: update {best.update:,}, {rate} in {best.env}")
     print_table(evaluated_table(store, run))
 
 
@@ -74,7 +75,7 @@ def runs_copy(
     to: Annotated[str, typer.Option(help="Store to copy it to: a folder or URL.")],
     root: Root = None,
 ) -> None:
-    """Copy a run, its judgements and the runs it starts from to another store, for example to judge there."""
+    """Copy a run, its evaluations and the runs it starts from to another store."""
     from cogdata.storage.transfer import copy_run
 
     source, target = open_root(root), open_root(to)
@@ -85,11 +86,11 @@ def runs_copy(
 
 def runs_rm(
     run: Annotated[list[str], typer.Argument(help="Run ids.")],
-    force: Annotated[bool, typer.Option("--force", help="Even if they were judged.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if they were evaluated.")] = False,
     root: Root = None,
 ) -> None:
     """Remove runs with their checkpoints and evaluations; mixtures and episodes stay."""
     from catalog.runs import remove_runs
 
-    for name, judged in remove_runs(open_root(root), run, force=force):
-        say(f"{name} removed" + (f", with {judged:,} judged episodes" if judged else ""))
+    for name, evaluated in remove_runs(open_root(root), run, force=force):
+        say(f"{name} removed" + (f", with {evaluated:,} evaluated episodes" if evaluated else ""))

@@ -17,10 +17,10 @@ from cogdata.system.machine import OtherPrograms
 from commands.requests import (
     all_seeds,
     as_toml,
-    check_judging,
+    check_eval_schedule,
     check_updates,
+    eval_schedule_of,
     frozen_portion,
-    judging_of,
     resumed_stage,
     stages_of,
 )
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cogdata.storage.runs import RunState
     from cogdata.storage.store import Store
     from cogdata.streaming.stream import Stream, StreamOptions
-    from trainers.evaluation.during_training import Judging
+    from trainers.evaluation.during_training import EvalSchedule
     from trainers.training.ranks import Ranks
     from trainers.training.request import TrainRequest
     from trainers.training.settings import TrainSettings
@@ -95,13 +95,14 @@ def train_command(
         bool, typer.Option("--print-config", help="Print all settings as such a file, do nothing.")
     ] = False,
     eval_env: Annotated[
-        str | None, typer.Option(help="Judge checkpoints there while training: see `cog eval --update best`.")
+        str | None,
+        typer.Option(help="Evaluate checkpoints there during training: see `cog eval --update best`."),
     ] = None,
     eval_every: Annotated[
-        int | None, typer.Option(help="Updates from one judgement to the next.", show_default="1000")
+        int | None, typer.Option(help="Updates from one evaluation to the next.", show_default="1000")
     ] = None,
     eval_episodes: Annotated[
-        int | None, typer.Option(help="Episodes of each judgement.", show_default="20")
+        int | None, typer.Option(help="Episodes of each evaluation.", show_default="20")
     ] = None,
     guard: Annotated[
         str | None,
@@ -147,7 +148,7 @@ def train_command(
     if resume is None and settings.mixture is None:
         raise CogError("name a mixture with --mixture, or a run to go on with by --resume")
     check_updates(settings.updates)
-    check_judging(settings)
+    check_eval_schedule(settings)
     if resume is not None:
         stages, ref = resumed_stage(store, settings, typed, resume)
     else:
@@ -182,7 +183,7 @@ def _train_seeds(
         columns = OBS_KINDS[request.obs]
         options = StreamOptions(request.config.batch_size, columns=columns, memory_bytes=request.memory_bytes)
         check_memory(manifest, options, copies=len(seeds))
-        judging_of(settings, request, manifest)
+        eval_schedule_of(settings, request, manifest)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "settings.toml"
         file.write_text(as_toml(store, replace(settings, seeds=None), stages, whole))
@@ -224,8 +225,8 @@ def train_stages(
             ranks.wait()
         for (request, _), manifest in zip(stages, manifests, strict=True):
             begun = request if ended is None else from_run(store, request, ended)
-            judging = judging_of(settings, begun, manifest)
-            run, done = train_run(store, manifest, begun, judging=judging, ranks=ranks, again=again)
+            schedule = eval_schedule_of(settings, begun, manifest)
+            run, done = train_run(store, manifest, begun, schedule=schedule, ranks=ranks, again=again)
             ranks.wait()  # until its last checkpoint has been written
             wanted = begun.config.updates  # one that is longer already is begun from where it was so long
             ended = f"{run}@{wanted if wanted in list_checkpoints(store, run) else done}"
@@ -247,7 +248,7 @@ def train_run(
     manifest: Manifest,
     request: TrainRequest,
     *,
-    judging: Judging | None = None,
+    schedule: EvalSchedule | None = None,
     ranks: Ranks | None = None,
     again: str | None = None,
 ) -> tuple[str, int]:
@@ -288,7 +289,7 @@ def train_run(
             request,
             open_stream=opened_there if request.pool == "device" else opened,
             on_progress=report.show,
-            judging=judging,
+            schedule=schedule,
             ranks=ranks or Ranks(),
         )
     finally:
@@ -296,9 +297,9 @@ def train_run(
         if ranks is None or ranks.first:
             update_catalog(store)
     _say_end(store, run, state, before, again)
-    if judging is not None and (best := read_best(store, run)) is not None:
+    if schedule is not None and (best := read_best(store, run)) is not None:
         rate = rate_of(best.successes, len(best.seeds))
-        say(f"  best judged: update {best.update:,}, {rate} in {best.env}")
+        say(f"  best evaluated: update {best.update:,}, {rate} in {best.env}")
     return run, state.updates_done
 
 
@@ -325,9 +326,9 @@ class _Report:
             self._note(line)
         if progress.warning:
             self._note(f"warning: {progress.warning}")
-        if found := progress.judged:
+        if found := progress.evaluated:
             self._note(
-                f"judged at {found.update:,} updates: {found.env} "
+                f"evaluated at {found.update:,} updates: {found.env} "
                 f"{rate_of(found.successes, len(found.seeds))}"
             )
         self.ticker.show(lambda: _progress_line(progress))

@@ -151,7 +151,7 @@ def test_a_run_comes_with_its_ancestors_and_keeps_what_is_further(source: Store,
     begin(source, "first", mixture, 100)
     begin(source, "second", mixture, 300, parent="first", parent_update=100, parent_digest="0" * 64)
     begin(target, "second", mixture, 200)
-    target.write_text("runs/second/evaluations/there.parquet", "judged there")
+    target.write_text("runs/second/evaluations/there.parquet", "evaluated there")
     copy_run(source, target, "second")
     assert list_runs(target) == ["first", "second"]
     assert target.list_folders("runs/second/checkpoints") == ["00000100", "00000200", "00000300"]
@@ -159,7 +159,7 @@ def test_a_run_comes_with_its_ancestors_and_keeps_what_is_further(source: Store,
     assert state is not None
     assert state.updates_done == 300
     assert read_run(target, "second") == read_run(source, "second")
-    assert target.read_text("runs/second/evaluations/there.parquet") == "judged there"
+    assert target.read_text("runs/second/evaluations/there.parquet") == "evaluated there"
     assert copy_run(source, target, "second").files == 0
     begin(source, "third", mixture, 100)
     begin(target, "third", mixture, 500)

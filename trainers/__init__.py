@@ -1,1 +1,1 @@
-"""Algorithms that consume streams of transitions, and their judges."""
+"""Algorithms that consume streams of transitions, and their evaluation."""

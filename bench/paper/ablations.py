@@ -60,7 +60,7 @@ def freeze_unbalanced(root: str) -> None:
 
 
 def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dict[str, Any]:
-    """Train a variant and judge it."""
+    """Train a variant and evaluate it."""
     algo, mixture, settings = ABLATIONS[name]
     chosen = [word for setting in settings for word in ("--set", setting)]
     said = cog(

@@ -37,7 +37,7 @@ RULES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def measure(store: Store, run: str, update: int | None, env: str, episodes: int) -> dict[str, Any]:
-    """Judge one run by every rule on the same scenes."""
+    """Evaluate one run by every rule on the same scenes."""
     policy = open_policy(store, run, update)
     learner = policy.learner
     if not isinstance(learner, Bfn | Cql):
@@ -64,7 +64,7 @@ def measure(store: Store, run: str, update: int | None, env: str, episodes: int)
 
 
 def main() -> None:
-    """Read the command line, judge, print, write."""
+    """Read the command line, evaluate, print, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

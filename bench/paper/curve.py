@@ -1,4 +1,4 @@
-"""A learning curve: checkpoints of a run, or of a chain of runs, judged and drawn against training time.
+"""A learning curve: checkpoints of a run, or of a chain of runs, evaluated and drawn against training time.
 
     python -m bench.paper.curve RUN --env cog/PickTray-v0 --env cog/PlaceTray-v0 --every 3000 --episodes 50 \
         --last 250 --out results/pixels.json --plot docs/pixels.png
@@ -32,7 +32,7 @@ def chosen(updates: list[int], every: int) -> list[int]:
 
 
 def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes: int) -> dict[str, Any]:
-    """Judge a checkpoint; the rows go into the store."""
+    """Evaluate a checkpoint; the rows go into the store."""
     policy = open_policy(store, run, update)
     parts, size = policy.learner.spec.parts, policy.learner.spec.image_size[0]
     world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
@@ -46,7 +46,7 @@ def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes:
 
 
 def measure(store: Store, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Judge every chosen checkpoint of the chain, the last of all on more episodes."""
+    """Evaluate every chosen checkpoint of the chain, the last of all on more episodes."""
     points, before = [], 0.0
     for run in options.runs:
         updates = [update for update in list_checkpoints(store, run) if update <= options.until]
@@ -95,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", help="run ids, each begun from the one before")
     parser.add_argument("--env", action="append", required=True)
-    parser.add_argument("--every", type=int, default=3_000, help="updates between judged checkpoints")
+    parser.add_argument("--every", type=int, default=3_000, help="updates between evaluated checkpoints")
     parser.add_argument("--until", type=int, default=10**9, help="leave later checkpoints alone")
     parser.add_argument("--episodes", type=int, default=50, help="of each checkpoint but the last")
     parser.add_argument("--last", type=int, default=250, help="episodes of the last one")

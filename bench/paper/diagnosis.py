@@ -3,7 +3,7 @@
     python -m bench.paper.diagnosis RUN --env cog/DrawerBlocked2-v0 --episodes 64 \
         --out results/diagnosis-X.json --plot docs/results/diagnosis-X.png
 
-The policy acts as when it is judged, on scenes that neither the table nor its curves use. At every step the
+The policy acts as in an evaluation, on scenes that neither the table nor its curves use. At every step the
 value of the chosen action is read off the critics that chose it. With an absorbing success and the discount
 γ the true value of a state that is solved n steps later is γⁿ, so that what the critics expect can be held
 against what came: their *calibration*; and the chance that a success began with a larger value than a

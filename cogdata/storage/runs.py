@@ -2,7 +2,7 @@
 
 ``runs/<run>/`` holds ``run.json`` (:class:`RunInfo`, written once), ``state.json`` (:class:`RunState`,
 rewritten at each checkpoint), ``best.json`` (:class:`Best`), ``metrics.jsonl``, ``checkpoints/``,
-``tensorboard/`` and ``evaluations/<evaluation>.parquet`` (one row per judged episode, :data:`EVALUATIONS`).
+``tensorboard/`` and ``evaluations/<evaluation>.parquet`` (a row per evaluated episode, :data:`EVALUATIONS`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 EVALUATIONS: Final = pa.schema(
     [
         ("run", pa.string()),
-        ("evaluation", pa.string()),  # one call of the judge: run, update, env, settings
+        ("evaluation", pa.string()),  # evaluation id: run, update, env, settings
         ("env", pa.string()),
-        ("update", pa.int64()),  # gradient steps behind the judged checkpoint
+        ("update", pa.int64()),  # gradient steps behind the evaluated checkpoint
         ("checkpoint_digest", pa.string()),  # sha256 of its weights
         ("seed", pa.int64()),  # given to env.reset; pairs runs
         ("success", pa.bool_()),  # the task holds on the last observation
@@ -138,11 +138,11 @@ class RunState:
 
 @dataclass(frozen=True)
 class Best:
-    """A checkpoint that was judged while its run trained; the best of them is ``best.json``.
+    """A checkpoint that was evaluated while its run trained; the best of them is ``best.json``.
 
     Attributes:
         update: Gradient steps behind the checkpoint.
-        env: Where it was judged.
+        env: Where it was evaluated.
         seeds: On what.
         successes: How many of these episodes succeeded.
     """
@@ -340,7 +340,7 @@ def write_state(store: Store, run: str, state: RunState) -> None:
 
 
 def read_best(store: Store, run: str) -> Best | None:
-    """Read ``best.json``; None if no checkpoint was judged in training.
+    """Read ``best.json``; None if no checkpoint was evaluated in training.
 
     Raises:
         CogError: It is damaged.

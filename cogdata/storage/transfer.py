@@ -130,9 +130,9 @@ def _copy_part(source: Store, target: Store, part: str, copied: Copied) -> None:
 
 
 def copy_run(source: Store, target: Store, run: str) -> Copied:
-    """Copy a run with its checkpoints, judgements and own episodes, and the runs it descends from.
+    """Copy a run with its checkpoints, evaluations and own episodes, and the runs it descends from.
 
-    A run that both stores have keeps what is further, and the checkpoints and judgements of both.
+    A run that both stores have keeps what is further, and the checkpoints and evaluations of both.
 
     Args:
         source: Where from.

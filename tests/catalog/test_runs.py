@@ -19,7 +19,7 @@ from tests.catalog.support import write_evaluation, write_run_of
 
 @pytest.fixture
 def trained(tray: Store) -> Store:
-    """Runs a, b and c on one mixture; b was judged on 3 episodes."""
+    """Runs a, b and c on one mixture; b was evaluated on 3 episodes."""
     info = freeze(tray, "mix", "select episode_id from episodes").info
     for run in ("a", "b", "c"):
         write_run_of(tray, run, info)
@@ -39,9 +39,9 @@ def test_a_removed_run_is_gone_from_files_and_catalog(trained: Store) -> None:
     assert rows(trained, "runs") == ["b"]
 
 
-def test_a_judged_run_goes_only_when_it_is_said_twice(trained: Store) -> None:
+def test_an_evaluated_run_goes_only_when_it_is_said_twice(trained: Store) -> None:
     with pytest.raises(
-        CogError, match=r"^run 'b' has 3 judged episodes, which would go with it: say --force$"
+        CogError, match=r"^run 'b' has 3 evaluated episodes, which would go with it: say --force$"
     ):
         remove_runs(trained, ["a", "b"])
     assert list_runs(trained) == ["a", "b", "c"]  # all or none
@@ -104,7 +104,7 @@ def test_a_removal_that_was_cut_off_is_finished_by_the_next(
     assert list_leftovers(trained) == ["b"]
     assert rows(trained, "evaluations") == []
     assert rows(trained, "runs") == ["a", "c"]
-    assert remove_runs(trained, ["b"]) == [("b", 3)]  # it was said once that the judged ones may go
+    assert remove_runs(trained, ["b"]) == [("b", 3)]  # it was said once that the evaluated ones may go
     assert list_leftovers(trained) == []
 
 

@@ -1,4 +1,4 @@
-"""Summaries: what counts where a run was judged more than once."""
+"""Summaries: what counts where a run was evaluated more than once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.catalog.support import catalog_rows, write_run_of
 ENV = "cog/PickTray-v0"
 
 
-def judge(
+def evaluate(
     store: Store,
     run: str,
     update: int,
@@ -69,9 +69,9 @@ def pair(tray: Store) -> Store:
 
 
 def test_only_the_newest_checkpoint_of_each_run_is_compared(pair: Store) -> None:
-    judge(pair, "a", 500, {1: True, 2: True, 3: True, 4: True})
-    judge(pair, "a", 1000, {1: True, 2: False})  # 3 and 4 were judged on an older checkpoint only
-    judge(pair, "b", 2000, {1: False, 2: False, 3: False, 4: False})
+    evaluate(pair, "a", 500, {1: True, 2: True, 3: True, 4: True})
+    evaluate(pair, "a", 1000, {1: True, 2: False})  # 3 and 4 were evaluated on an older checkpoint only
+    evaluate(pair, "b", 2000, {1: False, 2: False, 3: False, 4: False})
     assert compare_runs(pair, "a", "b") == [
         Comparison(ENV, 1000, 2000, episodes=2, a=1, b=0, only_a=1, only_b=0)
     ]
@@ -79,29 +79,29 @@ def test_only_the_newest_checkpoint_of_each_run_is_compared(pair: Store) -> None
 
 def test_each_environment_has_its_own_newest_checkpoint(pair: Store) -> None:
     other = "cog/DrawerOpen-v0"
-    judge(pair, "a", 500, {1: True}, env=other)
-    judge(pair, "a", 1000, {1: True})
-    judge(pair, "b", 1000, {1: True})
-    judge(pair, "b", 1000, {1: False}, env=other)
+    evaluate(pair, "a", 500, {1: True}, env=other)
+    evaluate(pair, "a", 1000, {1: True})
+    evaluate(pair, "b", 1000, {1: True})
+    evaluate(pair, "b", 1000, {1: False}, env=other)
     assert [(one.env, one.episodes, one.only_a) for one in compare_runs(pair, "a", "b")] == [
         (other, 1, 1),
         (ENV, 1, 0),
     ]
 
 
-def test_a_seed_judged_twice_counts_as_judged_last(pair: Store) -> None:
-    judge(pair, "a", 1000, {1: False, 2: True}, day=21)
-    judge(pair, "a", 1000, {1: True}, day=22)
-    judge(pair, "b", 1000, {1: False, 2: True})
+def test_a_seed_evaluated_twice_counts_as_evaluated_last(pair: Store) -> None:
+    evaluate(pair, "a", 1000, {1: False, 2: True}, day=21)
+    evaluate(pair, "a", 1000, {1: True}, day=22)
+    evaluate(pair, "b", 1000, {1: False, 2: True})
     assert compare_runs(pair, "a", "b") == [
         Comparison(ENV, 1000, 1000, episodes=2, a=2, b=1, only_a=1, only_b=0)
     ]
 
 
 def test_no_seed_in_common_on_the_newest_checkpoints_is_said(pair: Store) -> None:
-    judge(pair, "a", 500, {1: True})
-    judge(pair, "a", 1000, {2: True})
-    judge(pair, "b", 1000, {1: True})
+    evaluate(pair, "a", 500, {1: True})
+    evaluate(pair, "a", 1000, {2: True})
+    evaluate(pair, "b", 1000, {1: True})
     with pytest.raises(CogError, match="evaluated on no common environment and seed"):
         compare_runs(pair, "a", "b")
 
@@ -143,8 +143,8 @@ def test_lists_of_nothing_keep_their_columns(store: Store) -> None:
 
 def test_a_row_in_several_files_is_one_and_its_newest(pair: Store) -> None:
     """Seeds 0-2 on day 21, seeds 1-3 on day 22: four episodes, 1 and 2 as found last; the files keep six."""
-    judge(pair, "a", 1000, {0: True, 1: False, 2: False})
-    judge(pair, "a", 1000, {1: True, 2: False, 3: False}, day=22)
+    evaluate(pair, "a", 1000, {0: True, 1: False, 2: False})
+    evaluate(pair, "a", 1000, {1: True, 2: False, 3: False}, day=22)
     rows = run_query(pair, "select seed, success from evaluations order by seed").table.to_pylist()
     assert [tuple(row.values()) for row in rows] == [(0, True), (1, True), (2, False), (3, False)]
     assert len(catalog_rows(pair)["evaluations"]) == 6
@@ -154,8 +154,8 @@ def test_what_selected_a_checkpoint_is_told_apart_and_an_evaluation_of_the_same_
     pair: Store,
 ) -> None:
     """Seeds 7-9 selected the checkpoint; later the user evaluates 9 and 10: one of two succeeds."""
-    judge(pair, "a", 1000, {7: True, 8: True, 9: True}, day=22, purpose="selection")
-    judge(pair, "a", 1000, {9: True, 10: False}, day=21)
+    evaluate(pair, "a", 1000, {7: True, 8: True, 9: True}, day=22, purpose="selection")
+    evaluate(pair, "a", 1000, {9: True, 10: False}, day=21)
     rows = run_query(pair, "select seed, purpose from evaluations order by seed").table.to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         (7, "selection"), (8, "selection"), (9, "evaluation"), (10, "evaluation"),
@@ -169,8 +169,8 @@ def test_what_selected_a_checkpoint_is_told_apart_and_an_evaluation_of_the_same_
 
 
 def test_a_run_that_was_only_looked_at_while_training_has_no_success_rate(pair: Store) -> None:
-    judge(pair, "a", 1000, {1_000_000: True}, purpose="selection")
-    judge(pair, "b", 1000, {1_000_000: True}, purpose="selection")
+    evaluate(pair, "a", 1000, {1_000_000: True}, purpose="selection")
+    evaluate(pair, "b", 1000, {1_000_000: True}, purpose="selection")
     assert [(row["update"], row["success"]) for row in runs_table(pair).to_pylist()] == [(None, None)] * 2
     with pytest.raises(CogError, match="evaluated on no common environment and seed"):
         compare_runs(pair, "a", "b")
@@ -182,7 +182,7 @@ def test_a_run_that_was_only_looked_at_while_training_has_no_success_rate(pair: 
 def test_the_purpose_of_older_files_is_derived_from_their_seeds(
     pair: Store, first: int, purpose: str
 ) -> None:
-    judge(pair, "a", 1000, {first + 1: True, first: False})
+    evaluate(pair, "a", 1000, {first + 1: True, first: False})
     (file,) = pair.list_files("runs/a/evaluations")
     path = f"runs/a/evaluations/{file}"
     pair.write_table(path, pair.read_table(path).drop_columns(["purpose"]))

@@ -125,13 +125,13 @@ def test_data_commands(run: Run, root: Path) -> None:
     assert run("query", "select * from episodes order by all", "--format", "json").out == before
 
 
-def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
+def test_train_again_go_on_and_evaluate(run: Run, root: Path) -> None:
     name = _only(root, "runs/bc-all-*").name
     again = run("train", "--mixture", "all", "--algo", "bc", "--obs", "state", "--updates", "3")
     assert f"{name}: 3 updates" in again.out
     assert f"{name}: 5 updates" in run("train", "--resume", name, "--updates", "5").out
-    judged = run("eval", name, "--env", PICK, "--seeds", "3:5", "--workers", "1", "--record", "1")
-    assert f"{name} @ 5 · {PICK}: 0/2 = 0.000 [0.000, 0.658]" in judged.out
+    evaluated = run("eval", name, "--env", PICK, "--seeds", "3:5", "--workers", "1", "--record", "1")
+    assert f"{name} @ 5 · {PICK}: 0/2 = 0.000 [0.000, 0.658]" in evaluated.out
     recorded = list(root.glob(f"runs/{name}/evaluations/*.webp"))
     assert len(recorded) == 1
     assert recorded[0].read_bytes()[:4] == b"RIFF"
@@ -143,7 +143,7 @@ def test_train_again_go_on_and_judge(run: Run, root: Path) -> None:
     judged_again = [line.split() for line in run("runs", "ls").out.splitlines() if name in line]
     assert [line[-4:] for line in judged_again] == [
         ["2", "0", "[0,", "0.658]"]
-    ]  # a seed that was judged twice counts once
+    ]  # a seed that was evaluated twice counts once
     assert '"updates_done": 5' in run("runs", "show", name).out
 
 

@@ -125,12 +125,12 @@ def test_seeds_that_were_evaluated_before_are_added_and_it_is_said(run: Run, roo
 @pytest.mark.usefixtures("lucky")
 def test_evaluating_the_seeds_that_selected_a_checkpoint_counts_as_asked(run: Run, root: Path) -> None:
     """1,000,002 and 1,000,005 succeed. Both files stay, and selection is not done again."""
-    judged = ("--eval-env", PICK, "--eval-every", "4", "--eval-episodes", "6")
-    assert run(*TRAIN, *judged).code == 0
+    evaluated = ("--eval-env", PICK, "--eval-every", "4", "--eval-episodes", "6")
+    assert run(*TRAIN, *evaluated).code == 0
     name = next(path.name for path in (root / "runs").iterdir() if "-s8-" in path.name)
     assert success_of(run, name)["episodes"] is None
     said = run("eval", name, "--env", PICK, "--workers", "1", "--seeds", "1000000:1000006").out
     assert said == f"{name} @ 4 · {PICK}: {line_of(2, 6)}\n"
     assert success_of(run, name)["episodes"] == 6
     assert len(list((root / "runs" / name / "evaluations").iterdir())) == 2
-    assert "judged at" not in run(*TRAIN, *judged).err
+    assert "evaluated at" not in run(*TRAIN, *evaluated).err

@@ -70,8 +70,8 @@ def test_a_finetuned_run_and_its_episodes_are_like_any_other(run: Run, root: Pat
     assert f"{child} starts from {parent} @ 3 (bc on all@1)" in shown
     assert '"online_success"' in (root / "runs" / child / "metrics.jsonl").read_text()
     assert run("show", f"{child}/0000002", "--out", str(root / "drawn")).code == 0
-    judged = run("eval", child, "--env", PICK, "--episodes", "1", "--workers", "1")
-    assert f"{child} @ 9 · {PICK}: " in judged.out
+    evaluated = run("eval", child, "--env", PICK, "--episodes", "1", "--workers", "1")
+    assert f"{child} @ 9 · {PICK}: " in evaluated.out
     sql = f"select episode_id, 'task' as source from episodes where policy = '{child}'"
     assert "task: 3 episodes, 120 transitions" in run("query", sql, "--as", "mine").out
     assert run("train", "--mixture", "mine", "--algo", "bc", "--obs", "state", "--updates", "1").code == 0

@@ -1,4 +1,4 @@
-"""`cog train` as people expect it: a file of settings, checkpoints judged on the way."""
+"""`cog train` as people expect it: a file of settings, checkpoints evaluated on the way."""
 
 from __future__ import annotations
 
@@ -119,25 +119,25 @@ def test_a_start_that_does_not_fit_and_processes_that_cannot_share_are_one_line(
     assert said == "fine-tuning takes one process: type `cog finetune …` without torchrun"
 
 
-def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
+def test_checkpoints_are_evaluated_on_the_way_and_the_best_is_found_again(
     run: Run, root: Path, settings: Path, tmp_path: Path
 ) -> None:
     before = runs(root)
-    judged = ("--eval-env", PICK, "--eval-every", "2", "--eval-episodes", "2")
-    said = run("train", "--config", str(settings), *judged)
+    evaluated = ("--eval-env", PICK, "--eval-every", "2", "--eval-episodes", "2")
+    said = run("train", "--config", str(settings), *evaluated)
     assert said.code == 0, said
     (name,) = runs(root) - before
     lines = said.err.splitlines()
-    assert f"judged at 2 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in lines
-    assert f"judged at 4 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in lines
-    assert said.out.splitlines()[1] == f"  best judged: update 2, 0/2 = 0.000 [0.000, 0.658] in {PICK}"
+    assert f"evaluated at 2 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in lines
+    assert f"evaluated at 4 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in lines
+    assert said.out.splitlines()[1] == f"  best evaluated: update 2, 0/2 = 0.000 [0.000, 0.658] in {PICK}"
     table = run("query", f"select update, count(*) n, min(seed) s from evaluations where run = '{name}' "
                 "group by update order by update", "--format", "csv").out  # fmt: skip
     assert table.splitlines()[1:] == ["2,2,1000000", "4,2,1000000"]
     said = run("eval", name, "--env", PICK, "--episodes", "1", "--update", "best", "--workers", "1")
     assert said.out.startswith(f"{name} @ 2 · {PICK}: 0/1")
     shown = run("runs", "show", name).out.splitlines()
-    assert f"best judged: update 2, 0/2 = 0.000 [0.000, 0.658] in {PICK}" in shown
+    assert f"best evaluated: update 2, 0/2 = 0.000 [0.000, 0.658] in {PICK}" in shown
     assert (
         run("train", "--mixture", "all", "--from", f"{name}@best", "--updates", "1", "--threads", "1").code
         == 0
@@ -147,8 +147,8 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     out = tmp_path / "best.pt2"
     said = run("export-policy", name, "--format", "torch", "--update", "best", "--out", str(out))
     assert said.out.splitlines()[0].endswith(f"update 2 of {name}")
-    said = run("train", "--resume", name, "--updates", "6", *judged)
-    assert f"judged at 6 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in said.err.splitlines()
+    said = run("train", "--resume", name, "--updates", "6", *evaluated)
+    assert f"evaluated at 6 updates: {PICK} 0/2 = 0.000 [0.000, 0.658]" in said.err.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_checkpoints_are_judged_on_the_way_and_the_best_is_found_again(
     [
         (
             ("--eval-every", "5"),
-            "--eval-every and --eval-episodes say how to judge while training: add --eval-env",
+            "--eval-every and --eval-episodes are of evaluation during training: add --eval-env",
         ),
         (("--eval-env", "cog/Nowhere-v0"), "cog/Nowhere-v0"),
         (

@@ -76,10 +76,10 @@ def test_a_run_is_removed(run: Run, root: Path) -> None:
 def test_a_run_without_a_checkpoint_is_resumed_unless_it_is_being_trained(run: Run, root: Path) -> None:
     (folder,) = (root / "runs").iterdir()
     (folder / "checkpoints").rename(folder / "elsewhere")
-    judge = ("eval", folder.name, "--env", "cog/PickTray-v0", "--episodes", "1")
-    assert f"has no checkpoint yet: `cog train --resume {folder.name}`" in run(*judge).error
+    evaluate = ("eval", folder.name, "--env", "cog/PickTray-v0", "--episodes", "1")
+    assert f"has no checkpoint yet: `cog train --resume {folder.name}`" in run(*evaluate).error
     with filelock.FileLock(folder / ".lock"):
-        assert "is being trained and has no checkpoint yet: wait for its first one" in run(*judge).error
+        assert "is being trained and has no checkpoint yet: wait for its first one" in run(*evaluate).error
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def choose(
         learner: Who acts, on whichever device it is.
         shown: Up to :data:`trainers.evaluation.worlds.WORLDS` observations.
         noise: A generator for each, of the noise of its episode.
-        exploring: To collect data, not to be judged.
+        exploring: To collect data, not to be evaluated.
 
     Returns:
         (16, 8); row i is for observation i.

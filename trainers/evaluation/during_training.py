@@ -1,4 +1,4 @@
-"""Judging while training: evaluations like any other, between updates, and which checkpoint was the best."""
+"""Evaluation during training: between updates, to find the best checkpoint."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trainers.evaluation.evaluate import Policy, World, evaluate, evaluation_pat
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How a run is judged while it trains.
+class EvalSchedule:
+    """How a run is evaluated during training.
 
     Attributes:
         world: Where.
-        every: Updates from one judgement to the next; the last update is judged too.
+        every: Updates from one evaluation to the next; the last update is evaluated too.
         seeds: Given to ``env.reset``, an episode each.
     """
 
@@ -32,11 +32,11 @@ class Judging:
         """Check ranges."""
         if self.every < 1 or not self.seeds:
             raise CogError(
-                f"judging every {self.every} updates on {len(self.seeds)} episodes: both must be at least 1"
+                f"evaluation every {self.every} updates, {len(self.seeds)} episodes: must be at least 1 each"
             )
 
     def due(self, update: int, updates: int) -> bool:
-        """Whether a run of so many updates is judged after this one."""
+        """Whether a run of so many updates is evaluated after this one."""
         return update > 0 and (update % self.every == 0 or update == updates)
 
 
@@ -49,7 +49,7 @@ def parse_update(store: Store, run: str, text: str | None) -> int | None:
         text: A number of updates, ``best``, or None: the newest.
 
     Raises:
-        CogError: It is neither, or no checkpoint was judged in training.
+        CogError: It is neither, or no checkpoint was evaluated in training.
     """
     if text is None or (text.isascii() and text.isdecimal()):
         return None if text is None else int(text)
@@ -64,14 +64,14 @@ def parse_update(store: Store, run: str, text: str | None) -> int | None:
     return best.update
 
 
-def judged_before(store: Store, policy: Policy, judging: Judging) -> Best | None:
-    """What the rows of this judgement say, if they are there; the best is made up for if it was cut off."""
-    rows = _selection_rows(store, policy, judging)
+def evaluated_before(store: Store, policy: Policy, schedule: EvalSchedule) -> Best | None:
+    """What the rows of this evaluation say, if they are there; the best is made up for if it was cut off."""
+    rows = _selection_rows(store, policy, schedule)
     if rows is None:
         return None
     successes = sum(rows.column("success").to_pylist())
     found, best = (
-        Best(policy.update, judging.world.env, judging.seeds, successes),
+        Best(policy.update, schedule.world.env, schedule.seeds, successes),
         read_best(store, policy.run),
     )
     if best is None or ((found.env, found.seeds) == (best.env, best.seeds) and found.beats(best)):
@@ -79,10 +79,10 @@ def judged_before(store: Store, policy: Policy, judging: Judging) -> Best | None
     return found
 
 
-def _selection_rows(store: Store, policy: Policy, judging: Judging) -> pa.Table | None:
+def _selection_rows(store: Store, policy: Policy, schedule: EvalSchedule) -> pa.Table | None:
     """Rows of this evaluation; version 0.1 named their file as that of `cog eval` on the same seeds."""
-    named = evaluation_path(policy, judging.world, judging.seeds, SELECTION)
-    for path in (named, evaluation_path(policy, judging.world, judging.seeds)):
+    named = evaluation_path(policy, schedule.world, schedule.seeds, SELECTION)
+    for path in (named, evaluation_path(policy, schedule.world, schedule.seeds)):
         if store.exists(path):
             rows = with_purpose(store.read_table(path))
             if path == named or SELECTION in rows["purpose"].to_pylist():
@@ -90,15 +90,17 @@ def _selection_rows(store: Store, policy: Policy, judging: Judging) -> pa.Table 
     return None
 
 
-def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[], bool]) -> Best | None:
-    """Judge a learner as it is, keep the rows, and remember it if it is the best so far.
+def evaluate_checkpoint(
+    store: Store, policy: Policy, schedule: EvalSchedule, stop_asked: Callable[[], bool]
+) -> Best | None:
+    """Evaluate a learner as it is, keep the rows, and remember it if it is the best so far.
 
     It acts on one thread, as ``cog eval`` lets it, so the outcomes are those that ``cog eval`` would find.
 
     Args:
         store: Where the run is.
         policy: The learner at a checkpoint that has been written.
-        judging: How.
+        schedule: Environment and seeds.
         stop_asked: Looked at after every round of episodes.
 
     Returns:
@@ -112,17 +114,17 @@ def judge(store: Store, policy: Policy, judging: Judging, stop_asked: Callable[[
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        evaluation = evaluate(policy, judging.world, judging.seeds, on_progress=look, purpose=SELECTION)
+        evaluation = evaluate(policy, schedule.world, schedule.seeds, on_progress=look, purpose=SELECTION)
     except _CutShortError:
         return None
     finally:
         torch.set_num_threads(threads)
     write_evaluation(store, evaluation)
-    found = Best(policy.update, judging.world.env, judging.seeds, evaluation.successes)
+    found = Best(policy.update, schedule.world.env, schedule.seeds, evaluation.successes)
     if found.beats(read_best(store, policy.run)):
         write_best(store, policy.run, found)
     return found
 
 
 class _CutShortError(Exception):
-    """The end was asked for in the middle of a judgement."""
+    """The end was asked for in the middle of an evaluation."""

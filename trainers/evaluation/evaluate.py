@@ -1,4 +1,4 @@
-"""The judge: a policy acts in a world from given seeds; every episode becomes a row.
+"""Evaluation: a policy acts in an environment from given seeds; every episode becomes a row.
 
 Worlds run in lock step, 16 at a time, whatever the number of worker processes: episode i is always row
 i mod 16 of the one batch that the policy acts on, and its noise comes from a generator of its own. So the
@@ -36,7 +36,7 @@ _Round = tuple[tuple[int, ...], int]
 """Seeds of up to 16 episodes, and of how many of them the frames are kept."""
 
 OnEpisodes = Callable[[int, int, int], None]
-"""Called with (episodes judged, episodes in all, successes so far)."""
+"""Called with (episodes evaluated, episodes in all, successes so far)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class World:
-    """Where to judge.
+    """Where to evaluate.
 
     Attributes:
         env: Its id, as it appears in the rows.
@@ -77,7 +77,7 @@ class World:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a judgement found.
+    """What an evaluation found.
 
     Attributes:
         name: Id of the evaluation and stem of its file.
@@ -132,13 +132,13 @@ def evaluate(
     on_progress: OnEpisodes = lambda done, total, successes: None,
     purpose: str = EVALUATION,
 ) -> Evaluation:
-    """Judge a policy, one episode per seed.
+    """Evaluate a policy, one episode per seed.
 
     Args:
         policy: Who acts.
         world: Where.
         seeds: Given to ``env.reset``, all different.
-        workers: Processes that hold the environments, 1: this one; or a cluster, whose tasks judge 16
+        workers: Processes that hold the environments, 1: this one; or a cluster, whose tasks evaluate 16
             episodes each with the policy beside them. Does not change the result.
         record: Keep the frames of so many first episodes (the world must show images).
         on_progress: Called after each round of episodes.
@@ -155,18 +155,18 @@ def evaluate(
         (tuple(seeds[start : start + together]), max(0, min(record - start, together)))
         for start in range(0, len(seeds), together)
     ]
-    found: dict[int, list[_Judged]] = {}
+    found: dict[int, list[_Episode]] = {}
     if isinstance(workers, Cluster):
         results = workers.run(_task, (policy, world), rounds, _said)
     else:
         results = _here(policy, world, rounds, workers)
     for number, episodes in results:
         found[number] = episodes
-        judged = [episode for number in sorted(found) for episode in found[number]]
-        on_progress(len(judged), len(seeds), sum(episode.last.success is True for episode in judged))
+        evaluated = [episode for number in sorted(found) for episode in found[number]]
+        on_progress(len(evaluated), len(seeds), sum(episode.last.success is True for episode in evaluated))
     name = _name(policy, world, seeds, purpose)
-    frames = {episode.seed: np.stack(episode.frames) for episode in judged if episode.frames}
-    return Evaluation(name, policy.run, _table(policy, world, name, judged, purpose), frames)
+    frames = {episode.seed: np.stack(episode.frames) for episode in evaluated if episode.frames}
+    return Evaluation(name, policy.run, _table(policy, world, name, evaluated, purpose), frames)
 
 
 def write_evaluation(store: Store, evaluation: Evaluation) -> str:
@@ -186,7 +186,7 @@ def _path(run: str, name: str) -> str:
 
 
 @dataclass
-class _Judged:
+class _Episode:
     """One episode as it unfolds."""
 
     seed: int
@@ -198,13 +198,13 @@ class _Judged:
 
 def _here(
     policy: Policy, world: World, rounds: Sequence[_Round], workers: int
-) -> Iterator[tuple[int, list[_Judged]]]:
+) -> Iterator[tuple[int, list[_Episode]]]:
     with Worlds(world.make, len(rounds[0][0]), workers) as worlds:
         for number, (seeds, keep) in enumerate(rounds):
             yield number, _round(policy, world, worlds, seeds, keep)
 
 
-def _task(shared: tuple[Policy, World], call: _Round, stop_asked: Callable[[], bool]) -> list[_Judged]:
+def _task(shared: tuple[Policy, World], call: _Round, stop_asked: Callable[[], bool]) -> list[_Episode]:
     """A round, on some machine of the cluster; it is short, so it does not end early."""
     torch.set_num_threads(1)
     policy, world = shared
@@ -217,14 +217,14 @@ def _said(call: _Round) -> str:
     return f"episodes with seeds {call[0][0]} to {call[0][-1]}"
 
 
-def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Judged]:
-    """Judge up to 16 episodes, the first ``keep`` of them with their frames."""
+def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Episode]:
+    """Evaluate up to 16 episodes, the first ``keep`` of them with their frames."""
     first = worlds.reset(seeds)
     _check_parts(policy, world, first[0], keep)
     episodes = []
     for number, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(derive_seed("evaluate", policy.seed, seed))
-        episodes.append(_Judged(seed, generator, first[number]))
+        episodes.append(_Episode(seed, generator, first[number]))
     for episode in episodes[:keep]:
         episode.frames.append(episode.last.obs["image"])
     while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
@@ -241,12 +241,12 @@ def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], k
 def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> None:
     needed = {*policy.learner.spec.parts, *(["image"] if keep else [])}
     if missing := needed - moment.obs.keys():
-        raise CogError(f"{world.env} shows {sorted(moment.obs)}, the judge needs {sorted(missing)} too")
+        raise CogError(f"{world.env} shows {sorted(moment.obs)}, the evaluation needs {sorted(missing)} too")
     spec = policy.learner.spec
     if "scene" in needed and moment.obs["scene"].shape != (len(spec.scene_fields),):
         raise CogError(
             f"{world.env} has a scene of {moment.obs['scene'].size} numbers, the policy was trained on "
-            f"{len(spec.scene_fields)} ({', '.join(spec.scene_fields)}): judge it in the scene of its data"
+            f"{len(spec.scene_fields)} ({', '.join(spec.scene_fields)}): evaluate it in the scene of its data"
         )
     if "image" in spec.parts and moment.obs["image"].shape[:2] != spec.image_size:
         raise CogError(
@@ -262,7 +262,7 @@ def _name(policy: Policy, world: World, seeds: Sequence[int], purpose: str) -> s
     return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{tail}"
 
 
-def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged], purpose: str) -> pa.Table:
+def _table(policy: Policy, world: World, name: str, evaluated: Sequence[_Episode], purpose: str) -> pa.Table:
     now = datetime.now(UTC).replace(tzinfo=None)
     shared = {
         "run": policy.run,
@@ -274,10 +274,12 @@ def _table(policy: Policy, world: World, name: str, judged: Sequence[_Judged], p
         "created_at": now,
         "purpose": purpose,
     }
-    return pa.Table.from_pylist([shared | dict(_columns(episode)) for episode in judged], schema=EVALUATIONS)
+    return pa.Table.from_pylist(
+        [shared | dict(_columns(episode)) for episode in evaluated], schema=EVALUATIONS
+    )
 
 
-def _columns(episode: _Judged) -> Iterator[tuple[str, Any]]:
+def _columns(episode: _Episode) -> Iterator[tuple[str, Any]]:
     rewarded = [t for t, reward in enumerate(episode.rewards) if reward > 0]
     yield "seed", episode.seed
     yield "success", episode.last.success

@@ -23,7 +23,7 @@ class Score:
         method: What the row is called.
         env: Column.
         successes: Episodes that ended in success.
-        episodes: Judged.
+        episodes: Evaluated.
     """
 
     run: str

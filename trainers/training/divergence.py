@@ -63,7 +63,7 @@ class GuardState:
     Args:
         guard: When to stop.
         value_range: Smallest and largest value that a policy can have; None: the learner learns no value.
-        past: The run's lines so far, so that one that goes on is judged as one that was never interrupted.
+        past: The run's lines so far, so that one that goes on is evaluated as one that was never interrupted.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The methods of the paper's Table 1: which portion of a mixture, which algorithm, in which order.
 
 A stage is a run of its own. One that follows another starts from its weights; the two are linked by
-``parent``. So a method is resumed, judged and traced like any run.
+``parent``. So a method is resumed, evaluated and traced like any run.
 """
 
 from __future__ import annotations

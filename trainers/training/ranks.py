@@ -23,7 +23,7 @@ from cogdata.errors import CogError
 from trainers.algorithm import Algorithm
 
 _PATIENCE: Final = timedelta(hours=12)
-"""How long ranks wait for one that judges; one that died is noticed at once."""
+"""How long ranks wait for one that evaluates; one that died is noticed at once."""
 
 
 @dataclass(frozen=True)

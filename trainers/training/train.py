@@ -37,7 +37,7 @@ from cogdata.streaming.stream import StreamOptions
 from cogdata.streaming.transitions import Batch
 from trainers.algorithm import Algorithm, TensorBatch
 from trainers.checkpoint import largest_weight, list_checkpoints, read_info, save_checkpoint
-from trainers.evaluation.during_training import Judging, judge, judged_before
+from trainers.evaluation.during_training import EvalSchedule, evaluate_checkpoint, evaluated_before
 from trainers.evaluation.evaluate import Policy
 from trainers.training.batches import tensor_batch
 from trainers.training.divergence import GuardState
@@ -87,7 +87,7 @@ class Progress:
         loader_wait: Share of this session's time spent waiting for batches.
         metrics: The latest logged ones.
         warning: Set once, when something looks wrong.
-        judged: What a judgement of the checkpoint at ``update`` found; set once for each.
+        evaluated: Result of evaluating the checkpoint at ``update``; set once for each.
     """
 
     run: str
@@ -98,7 +98,7 @@ class Progress:
     loader_wait: float
     metrics: Mapping[str, float]
     warning: str | None = None
-    judged: Best | None = None
+    evaluated: Best | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -111,7 +111,7 @@ def train(
     *,
     open_stream: OpenStream | OpenTensors,
     on_progress: OnProgress = lambda progress: None,
-    judging: Judging | None = None,
+    schedule: EvalSchedule | None = None,
     ranks: Ranks = ALONE,
 ) -> tuple[RunInfo, RunState]:
     """Train, or go on training, the run that the request names.
@@ -124,7 +124,7 @@ def train(
         request: What to train.
         open_stream: Opens the manifest's batches; called only if there is something to do.
         on_progress: Called a few times per second.
-        judging: How to judge the run while it trains, which changes no bit of it.
+        schedule: How to evaluate the run while it trains, which changes no bit of it.
         ranks: The processes that train it together, this one among them; only the first one writes.
 
     Returns:
@@ -140,7 +140,7 @@ def train(
         state = read_state(store, run)
         if (
             state is not None
-            and judging is None
+            and schedule is None
             and (list_checkpoints(store, run) or [0])[-1] >= request.config.updates
         ):
             return register(store, run, manifest, request), replace(state, status="finished")
@@ -158,7 +158,7 @@ def train(
             share=(ranks.index, ranks.count),
         )
         ranks.average_gradients(learner)
-        session = _Session(store, info, request, learner, on_progress, judging, ranks, seconds)
+        session = _Session(store, info, request, learner, on_progress, schedule, ranks, seconds)
         with closing(session.log), status_on_error(session.end):
             return info, session.go(open_stream(options).batches(learner.updates_done))
 
@@ -200,7 +200,7 @@ class _Session:
     request: TrainRequest
     learner: Algorithm
     on_progress: OnProgress
-    judging: Judging | None
+    schedule: EvalSchedule | None
     ranks: Ranks
     seconds: float
     waited: float = 0.0
@@ -231,13 +231,13 @@ class _Session:
         learner, target = self.learner, self.request.config.updates
         self._write_state("running")
         with _stop_signals() as stop, _closing(batches):
-            self._judge_if_due(stop)
+            self._evaluate_if_due(stop)
             while learner.updates_done < target and not self.ranks.agree(stop.is_set()):
                 self._step(batches)
                 done = learner.updates_done
-                if done == target or done % self.request.checkpoint_every == 0 or self._judgement_due():
+                if done == target or done % self.request.checkpoint_every == 0 or self._evaluation_due():
                     self._save("running")
-                    self._judge_if_due(stop)
+                    self._evaluate_if_due(stop)
         if learner.updates_done < target:
             return self._save("stopped")
         return self._write_state("finished")
@@ -305,31 +305,31 @@ class _Session:
                 "other settings with --set, or going on with --guard off",
             )
 
-    def _judgement_due(self) -> bool:
-        return self.judging is not None and self.judging.due(
+    def _evaluation_due(self) -> bool:
+        return self.schedule is not None and self.schedule.due(
             self.learner.updates_done, self.request.config.updates
         )
 
-    def _judge_if_due(self, stop: threading.Event) -> None:
-        """Judge the checkpoint that was just written, or that a session begins with, if none did so far."""
-        if self.judging is None or not self._judgement_due() or not self.ranks.first:
+    def _evaluate_if_due(self, stop: threading.Event) -> None:
+        """Evaluate the checkpoint just written, or the first of a session, unless its rows are there."""
+        if self.schedule is None or not self._evaluation_due() or not self.ranks.first:
             return
         update = self.learner.updates_done
         head = read_info(self.store, self.info.run, update)
         policy = Policy(
             self.learner, self.info.run, self.info.seed, update, head.weights_digest, self.request.device
         )
-        before = judged_before(self.store, policy, self.judging)
-        found = before or judge(self.store, policy, self.judging, stop.is_set)
+        before = evaluated_before(self.store, policy, self.schedule)
+        found = before or evaluate_checkpoint(self.store, policy, self.schedule, stop.is_set)
         if found is None:
             return
         if not any(line["update"] == update and "success" in line for line in self.log.lines):
             self.log.write(update, {"success": found.rate})
             self.log.flush()
         if before is None:
-            self._tell(force=True, judged=found)
+            self._tell(force=True, evaluated=found)
 
-    def _tell(self, *, force: bool, warning: str | None = None, judged: Best | None = None) -> None:
+    def _tell(self, *, force: bool, warning: str | None = None, evaluated: Best | None = None) -> None:
         now = time.monotonic()
         if not force and now - self.told_at < PROGRESS_S:
             return
@@ -347,7 +347,7 @@ class _Session:
                 self.waited / session,
                 self.metrics,
                 warning,
-                judged,
+                evaluated,
             )
         )
 

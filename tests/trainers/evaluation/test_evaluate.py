@@ -83,7 +83,7 @@ def test_a_failure_has_no_first_reward() -> None:
     assert (columns["success"], columns["solved"], columns["first_reward_t"]) == ([False], [False], [None])
 
 
-def test_success_is_judged_on_the_last_observation() -> None:
+def test_success_is_evaluated_on_the_last_observation() -> None:
     class ThereAndBack(ToyEnv):
         def step(self, action: object) -> tuple[object, float, bool, bool, dict[str, object]]:
             return super().step(np.full(8, 1.0 if self.time < PLACES - 1 else -1.0))
@@ -107,7 +107,7 @@ def test_the_number_of_workers_changes_nothing(algo: str) -> None:
     assert progress[-1][2] == alone.successes
 
 
-def test_an_episode_is_the_same_whatever_is_judged_beside_it() -> None:
+def test_an_episode_is_the_same_whatever_is_evaluated_beside_it() -> None:
     policy = policy_of(small_learner("bfn"))
     many = evaluate(policy, TOY, [5, 6, 7, 8], record=4)
     few = evaluate(policy, TOY, [8, 6], record=2)
@@ -149,10 +149,10 @@ def test_a_world_that_does_not_fit_is_refused() -> None:
     policy = policy_of(small_learner("bc", "image"))
     blind = World("toy/Blind-v0", partial(ToyEnv, parts=("robot", "scene")))
     with pytest.raises(
-        CogError, match=r"toy/Blind-v0 shows \['robot', 'scene'\], the judge needs \['image'\] too"
+        CogError, match=r"toy/Blind-v0 shows \['robot', 'scene'\], the evaluation needs \['image'\] too"
     ):
         evaluate(policy, blind, [0])
-    with pytest.raises(CogError, match=r"the judge needs \['image'\] too"):
+    with pytest.raises(CogError, match=r"the evaluation needs \['image'\] too"):
         evaluate(policy_of(constant(0.5)), blind, [0], record=1)
     with pytest.raises(CogError, match="at least one seed and each only once, found 2"):
         evaluate(policy, TOY, [1, 1])
@@ -164,7 +164,7 @@ def test_a_failure_in_a_worker_is_one_line(workers: int) -> None:
         evaluate(policy_of(constant(0.5)), World("toy", BrokenEnv), [0, 1, 2], workers=workers)
 
 
-def test_a_trained_run_is_judged_and_its_rows_are_kept(tmp_path: Path) -> None:
+def test_a_trained_run_is_evaluated_and_its_rows_are_kept(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     request = TrainRequest("bfn", small_config("bfn", "updates=4"), threads=1, tensorboard=False)
     info, _ = train(store, make_manifest(), request, open_stream=ToyStream)

@@ -49,7 +49,7 @@ def test_only_lines_in_a_row_count() -> None:
 
 
 def test_lines_of_an_earlier_session_count_too() -> None:
-    """Lines 2 and 3 were out of range; the line of a judgement between them says nothing about values."""
+    """Lines 2 and 3 were out of range; the line of an evaluation between them says nothing about values."""
     past = [{"update": 1, "out_of_range": 0.0}, {"update": 2, "out_of_range": 1.0}, {"update": 2, "success": 0.5},
             {"update": 3, "out_of_range": 1.0}]  # fmt: skip
     watch = GuardState(DivergenceGuard(patience=3), (0.0, 1.0), past)

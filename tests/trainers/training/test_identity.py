@@ -210,8 +210,8 @@ def test_a_unit_of_the_table_from_before_an_option_is_found_and_not_done_again(
     assert unit_of_run(read_run(store, info.run)) == unit
     write_run(store, replace(info, config={**info.config, "extra": 0.75}))
     assert unit_of_run(read_run(store, info.run)) is None
-    judged = tuple(Judged(env, config.updates, "ab" * 32, 0, "11") for env in unit.envs)
+    evaluated = tuple(Judged(env, config.updates, "ab" * 32, 0, "11") for env in unit.envs)
     trained = Trained(info.run, "bfn", "m@1", config.updates, 256, 1.0, 1, "cpu", info.config)
     data = Data("m@1", "0" * 64, {}, {}, {}, "")
-    result = Result(unit, data, (trained,), judged, (), {}, "", ())
+    result = Result(unit, data, (trained,), evaluated, (), {}, "", ())
     assert is_done(result, unit, "0" * 64, Trials(2, 0, 0))
