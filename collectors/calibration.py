@@ -1,7 +1,7 @@
-"""A calibrated camera: from points of the world to pixels, and from a pixel back to a plane.
+"""A calibrated camera: projection of points to pixels, and of pixels to a plane.
 
-A pixel (u, v) is its centre: (0, 0) is the middle of the first pixel. The
-world is in m; the camera looks along its own z, x to the right and y down in the image.
+Pixel coordinates (u, v) are those of pixel centres: (0, 0) is the middle of the first pixel. The world is in
+m; the camera looks along its own z, with x to the right and y down in the image.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Three = tuple[float, float, float]
 
 POSE_POINTS: Final = 4
 CAMERA_POINTS: Final = 6
-"""Known points from which a camera's pose, or the whole camera, can be computed at all."""
+"""Least number of known points for a camera's pose, and for pose and intrinsics."""
 FLAT: Final = 0.01
-"""Points whose extent in a direction is a smaller part of their largest have no extent in it."""
+"""Ratio to the largest extent of points below which they count as flat in a direction."""
 MAX_ERROR: Final = 0.03
-"""Larger reprojection errors, in parts of the image's longer side, are mistakes and not noise."""
+"""Largest reprojection error, as a fraction of the image's longer side; larger ones are mistakes."""
 ORDER: Final = "are pixels (u, v) and points in one order, and all measured in one world?"
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """What is inside a camera: how directions become pixels.
+    """Intrinsics of a camera, which map directions to pixels.
 
     Attributes:
         size_px: Height and width of its images.
         focal_px: Focal length along u and v.
-        centre_px: Where the optical axis meets the image, (u, v).
-        distortion: Of the lens, OpenCV's k1, k2, p1, p2, k3.
+        centre_px: Intersection of optical axis and image, (u, v).
+        distortion: Distortion coefficients of the lens, OpenCV's k1, k2, p1, p2, k3.
     """
 
     size_px: tuple[int, int]
@@ -58,15 +58,15 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A camera and where it stands.
+    """Intrinsics and pose of a camera.
 
     Attributes:
-        intrinsics: The camera.
-        camera_m: Its place in the world.
-        turn_rad: From the world's axes to the camera's, axis times angle.
-        points: Known points that it was computed from.
-        error_px: Root mean square distance between those points' pixels and where they should be.
-        error_m: The same in the world, each point's pixel carried back to the height of the point.
+        intrinsics: Intrinsics of the camera.
+        camera_m: Position of the camera in the world.
+        turn_rad: Rotation from the world's axes to the camera's, axis times angle.
+        points: Number of known points that it was computed from.
+        error_px: Root mean square reprojection error of those points.
+        error_m: Root mean square error in the world, with pixels projected to the heights of the points.
     """
 
     intrinsics: Intrinsics
@@ -78,17 +78,17 @@ class Calibration:
 
     @property
     def rotation(self) -> Float:
-        """From the world's axes to the camera's.  # (3, 3)."""
+        """Rotation matrix from the world's axes to the camera's.  # (3, 3)."""
         return np.asarray(cv2.Rodrigues(np.array(self.turn_rad))[0], np.float64)
 
     def project(self, points_m: ArrayLike) -> Float:
-        """Say where points of the world appear.
+        """Project points of the world to pixels.
 
         Args:
             points_m: Points in m.  # (N, 3)
 
         Returns:
-            Pixels, perhaps outside the image.  # (N, 2)
+            Pixels, possibly outside the image.  # (N, 2)
 
         Raises:
             CogError: A point is behind the camera or not a number.
@@ -101,17 +101,17 @@ class Calibration:
         return _project(points, self.turn_rad, self.camera_m, self.intrinsics)
 
     def on_plane(self, pixel: Sequence[float] | Float, height_m: float) -> Float:
-        """Follow a pixel's ray to a horizontal plane.
+        """Intersect a pixel's ray with a horizontal plane.
 
         Args:
             pixel: (u, v).
             height_m: z of the plane.
 
         Returns:
-            The place in m.  # (3,)
+            The position in m.  # (3,)
 
         Raises:
-            CogError: The ray does not meet the plane before the camera, or a number is not finite.
+            CogError: The ray does not meet the plane in front of the camera, or a number is not finite.
         """
         at = numbers("pixels", np.asarray(pixel)[None], 2)
         if not math.isfinite(height_m):
@@ -126,12 +126,12 @@ class Calibration:
         return place
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the calibration as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load_calibration(path: Path) -> Calibration:
-    """Read what `Calibration.save` wrote.
+    """Read a calibration that `Calibration.save` wrote.
 
     Raises:
         CogError: No such file, or not a calibration.
@@ -155,12 +155,12 @@ def load_calibration(path: Path) -> Calibration:
 
 
 def pose_from_points(pixels: ArrayLike, points_m: ArrayLike, intrinsics: Intrinsics) -> Calibration:
-    """Find where a known camera stands, from known points; they may lie in one plane.
+    """Compute the pose of a camera with known intrinsics from known points, which may lie in one plane.
 
     Args:
-        pixels: Where the points appear.  # (N, 2)
-        points_m: Where they are.  # (N, 3)
-        intrinsics: The camera.
+        pixels: Pixels of the points.  # (N, 2)
+        points_m: Positions of the points.  # (N, 3)
+        intrinsics: Intrinsics of the camera.
 
     Raises:
         CogError: Fewer than four points, points on one line, or points and pixels that do not fit together.
@@ -177,11 +177,11 @@ def pose_from_points(pixels: ArrayLike, points_m: ArrayLike, intrinsics: Intrins
 
 
 def camera_from_points(pixels: ArrayLike, points_m: ArrayLike, size_px: tuple[int, int]) -> Calibration:
-    """Find a camera without lens distortion and where it stands, from known points at several heights.
+    """Compute intrinsics and pose of a camera without lens distortion, from points at several heights.
 
     Args:
-        pixels: Where the points appear.  # (N, 2)
-        points_m: Where they are; not all in one plane.  # (N, 3)
+        pixels: Pixels of the points.  # (N, 2)
+        points_m: Positions of the points, not all in one plane.  # (N, 3)
         size_px: Height and width of the image.
 
     Raises:
@@ -204,10 +204,10 @@ def camera_from_points(pixels: ArrayLike, points_m: ArrayLike, size_px: tuple[in
 
 @contextmanager
 def solving(otherwise: str) -> Iterator[None]:
-    """Make one line of what OpenCV and NumPy raise when numbers that look right have no solution.
+    """Return a context that turns errors of OpenCV's and NumPy's solvers into a CogError.
 
     Args:
-        otherwise: What to say then.
+        otherwise: Message of the error.
 
     Raises:
         CogError: There is no solution.
@@ -220,7 +220,7 @@ def solving(otherwise: str) -> Iterator[None]:
 
 
 def _linear(seen: Float, points: Float) -> Float:
-    """The direct linear transform: camera matrix (3, 3) from pixels (N, 2) and points (N, 3)."""
+    """Direct linear transform: camera matrix (3, 3) from pixels (N, 2) and points (N, 3)."""
     from_points, from_pixels = _unit(points), _unit(seen)
     ones = np.ones((len(points), 1))
     x, (u, v) = np.hstack([points, ones]) @ from_points.T, (np.hstack([seen, ones]) @ from_pixels.T)[:, :2].T
@@ -235,7 +235,7 @@ def _linear(seen: Float, points: Float) -> Float:
 
 
 def _unit(values: Float) -> Float:
-    """The homogeneous transform that moves values (N, D) around 0 and scales them to a mean size of √D."""
+    """Homogeneous transform that centres values (N, D) and scales them to a mean norm of √D."""
     dimensions, middle = values.shape[1], values.mean(axis=0)
     scale = math.sqrt(dimensions) / np.linalg.norm(values - middle, axis=1).mean()
     transform = np.diag([*[scale] * dimensions, 1.0])
@@ -246,7 +246,7 @@ def _unit(values: Float) -> Float:
 def intrinsics_of(
     size_px: tuple[int, int], matrix: ArrayLike, lens: ArrayLike = (0, 0, 0, 0, 0)
 ) -> Intrinsics:
-    """Put intrinsics together from OpenCV's camera matrix (3, 3) and distortion."""
+    """Build intrinsics from OpenCV's camera matrix (3, 3) and distortion."""
     table = np.asarray(matrix, np.float64)
     k1, k2, p1, p2, k3 = np.asarray(lens, np.float64).ravel()[:5].tolist()
     focal, centre = (table[0, 0].item(), table[1, 1].item()), (table[0, 2].item(), table[1, 2].item())
@@ -256,7 +256,7 @@ def intrinsics_of(
 def _pairs(
     pixels: ArrayLike, points_m: ArrayLike, size_px: tuple[int, int], least: int
 ) -> tuple[Float, Float]:
-    """Check pixels (N, 2) and points (N, 3) that belong together."""
+    """Check and return corresponding pixels (N, 2) and points (N, 3)."""
     seen, points = numbers("pixels", pixels, 2), numbers("points", points_m, 3)
     if len(seen) != len(points):
         raise CogError(f"{len(seen)} pixels for {len(points)} known points: there must be one for each")
@@ -275,7 +275,7 @@ def _pairs(
 
 
 def numbers(what: str, values: ArrayLike, columns: int) -> Float:
-    """Check a table (N, columns) of finite numbers."""
+    """Check and return a table (N, columns) of finite numbers."""
     try:
         table = np.asarray(values, np.float64)
     except (TypeError, ValueError):
@@ -307,7 +307,7 @@ def _project(points: Float, turn_rad: Three, camera_m: Three, inside: Intrinsics
 def _checked(
     seen: Float, points: Float, inside: Intrinsics, turn: ArrayLike, shift: ArrayLike
 ) -> Calibration:
-    """Put a calibration together, with its errors; refuse one that cannot be right."""
+    """Build a calibration with its errors, and raise if they are too large."""
     rotation = np.asarray(cv2.Rodrigues(np.asarray(turn))[0])
     x, y, z = (-rotation.T @ np.asarray(shift).ravel()).tolist()
     a, b, c = np.asarray(turn).ravel().tolist()

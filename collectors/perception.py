@@ -1,8 +1,8 @@
-"""A robot's eye: background subtraction and a calibrated monocular camera say where a thing is.
+"""Object positions from a calibrated monocular camera by background subtraction.
 
-As in the paper (arXiv 2010.14500, appendix A.1). A calibration comes from known points
+This is the paper's method (arXiv 2010.14500, appendix A.1). A calibration comes from known points
 (`collectors.calibration`), or from images of a checkerboard: `intrinsics_from_checkerboard`, then
-`pose_from_points` with `find_checkerboard` of an image in which the board lies at a known place.
+`pose_from_points` with `find_checkerboard` of an image in which the board is at a known position.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from collectors.calibration import Calibration, Float, Intrinsics, intrinsics_of
 Image = NDArray[np.uint8]
 
 THRESHOLD: Final = 25
-"""A pixel has changed if a channel differs by more, of 255: above a camera's noise, below most contrasts."""
+"""Difference of a channel, of 255, above which a pixel has changed: above camera noise, below contrasts."""
 MIN_AREA_PX: Final = 4
-"""A smaller patch of changed pixels is noise."""
+"""Least number of changed pixels of a patch; smaller ones are noise."""
 BOARD_IMAGES: Final = 3
 STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
-"""Corners are refined until they move less than a thousandth of a pixel."""
+"""Stopping criterion of the corner refinement: 50 iterations, or a change below 0.001 px."""
 LEAST_TILT_RAD: Final = math.radians(15)
-"""Boards that are all tilted alike leave the focal length open."""
+"""Least difference of the boards' tilts; with less the focal length is not determined."""
 
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """A printed board.
+    """A printed checkerboard.
 
     Attributes:
-        columns: Inner corners in a row.
-        rows: Inner corners in a column. One of the two is odd, one even: then the board has a right way up.
-        square_m: Edge of a square.
+        columns: Number of inner corners in a row.
+        rows: Number of inner corners in a column; one of the two is odd, so the orientation is unique.
+        square_m: Edge length of a square.
     """
 
     columns: int
@@ -47,7 +47,7 @@ class Checkerboard:
     square_m: float
 
     def __post_init__(self) -> None:
-        """Refuse boards whose corners could be told in two orders."""
+        """Raise on boards whose corners could be found in two orders."""
         if min(self.columns, self.rows) < 3 or (self.columns + self.rows) % 2 == 0 or not self.square_m > 0:
             raise CogError(
                 f"a board of {self.columns}×{self.rows} inner corners of {self.square_m} m: needed are 3 or "
@@ -55,15 +55,15 @@ class Checkerboard:
             )
 
     def points_m(self, first_m: Sequence[float] = (0.0, 0.0, 0.0), yaw_rad: float = 0.0) -> Float:
-        """Say where the corners of a board that lies flat, face up, are.
+        """Return the corner positions of a board that lies flat, face up.
 
         Args:
-            first_m: The first corner, the one beside the black corner square.
-            yaw_rad: Direction of the first row, counted from the world's x; the rows follow one another to
-                its right, seen from above.
+            first_m: Position of the first corner, beside the black corner square.
+            yaw_rad: Direction of the first row, from the world's x; seen from above, further rows are to its
+                right.
 
         Returns:
-            The corners, row by row.  # (rows * columns, 3)
+            Positions of the corners, row by row.  # (rows * columns, 3)
         """
         row, column = np.mgrid[0 : self.rows, 0 : self.columns].reshape(2, -1) * self.square_m
         cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
@@ -72,17 +72,17 @@ class Checkerboard:
 
 
 def find_checkerboard(image: Image, board: Checkerboard) -> Float:
-    """Find a board's inner corners, from the one beside the black corner square on, row by row.
+    """Find a board's inner corners, row by row from the one beside the black corner square.
 
     Args:
-        image: RGB.  # (H, W, 3)
-        board: What to look for.
+        image: RGB image.  # (H, W, 3)
+        board: Board to find.
 
     Returns:
         Pixels.  # (rows * columns, 2)
 
     Raises:
-        CogError: The board is not there as a whole.
+        CogError: The whole board is not visible.
     """
     gray = cv2.cvtColor(_checked_image(image), cv2.COLOR_RGB2GRAY)
     nothing = (
@@ -104,21 +104,21 @@ def find_checkerboard(image: Image, board: Checkerboard) -> Float:
 
 
 def _outer(gray: NDArray[Any], grid: Float) -> int:
-    """Brightness in the middle of the corner square beside the first corner."""
+    """Return the brightness in the middle of the corner square beside the first corner."""
     u, v = grid[0, 0] - (grid[0, 1] - grid[0, 0]) / 2 - (grid[1, 0] - grid[0, 0]) / 2
     height, width = gray.shape
     return int(gray[min(max(round(v), 0), height - 1), min(max(round(u), 0), width - 1)])
 
 
 def intrinsics_from_checkerboard(images: Sequence[Image], board: Checkerboard) -> Intrinsics:
-    """Find what is inside a camera with square pixels from images of a board held at different tilts.
+    """Compute the intrinsics of a camera with square pixels from images of a board at different tilts.
 
     Args:
-        images: RGB, of one size.  # (H, W, 3) each
-        board: What they show.
+        images: RGB images of one size.  # (H, W, 3) each
+        board: Board in the images.
 
     Raises:
-        CogError: Fewer than three images, of several sizes, without the board, or tilted too little.
+        CogError: Fewer than three images, several sizes, no board in one, or too little tilt.
     """
     if len(images) < BOARD_IMAGES:
         raise CogError(f"{len(images)} images of the checkerboard, at least {BOARD_IMAGES} are needed")
@@ -144,11 +144,11 @@ def intrinsics_from_checkerboard(images: Sequence[Image], board: Checkerboard) -
 
 @dataclass(frozen=True)
 class Blob:
-    """A patch of an image that has changed.
+    """A connected patch of changed pixels.
 
     Attributes:
-        centre_px: Its centroid, (u, v), finer than a pixel.
-        area_px: Pixels in it.
+        centre_px: Centroid (u, v), with subpixel precision.
+        area_px: Number of its pixels.
     """
 
     centre_px: tuple[float, float]
@@ -159,12 +159,12 @@ def find_blob(image: Image, background: Image, threshold: int = THRESHOLD) -> Bl
     """Find the largest connected patch that differs from the background.
 
     Args:
-        image: RGB.  # (H, W, 3)
-        background: The same view without the thing, the arm in the same pose.  # (H, W, 3)
-        threshold: A pixel has changed if one channel differs by more.
+        image: RGB image.  # (H, W, 3)
+        background: Image of the same view without the object, with the arm in the same pose.  # (H, W, 3)
+        threshold: Difference of a channel above which a pixel has changed.
 
     Returns:
-        The patch, or None if nothing has changed.
+        The patch, or None without a change.
 
     Raises:
         CogError: The images have different sizes.
@@ -181,19 +181,19 @@ def find_blob(image: Image, background: Image, threshold: int = THRESHOLD) -> Bl
 
 
 def locate(camera: Calibration, image: Image, background: Image, height_m: float) -> Float | None:
-    """Say where a thing is that was put before the camera.
+    """Locate an object in front of the camera.
 
     Args:
-        camera: Calibrated at the images' size.
-        image: With the thing.  # (H, W, 3)
-        background: Without it.  # (H, W, 3)
-        height_m: z of the thing's middle: the centroid of its silhouette is near the image of that.
+        camera: Calibration at the size of the images.
+        image: Image with the object.  # (H, W, 3)
+        background: Image without the object.  # (H, W, 3)
+        height_m: z of the object's middle, whose projection is near the centroid of the silhouette.
 
     Returns:
-        Its middle in m (3,), or None if nothing is to be seen.
+        Position of its middle in m (3,), or None if no object is visible.
 
     Raises:
-        CogError: An image has another size than the calibration, or the thing lies beyond the horizon.
+        CogError: An image has another size than the calibration, or the object is beyond the horizon.
     """
     _checked_image(image, camera.intrinsics.size_px)
     blob = find_blob(image, background)

@@ -1,8 +1,8 @@
 """The simulator: one private PyBullet client, bodies by name, everything made of primitives.
 
-Nothing here knows a robot or a task. A body is a tuple of `Link`s; the first one is its base. A world is
-thrown away and rebuilt for every episode (`Simulation.clear`), because that, unlike PyBullet's saved states,
-is deterministic: the same calls after `clear` give the same bytes whatever happened before, in any process.
+This module is independent of robots and tasks. A body is a tuple of `Link`s; the first one is its base. The
+world is rebuilt for every episode (`Simulation.clear`), because this is deterministic, unlike PyBullet's
+saved states: the same calls after `clear` give the same bytes in any process, independent of earlier calls.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Rgb = tuple[float, float, float]
 
 TIME_STEP_S: Final = 1 / 240
 GRAVITY_M_S2: Final = -10.0
-"""As in the published world (roboverse), like the time step."""
+"""Gravity of the published world (roboverse), as is the time step."""
 SOLVER_ITERATIONS: Final = 50
-"""The published world has 150. With a grip that can be satisfied (see `robots.widowx`) 50 hold an object as
-still as 150 do, in half the time."""
+"""Iterations of the contact solver. The published world has 150; with the grip of `robots.widowx` 50 hold an
+object as still, in half the time."""
 
 
 @functools.cache
@@ -65,7 +65,7 @@ def without_engine(python: tuple[int, int], error: ImportError) -> CogError:
 
 @dataclass(frozen=True)
 class Box:
-    """A box, full edge lengths, placed in its link's frame."""
+    """A box with full edge lengths, placed in its link's frame."""
 
     size_m: Vec3
     color: Rgb
@@ -74,7 +74,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Cylinder:
-    """A cylinder along z of its own frame, which `quat` turns within the link's frame."""
+    """A cylinder along z of its own frame, which `quat` rotates in the link's frame."""
 
     radius_m: float
     length_m: float
@@ -97,20 +97,20 @@ Shape = Box | Cylinder | Sphere
 
 @dataclass(frozen=True)
 class Link:
-    """One rigid piece of a body and the joint that carries it. The first link of a body is its base.
+    """A rigid part of a body and the joint that carries it; the first link of a body is its base.
 
     Attributes:
-        name: Unique within the body.
-        shapes: What it is made of; used for collisions and for images.
-        mass_kg: 0 makes a base immovable.
-        parent: Index of the parent link within the body; meaningless for the base.
-        joint: How it moves relative to the parent; the joint's frame is the link's frame.
+        name: Name, unique within the body.
+        shapes: Shapes for collisions and images.
+        mass_kg: Mass; a base of mass 0 does not move.
+        parent: Index of the parent link within the body; unused for the base.
+        joint: Kind of joint to the parent; the joint's frame is the link's frame.
         at_m: Origin in the parent's frame.
         quat: Orientation in the parent's frame.
         axis: Joint axis in the link's frame.
-        friction: Coulomb coefficient, multiplied with the other body's.
-        rolling_friction: Lever of rolling resistance in m; 0 rolls for ever.
-        limits: Lowest and highest joint position (rad or m); None is free.
+        friction: Coulomb coefficient, multiplied by the other body's.
+        rolling_friction: Lever of rolling resistance, m; 0: no resistance.
+        limits: Lowest and highest joint position (rad or m); None: no limits.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the image is taken from, in PyBullet's terms, and the light."""
+    """Pose and lens of the camera in PyBullet's terms, and the direction of the light."""
 
     target_m: Vec3
     distance_m: float
@@ -141,7 +141,7 @@ class Camera:
 
 
 class Simulation:
-    """Own one PyBullet world without a window; close it, or use it in a `with` block."""
+    """One PyBullet world without a window; close it, or use it in a `with` block."""
 
     def __init__(self) -> None:
         bullet = engine()
@@ -150,8 +150,8 @@ class Simulation:
             self._client: Any = bullet.BulletClient(self._p.DIRECT)
         self._ids: dict[str, int] = {}
         self._views: dict[tuple[Camera, float], tuple[Sequence[float], Sequence[float]]] = {}
-        self._read: dict[Any, Any] = {}  # what was asked about the present state, until that changes
-        # BulletClient wraps a function anew at each attribute access; the ones called all the time are kept.
+        self._read: dict[Any, Any] = {}  # results of queries about the current state
+        # BulletClient wraps a function at each attribute access, so the most frequent one is stored.
         self._step = self._client.stepSimulation
         self.clear()
 
@@ -162,7 +162,7 @@ class Simulation:
         self.close()
 
     def clear(self) -> None:
-        """Empty the world and set the physics; all bodies are gone."""
+        """Remove all bodies and set the physics parameters."""
         self._client.resetSimulation()
         self._client.setPhysicsEngineParameter(
             fixedTimeStep=TIME_STEP_S,
@@ -174,20 +174,20 @@ class Simulation:
         self._read.clear()
 
     def close(self) -> None:
-        """Give the world's memory back. Closing twice is fine."""
+        """Release the world's memory; a second call has no effect."""
         if self._client is not None:
             with engine().silenced():
                 self._client.disconnect()
             self._client = None
 
     def add(self, name: str, links: Sequence[Link], at_m: Vec3, quat: Quat = (0.0, 0.0, 0.0, 1.0)) -> None:
-        """Put a body into the world.
+        """Add a body to the world.
 
         Args:
-            name: How all other methods call it.
-            links: The base, then the moving links; a link's parent comes before it.
-            at_m: Where its base stands.
-            quat: How its base is turned.
+            name: Name of the body for all other methods.
+            links: The base, then the moving links, each after its parent.
+            at_m: Position of the base.
+            quat: Orientation of the base.
 
         Raises:
             ValueError: The name is taken.
@@ -219,12 +219,12 @@ class Simulation:
         self._read.clear()
 
     def remove(self, name: str) -> None:
-        """Take a body out of the world."""
+        """Remove a body from the world."""
         self._read.clear()
         self._client.removeBody(self._ids.pop(name))
 
     def _make_shapes(self, shapes: Sequence[Shape]) -> tuple[int, int]:
-        """Create one compound collision shape and one compound visual shape: their ids."""
+        """Create one compound collision shape and one compound visual shape; return their ids."""
         kinds, halves, radii, lengths, places, turns, colors = [], [], [], [], [], [], []
         for shape in shapes:
             kinds.append(getattr(self._p, _GEOMETRY[type(shape)]))
@@ -245,14 +245,14 @@ class Simulation:
         return collision, visual
 
     def pose(self, name: str) -> tuple[Vec3, Quat]:
-        """Position in m and quaternion xyzw of a body's base."""
+        """Return position in m and quaternion xyzw of a body's base."""
         if name not in self._read:
             self._read[name] = self._client.getBasePositionAndOrientation(self._ids[name])
         position, quat = self._read[name]
         return position, quat
 
     def link_pose(self, name: str, link: int) -> tuple[Vec3, Quat]:
-        """Position in m and quaternion xyzw of a link's frame; links count from 1, the base is 0."""
+        """Return position in m and quaternion xyzw of a link's frame; the base is link 0."""
         if (name, link) not in self._read:
             state = self._client.getLinkState(self._ids[name], link - 1, computeForwardKinematics=1)
             self._read[name, link] = state[4:6]
@@ -260,7 +260,7 @@ class Simulation:
         return position, quat
 
     def joint_positions(self, name: str, links: tuple[int, ...]) -> tuple[float, ...]:
-        """Joint positions (rad or m) of the given links."""
+        """Return the joint positions (rad or m) of links."""
         if (name, links) not in self._read:
             states = self._client.getJointStates(self._ids[name], [link - 1 for link in links])
             self._read[name, links] = tuple(state[0] for state in states)
@@ -268,7 +268,7 @@ class Simulation:
         return positions
 
     def place_joints(self, name: str, links: Sequence[int], positions: Sequence[float]) -> None:
-        """Set joint positions (rad or m) at once, at rest, whatever is in the way."""
+        """Set joint positions (rad or m) at rest, without simulating contacts."""
         self._read.clear()
         for link, position in zip(links, positions, strict=True):
             self._client.resetJointState(self._ids[name], link - 1, position, 0.0)
@@ -276,14 +276,14 @@ class Simulation:
     def drive_joints(
         self, name: str, links: Sequence[int], targets: Sequence[float], force: float, gain: float
     ) -> None:
-        """Let motors pull joints towards targets (rad or m) from now on.
+        """Set the motor targets of joints (rad or m).
 
         Args:
-            name: The body.
-            links: The links whose joints to drive.
-            targets: Where to.
+            name: Name of the body.
+            links: Links whose joints are driven.
+            targets: Target positions.
             force: Largest torque (N m) or force (N) per joint.
-            gain: Part of the error to remove in one simulation step.
+            gain: Fraction of the error to remove in one simulation step.
         """
         n = len(links)
         self._client.setJointMotorControlArray(
@@ -292,11 +292,11 @@ class Simulation:
         )  # fmt: skip
 
     def brake_joints(self, name: str, links: Sequence[int], force: float) -> None:
-        """Let joints resist any motion with the same force, as dry friction does.
+        """Set the dry friction of joints, a constant resistance to any motion.
 
         Args:
-            name: The body.
-            links: The links whose joints to brake.
+            name: Name of the body.
+            links: Links whose joints are braked.
             force: Largest resistance per joint (N or N m).
         """
         for link in links:
@@ -305,14 +305,14 @@ class Simulation:
             )
 
     def touching(self, one: str, other: str) -> bool:
-        """Say whether two bodies were in contact in the last time step."""
+        """Return whether two bodies were in contact in the last time step."""
         return bool(self._client.getContactPoints(self._ids[one], self._ids[other]))
 
     def gear(self, name: str, links: tuple[int, int], force: float) -> None:
-        """Make two joints of a body mirror each other, as if one motor drove both.
+        """Gear two joints of a body together, as if one motor drove both.
 
         Args:
-            name: The body.
+            name: Name of the body.
             links: The two links.
             force: Largest force (N) or torque (N m) between them.
         """
@@ -323,13 +323,13 @@ class Simulation:
         self._client.changeConstraint(constraint, gearRatio=1, maxForce=force, erp=0.1)
 
     def step(self, count: int = 1) -> None:
-        """Advance the world by `count` time steps."""
+        """Simulate `count` time steps."""
         self._read.clear()
         for _ in range(count):
             self._step()
 
     def render(self, camera: Camera, height_px: int, width_px: int) -> NDArray[np.uint8]:
-        """Take an image.  # (H, W, 3)."""
+        """Render an image.  # (H, W, 3)."""
         key = (camera, width_px / height_px)
         if key not in self._views:
             self._views[key] = _matrices(*key)
@@ -348,7 +348,7 @@ _GEOMETRY: Final[dict[type, str]] = {Box: "GEOM_BOX", Cylinder: "GEOM_CYLINDER",
 
 
 def _dynamics(link: Link) -> dict[str, float]:
-    """Put a link's contact and joint properties into PyBullet's words."""
+    """Return a link's contact and joint properties as PyBullet's parameters."""
     values = {"lateralFriction": link.friction}
     if link.rolling_friction:
         values |= {"rollingFriction": link.rolling_friction, "spinningFriction": link.rolling_friction}
@@ -358,7 +358,7 @@ def _dynamics(link: Link) -> dict[str, float]:
 
 
 def _center(shapes: Sequence[Shape]) -> Vec3:
-    """Mean of the shapes' places: the centre of mass of a link made of a few pieces."""
+    """Return the mean of the shapes' positions, used as the centre of mass of a link."""
     x, y, z = np.mean([shape.at_m for shape in shapes], axis=0).tolist()
     return x, y, z
 
