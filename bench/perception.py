@@ -15,7 +15,7 @@ import numpy as np
 from cogdata.intervals import wilson
 from collectors.collect import collect_episode, request
 from collectors.envs import make
-from collectors.localize import LOCALIZERS, look, simulated_camera
+from collectors.localize import LOCALIZERS, locate_objects, simulated_camera
 
 MOVABLE_LANDMARKS = (
     ("cog/PickTray-v0", "object"),
@@ -35,7 +35,7 @@ def errors_m(env: str, landmark: str, scenes: int) -> list[float]:
     world, found = make(env, observations=("robot",)), []
     for seed in range(scenes):
         robot = world.reset(seed=seed)[0]["robot"]
-        place = look(world, seed, robot).update(robot).get(landmark, np.full(3, np.inf))
+        place = locate_objects(world, seed, robot).update(robot).get(landmark, np.full(3, np.inf))
         found.append(float(np.linalg.norm(place - world.view().at(landmark))))
     world.close()
     return found

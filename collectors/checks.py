@@ -5,7 +5,7 @@ from __future__ import annotations
 from cogdata.errors import CogError
 from collectors.drivers import GUIDE, Driven, check_engine, check_name, is_driver, open_env
 from collectors.envs import CogEnv
-from collectors.localize import SIMULATOR, check_sight
+from collectors.localize import SIMULATOR, check_visibility
 from collectors.policies import POLICIES
 from collectors.policies.required_landmarks import required_landmarks, required_predicates
 
@@ -42,7 +42,7 @@ def check_env(
         raise
     world.let_go() if isinstance(world, Driven) else world.close()
     if policy is not None and localize != SIMULATOR:
-        check_sight(env, required_landmarks(policy))
+        check_visibility(env, required_landmarks(policy))
     return tuple(sorted(world.unstored)) if isinstance(world, Driven) else ()
 
 

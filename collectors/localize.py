@@ -1,9 +1,10 @@
-"""Where a robot that looked once believes things to be, and the simulated camera that lets ours do so.
+"""Object positions from one camera image and proprioception, and the simulated camera.
 
-A camera sees where things are when an episode begins, before the arm is in the way. From then on the robot
-has its proprioception alone: a thing is where it was seen, or in the hand while the closed fingers do not
-meet, or where the hand let go of it. What is hidden in one episode is believed in the middle of the image,
-where the script most likely fails: an episode like others. What is hidden in every one is refused.
+A camera locates objects at the start of an episode, before the arm occludes them. After that the robot has
+proprioception only: an object is where it was located, or in the hand while the closed fingers do not meet,
+or where the hand released it. An object that is hidden in one episode is assumed in the middle of the image,
+where the script most likely fails; the episode is kept. An environment that hides it in every episode is
+refused.
 """
 
 from __future__ import annotations
@@ -33,44 +34,44 @@ LOCALIZERS: Final = {
 }
 
 IMAGE_PX: Final = 64
-"""The camera takes its own images, of the size of the real robot's [paper], whatever an episode shows."""
+"""Size of the camera's images, that of the real robot [paper], independent of the episode's images."""
 PLACE_DECIMALS: Final = 4
-"""Places are rounded to so many decimals of a metre: the last bits of a solver decide no episode."""
+"""Decimals of a metre of located positions, so that the last bits of a solver change no episode."""
 
-GLANCES: Final = 16
-"""Episodes' beginnings in which a thing must be seen once, or it is said to be hidden always."""
+VISIBILITY_EPISODES: Final = 16
+"""Number of episodes in which an object must be visible at least once at the start."""
 
 SLACK_M: Final = 0.002
-"""Closed fingers that stop so far before they meet hold something."""
+"""Distance of the fingers from their closed position beyond which they hold an object."""
 CLOSED_ON_WITHIN_M: Final = 0.08
-"""What the fingers closed on was believed no farther from the point between them."""
+"""Largest distance from the point between the fingers of the object that they closed on."""
 
 
 @dataclass(frozen=True)
 class Hand:
-    """A gripper, as far as `Whereabouts` has to know it.
+    """Geometry of the gripper for `Whereabouts`.
 
     Attributes:
-        closed_m: Finger position when it has closed on nothing.
-        grip_m: Where the middle of what it holds is: from the end effector, in the gripper's frame.
+        closed_m: Finger position when closed without an object.
+        grip_m: Position of a held object's middle, relative to the end effector in the gripper's frame.
     """
 
     closed_m: float = widowx.FINGER_CLOSED_M
     grip_m: tuple[float, float, float] = (0.044, 0.0, 0.0)
 
     def holds(self, robot: NDArray[np.float32]) -> bool:
-        """Say whether there is something between the fingers.
+        """Return whether there is an object between the fingers.
 
         Args:
-            robot: State, as `cogdata.schema` says.  # (10,)
+            robot: Robot state, see `cogdata.schema`.  # (10,)
         """
         return bool(robot[9] < 0.5 and (robot[7] - robot[8]) / 2 > self.closed_m + SLACK_M)
 
     def grip(self, robot: NDArray[np.float32]) -> Point:
-        """Say where the middle of what is held would be.
+        """Return the position of a held object's middle.
 
         Args:
-            robot: State, as `cogdata.schema` says.  # (10,)
+            robot: Robot state, see `cogdata.schema`.  # (10,)
         """
         x, y, z, w = (float(value) for value in robot[3:7])
         place: Point = robot[:3] + kinematics.matrix_from_quat((x, y, z, w)) @ np.array(self.grip_m)
@@ -78,12 +79,12 @@ class Hand:
 
 
 class Whereabouts:
-    """The places of movable things, followed by proprioception from where they were seen.
+    """Positions of movable objects, tracked by proprioception from where they were located.
 
     Args:
-        seen: Where things were seen when the episode began, by landmark; their z is the height they lie at.
-        hand: The gripper.
-        in_hand: Which of them the gripper holds already.
+        seen: Landmark → position at the start of the episode; z is the height at which it rests.
+        hand: Geometry of the gripper.
+        in_hand: Landmark of the object that is held at the start.
     """
 
     def __init__(self, seen: Mapping[str, Point], hand: Hand, in_hand: str | None = None) -> None:
@@ -94,13 +95,13 @@ class Whereabouts:
         self._held = in_hand is not None
 
     def update(self, robot: NDArray[np.float32]) -> dict[str, Point]:
-        """Take the robot's state of this moment in and say where things are believed to be.
+        """Update with the current robot state and return the estimated positions.
 
         Args:
-            robot: State, as `cogdata.schema` says.  # (10,)
+            robot: Robot state, see `cogdata.schema`.  # (10,)
 
         Returns:
-            Places by landmark.  # (3,) each
+            Landmark → position.  # (3,) each
         """
         holds, grip = self._hand.holds(robot), self._hand.grip(robot)
         if holds and not self._held:
@@ -121,46 +122,46 @@ class Whereabouts:
 
 
 class CameraView:
-    """What a script sees of an episode of a simulated world if a camera has to find the movable things.
+    """Scene views of a script in a simulated world whose movable objects are located by camera.
 
-    Fixtures (tray, drawers and their handles), the arm and the predicates are as the world says: furniture is
-    measured once, and a person or a sensor tells a real robot that a drawer is open.
+    Fixtures (tray, drawers, handles), arm and predicates come from the simulator: on a real robot fixtures
+    are measured once, and a person or a sensor reports that a drawer is open.
 
     Args:
-        world: Where the episode takes place.
-        seed: What the episode was reset with.
-        wanted: Landmarks that the script asks for.
+        world: World of the episode.
+        seed: Seed that the episode was reset with.
+        required: Landmarks that the script looks up.
     """
 
-    def __init__(self, world: CogEnv, seed: int, wanted: Set[str]) -> None:
+    def __init__(self, world: CogEnv, seed: int, required: Set[str]) -> None:
         self._world = world
         self._seed = seed
-        self._wanted = wanted
-        self._whereabouts: Whereabouts | None = None
+        self._required = required
+        self._tracker: Whereabouts | None = None
 
     def __call__(self, obs: Mapping[str, NDArray[Any]]) -> SceneView:
-        """See the present moment; the first time, through the camera."""
+        """Return the view of the current step; the first call locates the objects by camera."""
         world = self._world
-        if self._whereabouts is None:
-            self._whereabouts = look(world, self._seed, obs["robot"], self._wanted)
-        places, view = self._whereabouts.update(obs["robot"]), world.view()
+        if self._tracker is None:
+            self._tracker = locate_objects(world, self._seed, obs["robot"], self._required)
+        places, view = self._tracker.update(obs["robot"]), world.view()
         fixed = {name: at for name, at in view.landmarks.items() if name not in world.located}
         return replace(view, landmarks=fixed | places)
 
 
-def check_sight(env_id: str, wanted: Set[str]) -> None:
-    """Refuse an environment in which things are hidden whenever an episode begins.
+def check_visibility(env_id: str, required: Set[str]) -> None:
+    """Raise if required objects are hidden at the start of all episodes of an environment.
 
     Args:
-        env_id: A key of `ENVS`.
-        wanted: Landmarks that a script asks for.
+        env_id: Key of `ENVS`.
+        required: Landmarks that a script looks up.
 
     Raises:
-        CogError: The camera sees one of them never.
+        CogError: The camera sees none of the starts of one of them.
     """
-    located = _studio(env_id).located
-    hidden = set(wanted & located.keys())
-    for seed in range(GLANCES):
+    located = _image_world(env_id).located
+    hidden = set(required & located.keys())
+    for seed in range(VISIBILITY_EPISODES):
         if not hidden:
             return
         images = itertools.pairwise(render_removals(env_id, seed))
@@ -172,14 +173,16 @@ def check_sight(env_id: str, wanted: Set[str]) -> None:
         )
 
 
-def look(world: CogEnv, seed: int, robot: NDArray[np.float32], wanted: Set[str] = frozenset()) -> Whereabouts:
-    """Find the movable things of an episode's beginning; what is out of sight is left out, unless wanted.
+def locate_objects(
+    world: CogEnv, seed: int, robot: NDArray[np.float32], required: Set[str] = frozenset()
+) -> Whereabouts:
+    """Locate the movable objects at the start of an episode; hidden ones are left out unless required.
 
     Args:
-        world: Any world of that kind; it is left alone.
-        seed: Of the episode.
-        robot: Its state at the beginning.  # (10,)
-        wanted: What is believed in the middle of the image if it is out of sight.
+        world: World of the same environment; it is not changed.
+        seed: Seed of the episode.
+        robot: Robot state at the start.  # (10,)
+        required: Landmarks that are assumed in the middle of the image if they are hidden.
     """
     camera, hand = simulated_camera(), Hand()
     images = render_removals(world.env_id, seed)
@@ -189,7 +192,7 @@ def look(world: CogEnv, seed: int, robot: NDArray[np.float32], wanted: Set[str] 
     ):
         place = locate(camera, with_it, without_it, thing.height_m)
         if place is None:
-            if name in wanted:
+            if name in required:
                 middle_px = (IMAGE_PX - 1) / 2
                 place = camera.on_plane((middle_px, middle_px), thing.height_m)
                 seen[name] = place.round(PLACE_DECIMALS)
@@ -202,28 +205,28 @@ def look(world: CogEnv, seed: int, robot: NDArray[np.float32], wanted: Set[str] 
 
 
 def render_removals(env_id: str, seed: int) -> list[Image]:
-    """Take an image of an episode's beginning, then one more after each movable thing was taken away.
+    """Render the start of an episode, then again after each removal of a movable object.
 
-    So the difference of two neighbours is one thing, as when things are put before a real camera one by one.
+    So two successive images differ by one object, as if objects were put before a real camera one by one.
     """
-    studio = _studio(env_id)
-    obs, _ = studio.reset(seed=seed)
+    image_world = _image_world(env_id)
+    obs, _ = image_world.reset(seed=seed)
     images = [obs["image"]]
-    for name in studio.located:
-        studio.take_away(name)
-        images.append(studio.render())
+    for name in image_world.located:
+        image_world.take_away(name)
+        images.append(image_world.render())
     return images
 
 
 @functools.cache
-def _studio(env_id: str) -> CogEnv:
-    """A second world per process and kind: taking things away must not disturb the episode."""
+def _image_world(env_id: str) -> CogEnv:
+    """Return a second world of an environment, one per process: removals must not change the episode."""
     return make(env_id, image_size=IMAGE_PX, observations=("image",))
 
 
 @functools.cache
 def simulated_camera() -> Calibration:
-    """Calibrate the simulated camera from images of a ball at known places, as one would a real one."""
+    """Calibrate the simulated camera from images of a ball at known positions, like a real one."""
     grid = itertools.product((0.48, 0.58, 0.68, 0.78), (0.14, 0.21, 0.28), (-0.35, -0.30, -0.25))
     pixels, places = [], []
     with Simulation() as sim:
@@ -239,7 +242,7 @@ def simulated_camera() -> Calibration:
 
 _BALL_M: Final = 0.012
 _EDGE_PX: Final = 4
-"""A ball so near to the image's edge may be cut off."""
+"""Distance from the image's edge within which a ball may be cut off."""
 
 
 def _ball_image(sim: Simulation, at_m: tuple[float, float, float] | None) -> Image:

@@ -1,4 +1,4 @@
-"""Counting what a collection has done so far, and whether it does what its policy documents."""
+"""Progress of a collection, and a warning when success is far from the policy's documentation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from cogdata.storage.parts import CollectionInfo, Commit
 from collectors.collect import EpisodeDone, Plan
 
 WARN_AFTER: Final = 100
-"""Attempts before a success rate is held against the documented one."""
+"""Number of episodes before the success rate is compared with the documented one."""
 
 
 @dataclass
 class ProgressCounter:
-    """Episodes seen since the command began; an episode that was retried counts once.
+    """Counts since the start of a command; a retried episode counts once.
 
     Attributes:
-        plan: What the command does.
-        bytes: Committed.
-        committed: Episodes committed.
-        steps: Actions.
+        plan: Episodes that the command collects.
+        bytes: Number of bytes committed.
+        committed: Number of episodes committed.
+        steps: Number of actions.
     """
 
     plan: Plan
@@ -34,7 +34,7 @@ class ProgressCounter:
     _started: float = field(default_factory=time.monotonic)
 
     def add(self, event: EpisodeDone | Commit) -> None:
-        """Count what an engine yields."""
+        """Count an event of an engine."""
         if isinstance(event, Commit):
             self.bytes += event.bytes
             self.committed += event.episodes
@@ -44,37 +44,37 @@ class ProgressCounter:
 
     @property
     def episodes(self) -> int:
-        """Episodes that ended."""
+        """Number of episodes that have ended."""
         return len(self._success)
 
     @property
     def successes(self) -> int:
-        """Episodes in which the policy reached its goal."""
+        """Number of episodes in which the policy reached its goal."""
         return sum(success is True for success in self._success.values())
 
     @property
     def judged(self) -> int:
-        """Episodes in which it was judged whether the policy reached its goal."""
+        """Number of episodes in which it is known whether the policy reached its goal."""
         return sum(success is not None for success in self._success.values())
 
     @property
     def seconds(self) -> float:
-        """Since the command began."""
+        """Time since the start of the command, s."""
         return max(time.monotonic() - self._started, 1e-6)
 
     @property
     def steps_per_s(self) -> float:
-        """Actions per second, all workers together."""
+        """Actions per second of all workers together."""
         return self.steps / self.seconds
 
     @property
     def seconds_left(self) -> float | None:
-        """At this pace; None before the first episode."""
+        """Estimated remaining time, s; None before the first episode."""
         left = self.plan.missing - self.episodes
         return self.seconds / self.episodes * left if self.episodes else None
 
     def line(self) -> str:
-        """One line: episodes, success with interval, speed, bytes, time left."""
+        """Format episodes, success with interval, speed, bytes and remaining time as one line."""
         parts = [f"{self.plan.have + self.episodes}/{self.plan.episodes} episodes"]
         if self.judged:
             low, high = wilson(self.successes, self.judged)
@@ -96,13 +96,13 @@ class ProgressCounter:
         return f"{', '.join(f'info[{name!r}]' for name in names)} of {self.plan.asked.env} is not stored"
 
     def warning(self, info: CollectionInfo) -> str | None:
-        """Say that the success rate is far from the documented one, once there are attempts enough.
+        """Format a warning that the success rate is outside the documented range.
 
         Args:
             info: Head of the collection.
 
         Returns:
-            A line, or None while the 95 % interval touches the documented range.
+            A line, or None while the 95 % interval overlaps the range or episodes are too few.
         """
         if self.judged < WARN_AFTER:
             return None

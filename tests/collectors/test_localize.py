@@ -11,7 +11,14 @@ from collectors import localize
 from collectors.checks import check_env
 from collectors.collect import collect_episode, request
 from collectors.envs import CAMERA, ENVS, make
-from collectors.localize import CameraView, Hand, Whereabouts, look, render_removals, simulated_camera
+from collectors.localize import (
+    CameraView,
+    Hand,
+    Whereabouts,
+    locate_objects,
+    render_removals,
+    simulated_camera,
+)
 from collectors.perception import Image
 
 DOWN = (-0.5, 0.5, 0.5, 0.5)
@@ -78,7 +85,9 @@ def _off_m(env: str, landmark: str, scenes: int) -> NDArray[np.float64]:
     for seed in range(scenes):
         robot = world.reset(seed=seed)[0]["robot"]
         off.append(
-            np.linalg.norm(look(world, seed, robot).update(robot)[landmark] - world.view().at(landmark))
+            np.linalg.norm(
+                locate_objects(world, seed, robot).update(robot)[landmark] - world.view().at(landmark)
+            )
         )
     return np.array(off)
 
@@ -128,7 +137,7 @@ def test_a_thing_in_the_gripper_is_known_to_be_there() -> None:
 def test_what_a_closed_drawer_hides_is_not_known_and_refused_at_the_start() -> None:
     world = make("cog/DrawerClosed-v0", observations=("robot",))
     robot = world.reset(seed=0)[0]["robot"]
-    assert look(world, 0, robot).update(robot).keys() == {"object"}
+    assert locate_objects(world, 0, robot).update(robot).keys() == {"object"}
     hidden = "^the camera sees no target when episodes of cog/DrawerClosed-v0 begin: leave --localize camera"
     with pytest.raises(CogError, match=hidden):
         check_env("cog/DrawerClosed-v0", image_size=48, policy="grasp_from_drawer", localize="camera")
