@@ -157,7 +157,7 @@ def check_visibility(env_id: str, required: Set[str]) -> None:
         required: Landmarks that a script looks up.
 
     Raises:
-        CogError: The camera sees none of the starts of one of them.
+        CogError: One of them is hidden at the start of every episode checked.
     """
     located = _image_world(env_id).located
     hidden = set(required & located.keys())

@@ -16,21 +16,21 @@ from cogdata.storage.manifest import MixtureInfo
 from cogdata.storage.store import Store
 
 _SHOWN: Final = 3
-"""Needs that an error names; of the rest it says how many."""
+"""Number of needs that an error names; the others are counted."""
 _FEW: Final = 0.5
-"""Share of the paper's episodes below which a recipe is said to be small."""
+"""Fraction of the paper's episodes below which a shortfall is reported."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Episodes that a recipe takes: those of a policy in an environment, whatever their collection's seed.
+    """Episodes that a recipe takes: those of a policy in an environment, from any collection.
 
     Attributes:
-        policy: Who acted.
-        env: Where.
-        episodes: How many the paper has.
+        policy: Policy that acted.
+        env: Environment id.
+        episodes: Number of episodes in the paper.
         source: Source of the mixture that they belong to.
-        only: Further condition over ``episodes``; empty: none.
+        only: Additional SQL condition over ``episodes``; empty: none.
     """
 
     policy: str
@@ -40,7 +40,7 @@ class Need:
     only: str = ""
 
     def scaled(self, scale: float) -> int:
-        """Return how many episodes a fraction of the paper's number is, at least 1."""
+        """Return a fraction of the paper's number of episodes, at least 1."""
         return max(1, math.ceil(round(scale * self.episodes, 6)))
 
 
@@ -49,9 +49,9 @@ class Recipe:
     """A mixture that comes with the package.
 
     Attributes:
-        summary: What it holds, in one line.
-        file: Its SQL file beside this one, without ".sql"; recipes of the same content share one.
-        needs: The episodes it takes.
+        summary: One line about its content.
+        file: Name of its SQL file in this folder, without ".sql"; recipes of equal content share one.
+        needs: Episodes that it takes.
         weights: Source → share of every batch; empty: uniform over transitions.
     """
 
@@ -62,14 +62,14 @@ class Recipe:
 
 
 def _prior(policy: str, env: str, episodes: int) -> Need:
-    """Episodes without reward, of which none may have solved the task."""
+    """Return a need of prior episodes without reward, none of which solves the task."""
     return Need(policy, env, episodes, "prior", "not solved")
 
 
 _WEAK_GRASPS: Final = _prior("weak_grasp", "cog/PickTray-v0", 10_000)
-_EMPTY_HANDS: Final = _prior("blind_grasp", "cog/PickTray-v0", 4_000)
+_BLIND_GRASPS: Final = _prior("blind_grasp", "cog/PickTray-v0", 4_000)
 _NEAR_GRASPS: Final = _prior("near_grasp", "cog/PickTray-v0", 4_000)
-_WHOLE_WAYS: Final = Need("pick_place", "cog/PickTray-v0", 2_000, "prior")
+_PICK_PLACES: Final = Need("pick_place", "cog/PickTray-v0", 2_000, "prior")
 _ANY_WEAK_GRASPS: Final = Need("weak_grasp", "cog/PickTray-v0", 10_000, "prior")
 _PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task")
 _GOOD_PLACEMENTS: Final = Need("place", "cog/PlaceTray-v0", 5_000, "task", "success")
@@ -94,7 +94,7 @@ DRAWER_PRIORS: Final[Mapping[str, tuple[Need, ...]]] = {
         _prior("pick_place", "cog/DrawerBlocked2-v0", 2_000),
     ),
 }
-"""Recipe → its prior; half a million transitions each, 1.5 million in all, as in the paper."""
+"""Recipe → needs of its prior: half a million transitions each, 1.5 million in all, as in the paper."""
 
 _RANDOMIZED: Final = tuple(
     replace(need, env=need.env.replace("-v0", "Randomized-v0"))
@@ -111,7 +111,7 @@ _ALL_PRIORS: Final = tuple(need for needs in DRAWER_PRIORS.values() for need in 
 
 
 def _drawer(name: str) -> dict[str, Recipe]:
-    """A recipe over the drawer, and its two variants, whose data are the same for every start."""
+    """Return a drawer recipe with its `_no_prior` and `_oracle`, whose data are the same for every start."""
     prior = DRAWER_PRIORS.get(name, _ALL_PRIORS)
     summary = f"{_DRAWER_SUMMARIES[name]}, without reward; grasps from the open drawer"
     same = "from the open drawer alone, the same for every drawer recipe"
@@ -130,15 +130,15 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         _HALVES,
     ),
     "place_in_tray_wide": Recipe(
-        "weak, near and empty-handed grasps without reward, and placements; for learning from pixels",
+        "weak, near and blind grasps without reward, and placements; for learning from images",
         "place_in_tray_wide",
-        (_WEAK_GRASPS, _NEAR_GRASPS, _EMPTY_HANDS, _PLACEMENTS),
+        (_WEAK_GRASPS, _NEAR_GRASPS, _BLIND_GRASPS, _PLACEMENTS),
         _HALVES,
     ),
     "place_in_tray_solved": Recipe(
-        "a prior that now and then solves the task, without reward; placements",
+        "a prior that sometimes solves the task, without reward; placements",
         "place_in_tray_solved",
-        (_ANY_WEAK_GRASPS, _WHOLE_WAYS, _PLACEMENTS),
+        (_ANY_WEAK_GRASPS, _PICK_PLACES, _PLACEMENTS),
         _HALVES,
     ),
     "place_in_tray_no_prior": Recipe("placements alone", "place_in_tray_no_prior", (_PLACEMENTS,), {}),
@@ -183,14 +183,14 @@ def recipe_sql(name: str) -> str:
 
 
 def ensure_mixture(store: Store, ref: str) -> MixtureInfo:
-    """Return the mixture that is meant; freeze the recipe of that name if there is no such mixture yet.
+    """Return a mixture; freeze the recipe of that name if the mixture does not exist.
 
     Args:
-        store: Where mixtures and episodes are.
+        store: Store of mixtures and episodes.
         ref: ``name`` (newest version) or ``name@version``.
 
     Raises:
-        CogError: There is neither, or the recipe's episodes have not been collected.
+        CogError: Neither exists, or the recipe's episodes have not been collected.
     """
     name, version = manifest.parse_ref(ref)
     if manifest.list_versions(store, name):
@@ -211,10 +211,10 @@ def ensure_mixture(store: Store, ref: str) -> MixtureInfo:
 
 
 def refreeze(store: Store, name: str) -> FreezeReport:
-    """Freeze a recipe as it is today, whatever mixture of its name there is.
+    """Freeze the current recipe, even if a mixture of its name exists.
 
     Args:
-        store: Where episodes and mixtures are.
+        store: Store of mixtures and episodes.
         name: Key of :data:`RECIPES`.
 
     Raises:
@@ -223,20 +223,20 @@ def refreeze(store: Store, name: str) -> FreezeReport:
     report = freeze(store, name, recipe_sql(name), weights=find_recipe(name).weights)
     if report.created or _same_recipe(report.info):
         return report
-    info = replace(report.info, sql=recipe_sql(name))  # the same content by other words
+    info = replace(report.info, sql=recipe_sql(name))  # the same content with another text
     manifest.write_info(store, info)
     return replace(report, info=info)
 
 
 def changed_since(store: Store, ref: str) -> str | None:
-    """Say that a recipe's newest mixture was frozen from what the recipe was in an earlier version.
+    """Format a note that a recipe's newest mixture was frozen from an earlier version of the recipe.
 
     Args:
-        store: Where it is.
-        ref: ``name`` or ``name@version``; a version that was named is meant.
+        store: Store of the mixture.
+        ref: ``name`` or ``name@version``; a named version is never outdated.
 
     Returns:
-        A line with what to type, or None: it is today's, is not a recipe's, or is not there.
+        A line with the commands to type, or None: the mixture is current, not a recipe's, or missing.
     """
     name, version = manifest.parse_ref(ref)
     info = _frozen_from_file(store, name)
@@ -249,18 +249,18 @@ def changed_since(store: Store, ref: str) -> str | None:
 
 
 def is_todays(store: Store, name: str) -> bool:
-    """Whether the newest mixture of a name is what its recipe freezes today, of some episodes."""
+    """Return whether the newest mixture of a name was frozen from the current recipe."""
     info = _frozen_from_file(store, name)
     return info is not None and _same_recipe(info)
 
 
 def is_short(store: Store, name: str, collected: Mapping[Need, tuple[str, int]]) -> bool:
-    """Whether a recipe would take episodes that its newest mixture does not hold.
+    """Return whether a recipe would take episodes that its newest mixture does not have.
 
     Args:
-        store: Where both are.
+        store: Store of mixtures and episodes.
         name: Key of :data:`RECIPES` that has been frozen.
-        collected: Need → the collection meant, and how many of its first episodes.
+        collected: Need → collection, and number of its first episodes to take.
     """
     newest = manifest.list_versions(store, name)[-1]
     require_current(store)
@@ -278,7 +278,7 @@ def is_short(store: Store, name: str, collected: Mapping[Need, tuple[str, int]])
 
 
 def _frozen_from_file(store: Store, name: str) -> MixtureInfo | None:
-    """The newest mixture of a recipe's name if its SQL is some version of the recipe's file."""
+    """Return the newest mixture of a recipe's name if its SQL is a version of the recipe's file."""
     if name not in RECIPES or not manifest.list_versions(store, name):
         return None
     info = manifest.read_info(store, name)
@@ -286,31 +286,31 @@ def _frozen_from_file(store: Store, name: str) -> MixtureInfo | None:
 
 
 def _same_recipe(info: MixtureInfo) -> bool:
-    """Whether a mixture has the SQL and the shares that the recipe of its name has today."""
+    """Return whether a mixture has the SQL and the shares of the current recipe."""
     same = _statement(info.sql) == _statement(recipe_sql(info.name))
     return same and info.shares == RECIPES[info.name].weights
 
 
 def _title(recipe: Recipe) -> str:
-    """How the SQL file of a recipe begins."""
+    """Return the first characters of a recipe's SQL file."""
     return f"-- {recipe.file}: "
 
 
 def _statement(sql: str) -> str:
-    """A recipe's SQL without the lines that are comments, and without its layout."""
+    """Return a recipe's SQL without comment lines and layout."""
     lines = [line for line in sql.splitlines() if not line.lstrip().startswith("--")]
     return " ".join(" ".join(lines).rstrip("; ").split())
 
 
 def shortfall(store: Store, name: str) -> str | None:
-    """Say which of a recipe's needs has far fewer episodes than the paper.
+    """Format a note about the need with the lowest fraction of the paper's episodes.
 
     Args:
-        store: Where episodes are.
+        store: Store of the episodes.
         name: Key of :data:`RECIPES`.
 
     Returns:
-        A line about the scarcest of them, or None.
+        A line, or None if every need has enough.
     """
     found = _found(store, find_recipe(name))
     need = min(found, key=lambda need: found[need][1] / need.episodes)
@@ -324,7 +324,7 @@ def shortfall(store: Store, name: str) -> str | None:
 
 
 def _found(store: Store, recipe: Recipe) -> dict[Need, tuple[int, int]]:
-    """Need → episodes that the recipe can use, and episodes of its policy and environment."""
+    """Return need → number of usable episodes, and of all episodes of its policy and environment."""
     if not store.exists("collections"):
         return dict.fromkeys(recipe.needs, (0, 0))
     found = {}

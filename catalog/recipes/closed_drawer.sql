@@ -1,4 +1,4 @@
--- closed_drawer: take the ball out of a drawer that is closed, though nobody ever showed both.
+-- closed_drawer: take the ball out of a drawer that is closed; no episode shows both.
 -- prior: opening (well, and with a pull that reverses), closing, and moving the bottle, every reward 0; episodes
 --        that happened to lift the ball are left out, so that nothing in the prior solves the task.
 -- task:  grasps of the ball that start with the drawer open, rewards as collected.

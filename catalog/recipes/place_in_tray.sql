@@ -1,4 +1,4 @@
--- place_in_tray: pick an object off the table and put it into the tray, though nobody ever showed both.
+-- place_in_tray: pick an object off the table and put it into the tray; no episode shows both.
 -- prior: weak grasps in the scene where the object lies on the table, every reward 0; grasps that happened to
 --        drop the object into the tray are left out, so that nothing in the prior solves the task.
 -- task:  placements that start with the object in the gripper, rewards as collected.

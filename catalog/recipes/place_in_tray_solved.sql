@@ -1,6 +1,6 @@
--- place_in_tray_solved: as place_in_tray, and the prior solves the task now and then without anyone saying so.
--- prior: weak grasps, and grasps that go on to a place of their own choice, which for half of them is the tray;
---        every reward 0, of those that succeeded too: `cog mix infer` finds them.
+-- place_in_tray_solved: as place_in_tray, with a prior that sometimes solves the task without a reward.
+-- prior: weak grasps, and pick-and-place episodes, half of them into the tray; every reward 0, also of those that
+--        succeeded: `cog mix infer` finds them.
 -- task:  placements that start with the object in the gripper, rewards as collected.
 -- Shares of every batch: half prior, half task (set in the recipe's entry).
 select episode_id, 'prior' as source, 0.0 as reward
