@@ -1,1 +1,1 @@
-"""Commands that print figures; each names its machine's cores and quotes medians."""
+"""Benchmarks: commands that print the machine's number of cores and medians of their measurements."""

@@ -1,8 +1,8 @@
-"""The catalog: how long indexing, queries, freezing and verifying take over a store of many episodes.
+"""Benchmark of the catalog: time of indexing, queries, freezing and verifying with many episodes.
 
-The store is synthetic: real parts of episodes of random numbers and 4×4 pictures, of the policies and
-environments that the recipe ``drawer_all`` needs, in its proportions. Times are wall time in this process;
-each opens the catalog and compares it with the files. Building it takes about 1.3 ms per episode.
+The store is synthetic: real parts of episodes with random numbers and 4×4 images, with the policies and
+environments of the recipe ``drawer_all`` in its proportions. Times are wall time in this process, including
+opening the catalog and comparing it with the files. Building the store takes about 1.3 ms per episode.
 
     python -m bench.catalog --episodes 60000
 """
@@ -57,7 +57,7 @@ STEP_SHAPE = "select episode_id, t, grasped as reward from steps where action is
 
 
 def build(store: Store, episodes: int, steps: int) -> int:
-    """Write what the recipe needs, ``episodes`` in all but for rounding; return how many that are."""
+    """Write the episodes of the recipe, about ``episodes`` in total; return their exact number."""
     needs = RECIPES[RECIPE].needs
     whole = sum(need.episodes for need in needs)
     written = 0
@@ -78,7 +78,7 @@ def build(store: Store, episodes: int, steps: int) -> int:
 
 
 def episode(collection: str, need: Need, index: int, steps: int) -> Episode:
-    """Numbers that do not compress; seven in ten of the task's episodes are solved, of the prior's few."""
+    """Return an episode of incompressible numbers; 70 % of the task's are solved, 1 % of the prior's."""
     rng = generator(collection, index)
     grasped = np.zeros(steps + 1, bool)
     grasped[-5:] = rng.random() < (0.7 if need.source == "task" else 0.01)
@@ -101,7 +101,7 @@ def episode(collection: str, need: Need, index: int, steps: int) -> Episode:
 
 
 def times_ms(action: Callable[[], object], repeat: int) -> list[float]:
-    """Run an action again and again; return the milliseconds of each time, ascending."""
+    """Run an action repeatedly; return the milliseconds of each run, ascending."""
     taken = []
     for _ in range(repeat):
         began = time.perf_counter()
@@ -111,13 +111,13 @@ def times_ms(action: Callable[[], object], repeat: int) -> list[float]:
 
 
 def show(name: str, taken: list[float]) -> None:
-    """Print median, least and most."""
+    """Print median, minimum and maximum."""
     spread = f"({taken[0]:.1f} to {taken[-1]:.1f}, {len(taken)} times)" if len(taken) > 1 else ""
     print(f"{name:24} {statistics.median(taken):9.1f} ms   {spread}", flush=True)
 
 
 def measure(store: Store, repeat: int) -> None:
-    """Print how long everything takes."""
+    """Measure and print every operation."""
     show("sync, everything new", times_ms(partial(sync, store), 1))
     print(f"{'catalog':24} {catalog_path(store).stat().st_size / 1e6:9.1f} MB")
     show("sync, nothing new", times_ms(partial(sync, store), repeat))

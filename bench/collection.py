@@ -1,8 +1,8 @@
-"""A recipe's data at the paper's size: time, memory and disk of collecting it, and how fast SQL is over it.
+"""Benchmark of collecting a recipe's data at the paper's size: time, memory, disk, and speed of SQL.
 
-Runs `cog collect --for RECIPE` in a process of its own and keeps what it says, with the memory of all its
-processes; then asks the catalog, looks at steps and freezes the recipe, each a command of its own. Started
-again it goes on where it was stopped, as the command does, and says so in its result.
+Runs `cog collect --for RECIPE` in a separate process and records its output and the memory of all its
+processes; then queries the catalog and the steps and freezes the recipe, each as a separate command. After an
+interruption it resumes, as the command does, and marks the result as resumed.
 
 python -m bench.collection --recipe drawer_all --root /tmp/drawer --out results/drawer_collection.json
 """
@@ -57,7 +57,7 @@ def resident_mb(root_pid: int) -> float:
 
 
 def collect(recipe: str, scale: float, root: Path, log: Path) -> dict[str, object]:
-    """Collect everything a recipe needs: seconds, and memory over time in MB."""
+    """Collect the episodes of a recipe; return seconds, and memory over time in MB."""
     command = [*COG, "collect", "--for", recipe, "--scale", str(scale), "--root", str(root)]
     command += ["--workers", str(usable_cores())]
     samples: list[float] = []
@@ -89,7 +89,7 @@ def collect(recipe: str, scale: float, root: Path, log: Path) -> dict[str, objec
 
 
 def timed(command: list[str], repeats: int) -> tuple[list[float], str]:
-    """Run a command again and again: seconds of each, and what the last one printed."""
+    """Run a command repeatedly; return the seconds of each run and the output of the last one."""
     seconds, printed = [], ""
     for _ in range(repeats):
         start = time.monotonic()
@@ -99,7 +99,7 @@ def timed(command: list[str], repeats: int) -> tuple[list[float], str]:
 
 
 def ask(recipe: str, root: Path) -> dict[str, object]:
-    """Time the catalog, the view over steps and freezing, whole commands from start to end."""
+    """Measure queries of the catalog and of steps, and freezing, as whole commands."""
     found: dict[str, object] = {}
     for name, sql in QUERIES.items():
         seconds, printed = timed(["query", sql, "--format", "json", "--root", str(root)], 3)
@@ -114,12 +114,12 @@ def ask(recipe: str, root: Path) -> dict[str, object]:
 
 
 def on_disk(root: Path) -> int:
-    """Bytes of everything in a store."""
+    """Return the bytes of all files in a store."""
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
 def main() -> None:
-    """Collect, ask, and write the result."""
+    """Collect, query, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="drawer_all")
     parser.add_argument("--scale", type=float, default=1.0)

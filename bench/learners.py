@@ -1,11 +1,11 @@
-"""Learning: milliseconds per gradient step of every algorithm, its parts, and whether resuming changes a run.
+"""Benchmark of the learners: time per update and its parts, and a check that resuming changes no bit.
 
-Batches are random numbers of the real shapes, prepared beforehand: what is measured is the learner alone.
-Process CPU time is the figure to compare on a busy machine, wall time the one to wait for. There two threads
-wait for each other: OMP_WAIT_POLICY=PASSIVE keeps them from doing so at full power.
+Batches are random numbers of the real shapes, built beforehand, so the learner alone is measured. On a busy
+machine compare CPU time; on an idle one, wall time. On a busy machine OMP_WAIT_POLICY=PASSIVE keeps threads
+from spinning while they wait for each other.
 
     python -m bench.learners                    # ms per update, two threads
-    python -m bench.learners --parts            # where the time of CQL's steps goes, and the peak
+    python -m bench.learners --parts            # time of the parts of CQL's updates, and the peak
     python -m bench.learners --parts --algo sac --preset fast --sees image
     python -m bench.learners --resume 500       # 2 x 500 updates with a resume in between against 1 x 1000
 """
@@ -39,18 +39,18 @@ TRAY_SCENE_FIELDS = (
     "object_x_m", "object_y_m", "object_z_m", "object_qx", "object_qy", "object_qz", "object_qw",
     "object_width_m", "object_depth_m", "object_height_m",
 )  # fmt: skip
-"""The scene vector of the tray world."""
+"""Names of the scene vector of the tray world."""
 BARS_MS = {
     ("bfn", "fast", "state"): 20.0,
     ("bc", "fast", "state"): 4.0,
     ("cql", "fast", "state"): 10.0,
     ("cql", "paper", "image"): 450.0,
 }
-"""Wall time per update on two threads of an idle machine that these should not exceed."""
+"""Upper bounds of the wall time per update on two threads of an idle machine."""
 
 
 def make_manifest(size: int) -> Manifest:
-    """A manifest without episodes: its statistics and sizes are all that a learner reads."""
+    """Return a manifest without episodes, with the statistics and sizes that a learner reads."""
     counts = {"prior": SourceCounts(0, 0, 0, 0), "task": SourceCounts(0, 0, 0, 0)}
     info = MixtureInfo(
         "noise", 1, "0" * 64, "", "episode", {}, counts, (size, size), TRAY_SCENE_FIELDS, "", "0"
@@ -100,7 +100,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Case:
-    """A learner to be timed."""
+    """A learner to measure."""
 
     algo: str
     preset: str
@@ -109,19 +109,19 @@ class Case:
 
     @property
     def bar_ms(self) -> float | None:
-        """What it should not exceed."""
+        """Upper bound of its wall time per update, if any."""
         return BARS_MS.get((self.algo, self.preset, self.kind))
 
     @property
     def rounds(self) -> tuple[int, int]:
-        """So many rounds of so many updates; many short ones, as the shortest counts on a busy machine."""
+        """Number of rounds, and of updates per round; many short ones, of which the fastest counts."""
         if self.kind == "state":
             return 15, 10
         return (5, 4) if self.preset == "fast" else (5, 1)
 
 
 def stepper(case: Case) -> tuple[Callable[[int], None], int]:
-    """Make a learner past its warm start and its batches; returns how to do update n, and the batch size."""
+    """Build a learner past its warm start; return a function that does update n, and the batch size."""
     config = configure(case.algo, case.preset, case.overrides)
     spec = obs_spec(case.kind, make_manifest(48))
     learner = build(case.algo, config, spec, 0)
@@ -139,7 +139,7 @@ def stepper(case: Case) -> tuple[Callable[[int], None], int]:
 
 
 def time_updates(case: Case) -> tuple[float, float, float, int]:
-    """Return ms per update, the least CPU of the rounds, median and least wall, and the batch size."""
+    """Return ms per update (minimal CPU, median and minimal wall time) and the batch size."""
     step, batch = stepper(case)
     rounds, updates = case.rounds
     cpu, wall = [], []
@@ -153,7 +153,7 @@ def time_updates(case: Case) -> tuple[float, float, float, int]:
 
 
 def report_speed(overrides: tuple[str, ...]) -> None:
-    """Print a line per algorithm and kind of observation, and per bar of another preset."""
+    """Print a line per algorithm and kind of observation, and per bound of another preset."""
     print(f"{'algorithm':<10}{'preset':<8}{'sees':<13}{'batch':>6}{'CPU ms':>9}{'wall ms':>9}{'least':>9}")
     cases = [Case(algo, "fast", kind, overrides) for kind in OBS_KINDS for algo in ALGORITHMS]
     cases += [Case(*key, overrides) for key in BARS_MS if key[1] != "fast"]
@@ -168,7 +168,7 @@ def report_speed(overrides: tuple[str, ...]) -> None:
 
 
 def peak_gflops() -> float:
-    """Fastest of ten float32 products of 2048 × 2048 matrices, in GFLOP per second of wall time."""
+    """Return the GFLOP/s of the fastest of ten float32 products of 2048 × 2048 matrices."""
     a, b = torch.randn(2, 2048, 2048).unbind()
     seconds = []
     for _ in range(10):
@@ -184,11 +184,11 @@ KINDS = {
     "max_pool2d_with_indices": "pooling", "max_pool2d_with_indices_backward": "pooling",
     "_fused_adam_": "optimisers", "lerp_": "averages", "index": "crops",
 }  # fmt: skip
-"""Operations by the part of a step that they are; the rest is elementwise."""
+"""Operation → kind of work in an update; all others are elementwise."""
 
 
 def parts_of(step: Callable[[int], None]) -> dict[tuple[str, str], float]:
-    """Profile a few steps: (forward or backward, kind of work) → share of the time of all operations."""
+    """Profile a few updates; return (forward or backward, kind of work) → fraction of the time."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for number in range(5):
             step(number)
@@ -206,7 +206,7 @@ def parts_of(step: Callable[[int], None]) -> dict[tuple[str, str], float]:
 
 
 def report_parts(case: Case) -> None:
-    """Print where the time of a step goes, and how near its products are to the processor's peak."""
+    """Print the time of the parts of an update, and its fraction of the processor's peak."""
     step, batch = stepper(case)
     with FlopCounterMode(display=False) as counter:
         step(0)
@@ -225,7 +225,7 @@ def report_parts(case: Case) -> None:
 
 
 def final_state(algo: str, kind: str, stops: list[int]) -> bytes:
-    """Train to each stop in turn, each time as a new run of the program would; return the last checkpoint."""
+    """Train to each stop in turn, resuming each time; return the last checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         for stop in stops:
@@ -240,7 +240,7 @@ def final_state(algo: str, kind: str, stops: list[int]) -> bytes:
 
 
 def report_resume(half: int) -> None:
-    """Print whether two halves equal one whole, byte for byte."""
+    """Print whether two resumed halves equal one whole run, byte for byte."""
     for kind in ("state", "image"):
         for algo in ALGORITHMS:
             same = final_state(algo, kind, [half, 2 * half]) == final_state(algo, kind, [2 * half])
@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", help="key=value for every algorithm"
     )
-    parser.add_argument("--parts", action="store_true", help="where the time of a step goes")
+    parser.add_argument("--parts", action="store_true", help="time of the parts of an update")
     parser.add_argument("--algo", default="cql", choices=ALGORITHMS, help="of --parts")
     parser.add_argument("--preset", choices=("fast", "paper"), help="of --parts; without it CQL's two bars")
     parser.add_argument("--sees", default="state", choices=OBS_KINDS, help="of --parts")

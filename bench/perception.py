@@ -1,7 +1,7 @@
-"""The camera: how far off its places are, and what that costs a grasping script.
+"""Benchmark of the camera: position errors, and their effect on the success of grasping scripts.
 
-Places are compared with the simulator's, scene by scene, at 64×64 px. Grasps are the same episodes twice, the
-places once from the simulator and once from the camera.
+Positions are compared with the simulator's, scene by scene, at 64×64 px. The same episodes are collected
+twice, with positions from the simulator and from the camera.
 
     python -m bench.perception --scenes 500 --episodes 300
 """
@@ -28,9 +28,9 @@ GRASPING_POLICIES = ("grasp", "grasp_from_drawer")
 
 
 def errors_m(env: str, landmark: str, scenes: int) -> list[float]:
-    """Distances between where a camera and where the simulator says a thing is, seeds 0 to scenes - 1.
+    """Return the distances between the camera's and the simulator's positions, for seeds 0 to scenes - 1.
 
-    A thing that is out of sight counts as infinitely far off.
+    The distance of a hidden object is infinite.
     """
     world, found = make(env, observations=("robot",)), []
     for seed in range(scenes):
@@ -42,7 +42,7 @@ def errors_m(env: str, landmark: str, scenes: int) -> list[float]:
 
 
 def successes(policy: str, localize: str, episodes: int) -> int:
-    """Episodes of a policy that reach its goal."""
+    """Return the number of episodes in which a policy reaches its goal."""
     asked = request(policy, localize=localize, image_size=16)
     return sum(collect_episode(asked, index).success is True for index in range(episodes))
 

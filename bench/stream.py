@@ -1,7 +1,7 @@
-"""Reading: how fast a mixture fills the pool and how many transitions a second come out of it.
+"""Benchmark of streams: time to fill the replay pool, and transitions per second.
 
-Beside it, in the same run and taking turns with it, webdataset's default pipeline over the same episodes:
-one sample per transition, two PNGs each, shuffled, decoded, batched.
+It alternates with webdataset's default pipeline over the same episodes: one sample per transition, two PNGs
+each, shuffled, decoded, batched.
 
     python -m bench.stream --root cog-store --mixture place_in_tray --memory 500MB
 """
@@ -35,7 +35,7 @@ COMPARISON_ROUNDS = 5
 
 
 def write_peer(store: Store, manifest: Manifest, episodes: int, folder: Path) -> tuple[str, int]:
-    """Write the first episodes the usual way; return the shard pattern and bytes per transition."""
+    """Write the first episodes as webdataset samples; return the shard pattern and bytes per transition."""
     height, width = manifest.info.image_size
     pattern = str(folder / "peer-%06d.tar")
     count = 0
@@ -73,7 +73,7 @@ def _npy(values: np.ndarray[Any, Any] | np.float32) -> bytes:
 
 
 def peer_batches(pattern: str) -> Iterator[Any]:
-    """Webdataset's documented pipeline."""
+    """Yield batches of webdataset's documented pipeline."""
     while True:
         yield from (
             webdataset.WebDataset(pattern, shardshuffle=100)
@@ -85,7 +85,7 @@ def peer_batches(pattern: str) -> Iterator[Any]:
 
 
 def rate(batches: Iterator[Any], seconds: float) -> float:
-    """Transitions a second over about that time."""
+    """Return transitions per second, measured over about ``seconds``."""
     next(batches)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
@@ -95,7 +95,7 @@ def rate(batches: Iterator[Any], seconds: float) -> float:
 
 
 def bounded_memory(root: str, mixture: str, memory: int) -> tuple[float, float]:
-    """Peak memory (MB) and transitions a second of a fresh process that streams with a budget."""
+    """Return peak memory (MB) and transitions per second of a process with a memory budget."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_bounded, args=(root, mixture, memory, send))
@@ -115,7 +115,7 @@ def _bounded(root: str, mixture: str, memory: int, send: Connection) -> None:
 
 
 def main() -> None:
-    """Print every figure."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root")
     parser.add_argument("--mixture", default="place_in_tray")

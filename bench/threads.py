@@ -1,11 +1,11 @@
-"""Threads: updates per second on one and two threads, on an idle machine and beside busy processes.
+"""Benchmark of threads: updates per second on one and two threads, idle and beside busy processes.
 
-OpenMP threads that wait for each other spin. Beside other programs the thread waited for has no core, while
-the waiting one keeps its own. How long it spins is set in `trainers/__init__.py`. Each figure comes from
-a process of its own; the ways to run take turns, and the ratio is the median over the rounds.
+OpenMP threads spin while they wait for each other. On a busy machine a waiting thread can keep the core that
+the other one needs. The spinning time is set in `trainers/__init__.py`. Each measurement runs in a separate
+process; the settings alternate, and the ratio is the median over the rounds.
 
     python -m bench.threads                     # idle
-    python -m bench.threads --busy 2            # beside two processes that never rest
+    python -m bench.threads --busy 2            # beside two busy processes
     python -m bench.threads --spins 1000 --spins 30000 --rounds 15
 """
 
@@ -34,7 +34,7 @@ print(updates / (time.perf_counter() - began))
 
 
 def measure(algo: str, threads: int, spins: str | None, seconds: float) -> float:
-    """Updates per second in a new process; ``spins`` None: as it is set by default."""
+    """Return updates per second in a new process; ``spins`` None: the default setting."""
     said = os.environ | ({} if spins is None else {"GOMP_SPINCOUNT": spins})
     command = [sys.executable, "-c", _WORKER, str(threads), algo, str(seconds)]
     done = subprocess.run(command, env=said, capture_output=True, text=True, check=True)
@@ -48,7 +48,7 @@ def _work() -> None:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many other processes that never rest."""
+    """Return a context with a number of busy processes."""
     others = [multiprocessing.Process(target=_work, daemon=True) for _ in range(count)]
     for other in others:
         other.start()
@@ -60,7 +60,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Print updates per second of each way, and its ratio to two threads with the system's own spinning."""
+    """Print updates per second of each setting, and the ratio to two threads with the system's spinning."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--algo", default="bfn")
     parser.add_argument("--busy", type=int, default=0)

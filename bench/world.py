@@ -1,7 +1,7 @@
-"""The world: steps a second with 48×48 pictures, resets included, and where the time of a stored step goes.
+"""Benchmark of the worlds: steps per second with 48×48 images, resets included, and the time of its parts.
 
-One process, one core, processor time (other programs on the machine do not count). Every policy acts in the
-environment that it was made for, episode after episode, as `cog collect` lets it.
+It measures CPU time of one process, so other programs do not count. Every policy acts in its default
+environment, episode after episode, as in `cog collect`.
 
     python -m bench.world --episodes 100
 """
@@ -31,13 +31,13 @@ STORED_EPISODES = 20
 
 @dataclass
 class Clock:
-    """Processor seconds spent in named parts; of nested parts the outermost counts."""
+    """CPU seconds spent in named parts; nested parts count for the outermost one."""
 
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     running: bool = False
 
     def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a function so that its time counts for a part."""
+        """Wrap a function so that its time is added to a part."""
 
         def timed(*args: object, **kwargs: object) -> object:
             if self.running:
@@ -53,7 +53,7 @@ class Clock:
 
 
 def play(env: CogEnv, name: str, episodes: int) -> tuple[int, float]:
-    """Collect episodes without keeping them: the steps made and the processor seconds they took."""
+    """Run episodes without storing them; return the number of steps and the CPU seconds."""
     start, steps = time.process_time(), 0
     for episode in range(episodes):
         env.reset(seed=episode)
@@ -65,7 +65,7 @@ def play(env: CogEnv, name: str, episodes: int) -> tuple[int, float]:
 
 
 def break_down(env: CogEnv, name: str, episodes: int) -> dict[str, float]:
-    """Play again with a stopwatch in every part: microseconds per step."""
+    """Run episodes with every part measured; return microseconds per step."""
     clock = Clock()
     parts: tuple[tuple[str, Any, str], ...] = (
         ("reset", env, "reset"),
@@ -91,7 +91,7 @@ def _acting(env: CogEnv, policy: ScriptedPolicy) -> Act:
 
 
 def storing(env: CogEnv, name: str) -> dict[str, float]:
-    """Store a short part in a folder of its own: microseconds per step of encoding and of writing."""
+    """Store a short part in a temporary folder; return microseconds per step of encoding and writing."""
     spec, spent, steps = POLICIES[name], 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
         writer = PartWriter(open_store(folder), "bench", 0, STORED_EPISODES)

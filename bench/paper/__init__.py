@@ -1,1 +1,1 @@
-"""Studies behind the results of the paper's reproduction; each is a command."""
+"""Experiments for the results pages of the paper's reproduction; each is a command."""

@@ -1,7 +1,7 @@
-"""What each default is worth: learners on the tray task from poses, one setting changed at a time.
+"""Ablations of the default settings: learners on the tray task from states, one setting changed at a time.
 
-Every variant is a run of the store, all envs on the same seeds.
-Success is from the table, which no rewarded episode shows, and from the gripper.
+Every ablation is a run of the store. All are evaluated on the same seeds, with the object on the table, where
+no rewarded episode starts, and with it in the gripper.
 
     cog collect --policy weak_grasp --episodes 2000 && cog collect --policy place --episodes 1000
     python -m bench.paper.ablations --root cog-store --updates 4000 --out results/ablations.json
@@ -60,7 +60,7 @@ def freeze_unbalanced(root: str) -> None:
 
 
 def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dict[str, Any]:
-    """Train a variant and evaluate it."""
+    """Train and evaluate an ablation."""
     algo, mixture, settings = ABLATIONS[name]
     chosen = [word for setting in settings for word in ("--set", setting)]
     said = cog(
@@ -97,7 +97,7 @@ def main() -> None:
     )
     parser.add_argument("--root", default="cog-store", help="store with weak grasps and placements")
     parser.add_argument("--updates", type=int, default=4_000)
-    parser.add_argument("--episodes", type=int, default=50, help="envs, per environment")
+    parser.add_argument("--episodes", type=int, default=50, help="evaluation episodes per environment")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args()

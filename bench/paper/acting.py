@@ -1,6 +1,6 @@
-"""How a learned policy should act: the mode of cql, a sample, or the best of N proposals of cql or bfn.
+"""Comparison of ways to act: the mode of cql, a sample, or the best of N proposals of cql or bfn.
 
-One run, its weights as they are; only the rule of acting changes.
+The weights of a run stay the same; only the way to act changes.
 
     python -m bench.paper.acting RUN --env cog/PickTray-v0 --episodes 100 --out results/acting.json
 """
@@ -24,7 +24,7 @@ from trainers.checkpoint import load_training
 from trainers.evaluation.evaluate import World, evaluate, open_policy
 
 ACTING_FIRST_SEED = 5_000
-"""Scenes that neither the table nor its curves use."""
+"""First evaluation seed; the results table and its curves use others."""
 RULES: dict[str, dict[str, dict[str, Any]]] = {
     "cql": {
         "mode": {"acting_samples": 1, "stochastic": False},
@@ -33,18 +33,18 @@ RULES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "bfn": {f"best of {count}": {"acting_samples": count} for count in (1, 2, 4, 8, 16, 64)},
 }
-"""Algorithm → name → what changes in the configuration."""
+"""Algorithm → name of a way to act → changed settings."""
 
 
 def measure(store: Store, run: str, update: int | None, env: str, episodes: int) -> dict[str, Any]:
-    """Evaluate one run by every rule on the same scenes."""
+    """Evaluate a run with every way to act on the same seeds."""
     policy = open_policy(store, run, update)
     learner = policy.learner
     if not isinstance(learner, Bfn | Cql):
         raise SystemExit(f"{run} is of {learner.name}: name a run of cql or bfn")
     if not any("critics" in name or name == "average" for name in learner.acting):
-        load_training(store, run, learner, policy.update)  # the Qs, where the policy alone is kept
-        if isinstance(learner, Cql):  # which has no averages of them then
+        load_training(store, run, learner, policy.update)  # the Qs, if only the policy acts
+        if isinstance(learner, Cql):  # there are no averages of the Qs then
             learner.acting = (*learner.acting, "critics")
     parts, size = learner.spec.parts, learner.spec.image_size[0]
     world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))

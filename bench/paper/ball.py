@@ -1,10 +1,10 @@
-"""Whether the drawer's prior and task overlap: where pulling leaves the ball, and where the hand can take it.
+"""Overlap of the drawer's prior and task data: ball positions after pulling, and where grasps succeed.
 
     python -m bench.paper.ball --out results/ball.json
 
-`drawer_open` acts in closed drawers, with the ball's old rolling resistance and with the present one: how far
-behind its place in the drawer does it end? `grasp_from_drawer` acts in open ones with balls all along the
-drawer: at which places does it succeed?
+`drawer_open` acts in closed drawers, with the ball's earlier and its current rolling resistance; measured is
+the ball's displacement in the drawer. `grasp_from_drawer` acts in open drawers with balls along the whole
+drawer; measured is its success by position.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ANYWHERE: Final = SceneSpread(target_x_m=(drawer.RANDOMIZED.target_x_m[0], drawe
 
 
 def play(env: CogEnv, policy: str, seed: int) -> tuple[dict[str, float], dict[str, float], dict[str, bool]]:
-    """Let a script act: the scene before and after, and what holds then."""
+    """Run a script; return the scene before and after, and the final predicates."""
     first, _ = env.reset(seed=seed)
     script = make_policy(policy, rng=np.random.default_rng(seed))
     for _ in range(BALL_HORIZON):
@@ -42,7 +42,7 @@ def play(env: CogEnv, policy: str, seed: int) -> tuple[dict[str, float], dict[st
 
 
 def pull(rolling_m: float, episodes: int) -> dict[str, Any]:
-    """How far in m the ball lies from where it lay, seen from the drawer, in episodes that opened it."""
+    """Measure the ball's displacement in the drawer, m, over episodes that opened it."""
     moved = []
     with patch.object(drawer, "BALL_ROLLING_M", rolling_m):
         env = CogEnv(ENVS["cog/DrawerClosed-v0"], observations=("scene",), horizon=BALL_HORIZON)
@@ -57,7 +57,7 @@ def pull(rolling_m: float, episodes: int) -> dict[str, Any]:
 
 
 def grasp(episodes: int) -> list[dict[str, Any]]:
-    """Grasps and successes of the script by where the ball lay, world x, in bins of 5 mm."""
+    """Count episodes and grasps by the ball's initial position, world x, in bins of 5 mm."""
     task = partial(DrawerTask, start=drawer.OPEN, spread=ANYWHERE)
     env = CogEnv(EnvSpec("cog/DrawerOpen-v0", task, BALL_HORIZON, ""), observations=("scene",))
     won = defaultdict[int, list[bool]](list)

@@ -1,10 +1,10 @@
-"""What critics of pixels lack: new ones learn on what a trained policy's encoder makes of the frames.
+"""Comparison of critics' inputs on images: new critics trained on the features of a trained encoder.
 
-Encoder and behaviour model of a run of ``bfn`` on the tray stay as they are. New critics see the features
-alone ("features"), with 32 points read off the linear part as ways from the hand ("ways"), or with the way
-to the object as the simulator knows it ("truth": a control that no policy may have), and choose among equal
-proposals, beside the run's own critics. Printed: successes, and how far the hand is from the object when it
-has come down.
+Encoder and behaviour model of a ``bfn`` run on the tray are fixed. The inputs of the new critics are the
+features alone ("features"), with offsets from the hand to 32 predicted points ("ways"), or with the
+simulator's offset from the hand to the object ("truth", a control). They choose among equal proposals,
+compared with the run's own critics. Printed are successes, and the offset of the lowered hand from the
+object.
 
     python -m bench.paper.critics RUN --mixture place_in_tray_wide@1 --root STORE \
         --out results/tray_critics.json
@@ -38,14 +38,14 @@ from trainers.networks.vectors import END_EFFECTOR, split_way
 
 CRITIC_INPUTS: Final = ("features", "ways", "truth")
 Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(features, hand, object, actions) → what critics say of them, as :class:`CriticsWithInputs` does."""
+"""(features, hand, object, actions) → Q-values, as :class:`CriticsWithInputs`."""
 FAR_M: Final = 0.72
-"""Behind it the picture's edge is near."""
+"""Position of the object along x from which on the image's edge is near."""
 NEAR_SCENES: Final = 60
 DOWN_M: Final = 0.095
-"""The hand has come down when it is no higher than this above the object's centre."""
+"""Height above the object's centre below which the hand counts as lowered."""
 PROPOSALS: Final = 8
-"""Drawn once per transition; each update takes a few of them in a row."""
+"""Proposals drawn once per transition; an update uses a few successive ones."""
 TRANSITIONS_PER_UPDATE: Final = 256
 
 
@@ -54,14 +54,14 @@ class CriticTransitions:
     """Transitions of a mixture, as features of a run's encoder.
 
     Attributes:
-        features: float16 (F, D), of all frames.
-        hand: float32 (F, 3), m.
-        object: float32 (F, 3), m.
-        at: (N,), frame of each transition; the next frame is the one after.
+        features: float16 (F, D), features of all F observations.
+        hand: float32 (F, 3), position of the hand, m.
+        object: float32 (F, 3), position of the object, m.
+        at: (N,), index of the first observation of each transition.
         action: float32 (N, 8).
-        reward: float32 (N,), as the mixture says.
-        task: bool (N,), whether from the task's data.
-        proposals: float16 (N, PROPOSALS, 8), of the behaviour model in the next frame.
+        reward: float32 (N,), relabelled by the mixture.
+        task: bool (N,), whether the source is the task.
+        proposals: float16 (N, PROPOSALS, 8), proposals of the behaviour model at the next observation.
     """
 
     features: Tensor
@@ -76,7 +76,7 @@ class CriticTransitions:
 
 @torch.no_grad()
 def read_data(store: Store, mixture: str, learner: Bfn) -> CriticTransitions:
-    """Read a mixture whole, and what the run makes of it."""
+    """Read a whole mixture, and compute features and proposals of the run."""
     rows = read_manifest(store, mixture).episodes.to_pylist()
     features, hand, thing, at, action, reward, task = ([] for _ in range(7))
     frames = 0
@@ -122,7 +122,7 @@ def _episodes(store: Store, shards: set[str]) -> list[dict[str, Any]]:
 
 
 class CriticsWithInputs(nn.Module):
-    """Critics, and what they see beside the features."""
+    """Critics of features and further inputs."""
 
     def __init__(self, dim: int, inputs: str, middle: Tensor, config: BfnConfig) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class CriticsWithInputs(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, hand: Tensor, thing: Tensor, actions: Tensor) -> Tensor:
-        """Value actions (N, B, 8) where the hand (B, 3) and the object (B, 3) are, m: (E, N, B)."""
+        """Return Q (E, N, B) of actions (N, B, 8), with hand (B, 3) and object (B, 3) in m."""
         seen = [features]
         if self.inputs == "ways":
             seen += self.points.ways(features, hand - self.middle)
@@ -145,7 +145,7 @@ class CriticsWithInputs(nn.Module):
 
 
 def train(data: CriticTransitions, inputs: str, updates: int, config: BfnConfig) -> CriticsWithInputs:
-    """Learn critics as the run did; the learning rate falls in the last three tenths."""
+    """Train critics with the run's settings; the learning rate falls in the last 30 % of the updates."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(2)
     model = CriticsWithInputs(data.features.shape[1], inputs, data.hand.mean(0), config)
@@ -180,13 +180,13 @@ def train(data: CriticTransitions, inputs: str, updates: int, config: BfnConfig)
 
 @dataclass
 class CriticScore:
-    """How a choice does in some scenes.
+    """Result of critics in evaluation.
 
     Attributes:
-        successes: Of them.
-        scenes: How many.
-        way_mm: Mean way along x, from the hand that has come down to the object.
-        spread_mm: Its standard deviation.
+        successes: Number of successful episodes.
+        scenes: Number of episodes.
+        way_mm: Mean offset along x from the lowered hand to the object.
+        spread_mm: Standard deviation of this offset.
     """
 
     successes: int
@@ -197,7 +197,7 @@ class CriticScore:
 
 @torch.no_grad()
 def evaluate_critics(learner: Bfn, critics: Values, seeds: list[int]) -> CriticScore:
-    """Act in scenes by the best of the learner's proposals, as these critics see it."""
+    """Evaluate the policy that takes the best of the learner's proposals by these critics."""
     env, solved, ways = make(ENV, image_size=48, observations=("image", "robot", "scene")), 0, []
     for seed in seeds:
         seen, _ = env.reset(seed=seed)

@@ -1,10 +1,10 @@
-"""A learning curve: checkpoints of a run, or of a chain of runs, evaluated and drawn against training time.
+"""A learning curve: evaluations of checkpoints of a run, or of a chain of runs, over training time.
 
     python -m bench.paper.curve RUN --env cog/PickTray-v0 --env cog/PlaceTray-v0 --every 3000 --episodes 50 \
         --last 250 --out results/pixels.json --plot docs/pixels.png
-    python -m bench.paper.curve STAGE-1 STAGE-2 …  # a stage's minutes are counted on from the one before
+    python -m bench.paper.curve STAGE-1 STAGE-2 …  # minutes are added over the stages
 
-Success is on the last step, on seeds from 0, which no episode of the collections began with.
+Success is that of the last step, on seeds from 0, which no collected episode has.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from trainers.evaluation.evaluate import World, evaluate, open_policy, write_eva
 
 
 def chosen(updates: list[int], every: int) -> list[int]:
-    """Pick checkpoints: the multiples of ``every`` and the last one."""
+    """Return the checkpoints to evaluate: multiples of ``every`` and the last one."""
     return sorted({*(update for update in updates if update % every == 0), updates[-1]})
 
 
 def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes: int) -> dict[str, Any]:
-    """Evaluate a checkpoint; the rows go into the store."""
+    """Evaluate a checkpoint and write the evaluation into the store."""
     policy = open_policy(store, run, update)
     parts, size = policy.learner.spec.parts, policy.learner.spec.image_size[0]
     world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
@@ -46,7 +46,7 @@ def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes:
 
 
 def measure(store: Store, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Evaluate every chosen checkpoint of the chain, the last of all on more episodes."""
+    """Evaluate the chosen checkpoints of the chain, the very last one on more episodes."""
     points, before = [], 0.0
     for run in options.runs:
         updates = [update for update in list_checkpoints(store, run) if update <= options.until]

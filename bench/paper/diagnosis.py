@@ -1,13 +1,13 @@
-"""Why a policy fails: which part of the skill comes when, what the critics expect, and whether they know.
+"""Diagnosis of a policy: when each predicate first holds, and whether the critics predict success.
 
     python -m bench.paper.diagnosis RUN --env cog/DrawerBlocked2-v0 --episodes 64 \
         --out results/diagnosis-X.json --plot docs/results/diagnosis-X.png
 
-The policy acts as in an evaluation, on scenes that neither the table nor its curves use. At every step the
-value of the chosen action is read off the critics that chose it. With an absorbing success and the discount
-γ the true value of a state that is solved n steps later is γⁿ, so that what the critics expect can be held
-against what came: their *calibration*; and the chance that a success began with a larger value than a
-failure, the area under the ROC curve: 0.5 is no knowledge at all.
+The policy acts as in evaluation, on seeds that neither the results table nor its curves use. At every step
+the critics that chose the action give its value. With an absorbing success and discount γ the true value of a
+state that is solved n steps later is γⁿ. Compared with it the predicted values show their *calibration*. The
+area under the ROC curve is the probability that a success has a larger first value than a failure; 0.5 is
+chance.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from trainers.evaluation.worlds import WORLDS, Moment, Obs, Worlds
 
 DIAGNOSIS_FIRST_SEED: Final = 7_000
 SKILLS: Final = ("blocker_moved", "top_drawer_closed", "drawer_open", "grasped", "placed")
-"""Predicates whose first moments are looked for."""
+"""Predicates whose first step is recorded."""
 SKILL_LABELS: Final = {
     "blocker_moved": "bottle moved",
     "drawer_open": "drawer open",
     "grasped": "grasped",
     "placed": "in the tray",
 }
-"""Those that are drawn → what the figure calls them."""
+"""Predicate drawn in the figure → its label."""
 
 
 @dataclass
 class Traced:
-    """One episode.
+    """Values and predicates of one episode.
 
     Attributes:
-        seed: Given to ``env.reset``.
-        last: The moment it is at.
-        values: Of the chosen actions, by step.
+        seed: Seed given to ``env.reset``.
+        last: Its last moment so far.
+        values: Value of the chosen action, by step.
         first: Predicate → step after which it first held; 0: at the start.
-        rewards: By step.
+        rewards: Reward, by step.
     """
 
     seed: int
@@ -66,7 +66,7 @@ class Traced:
     rewards: list[float] = field(default_factory=list)
 
     def note_predicates(self, step: int) -> None:
-        """Note what holds for the first time."""
+        """Record the predicates that hold for the first time."""
         for name in SKILLS:
             if self.last.predicates.get(name):
                 self.first.setdefault(name, step)
@@ -74,10 +74,10 @@ class Traced:
 
 @torch.no_grad()
 def values_of(learner: Bfn | Cql, shown: Sequence[Obs], actions: NDArray[np.float32]) -> list[float]:
-    """Value the actions (N, 8) as the learner did when it chose them.
+    """Return the values of actions (N, 8) by the critics that chose them.
 
     Raises:
-        SystemExit: A cql that acts without its critics.
+        SystemExit: The learner is a cql that acts without its critics.
     """
     parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
     parts |= {name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.parts}
@@ -95,7 +95,7 @@ def values_of(learner: Bfn | Cql, shown: Sequence[Obs], actions: NDArray[np.floa
 
 
 def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
-    """Let the policy act, 16 worlds in lock step, and note values and skills."""
+    """Run the policy in batches of 16 environments, and record values and predicates."""
     learner = policy.learner
     if not isinstance(learner, Bfn | Cql):
         raise SystemExit(
@@ -131,7 +131,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
 
 
 def area_under_curve(of_successes: Sequence[float], of_failures: Sequence[float]) -> float | None:
-    """Chance that a success has the larger number, ties counted half; None without both."""
+    """Return the probability that a success has the larger number, ties count half; None without both."""
     if not of_successes or not of_failures:
         return None
     wins = sum((a > b) + 0.5 * (a == b) for a in of_successes for b in of_failures)
@@ -139,7 +139,7 @@ def area_under_curve(of_successes: Sequence[float], of_failures: Sequence[float]
 
 
 def summarise(traced: Sequence[Traced], discount: float) -> dict[str, Any]:
-    """Count skills, and hold the values against what came."""
+    """Count predicates, and compare predicted with discounted true values."""
     won = [one for one in traced if one.last.success]
     lost = [one for one in traced if not one.last.success]
     skills = {}
@@ -182,7 +182,7 @@ def _by_step(traced: Sequence[Traced]) -> list[float]:
 
 
 def draw(traced: Sequence[Traced], title: str, path: Path) -> None:
-    """Draw the value along every episode, successes and failures in colours of their own; skills as ticks."""
+    """Draw the values of every episode, coloured by success, with marks where predicates first hold."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), dpi=110, layout="constrained")
@@ -206,7 +206,7 @@ def draw(traced: Sequence[Traced], title: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line, let the policy act, print, write."""
+    """Read the command line, run the policy, print, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

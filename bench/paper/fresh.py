@@ -1,7 +1,7 @@
-"""Does a result hold on scenes that no setting was chosen by? The same checkpoints, judged on other seeds.
+"""Evaluation of the results' checkpoints on fresh seeds, which were not used to choose any setting.
 
-Outcomes are written into the store of the run as rows of ``evaluations``, as ``cog eval`` does; what is there
-already is not judged again.
+Outcomes are written into the store of the run as rows of ``evaluations``, as ``cog eval`` does; existing
+evaluations are reused.
 
     python -m bench.paper.fresh results/table1/*-bfn-s?.json --roots cog-store --out results/fresh_scenes.json
 """
@@ -26,11 +26,11 @@ from trainers.paper.results import Judged, Result
 from trainers.paper.table1 import CONDITIONS
 
 FRESH_FIRST_SEED = 50_000
-"""Neither the table, its curves, nor any benchmark begins an episode with these."""
+"""First evaluation seed; the results table, its curves and the other benchmarks use others."""
 
 
 def store_of(result: Result, roots: list[str]) -> Store:
-    """The store that holds the checkpoint that was judged."""
+    """Return the store with the evaluated checkpoint."""
     last = result.runs[-1]
     for root in roots:
         store = open_store(root)
@@ -40,7 +40,7 @@ def store_of(result: Result, roots: list[str]) -> Store:
 
 
 def evaluate_again(store: Store, result: Result, there: Judged, workers: int) -> Judged:
-    """The same checkpoint in the same condition, on as many fresh scenes."""
+    """Evaluate the same checkpoint in the same environment, on as many fresh seeds."""
     run, seeds, parts = result.runs[-1].run, (FRESH_FIRST_SEED, there.episodes), OBS_KINDS[result.unit.obs]
     size = read_info(store, result.data.mixture).image_size[0]
     found = judge_scenes(
@@ -61,7 +61,7 @@ def evaluate_again(store: Store, result: Result, there: Judged, workers: int) ->
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Markdown rows: a condition, a method, its successes on the table's scenes and on fresh ones, seeds."""
+    """Format Markdown rows: condition, observation, method, successes on table and fresh seeds, seeds."""
     sums: dict[tuple[str, str, str], tuple[int, int, int, int]] = {}
     for line in lines:
         _, obs, _, method, _ = line["result"].split("-")
@@ -76,7 +76,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Judge, print a line per condition, write."""
+    """Evaluate, print a line per condition, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

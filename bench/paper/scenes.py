@@ -1,4 +1,4 @@
-"""The scenes as pictures: every environment at 192×192 and, below, the 48×48 pixels that a policy sees.
+"""Images of the scenes: every environment at 192×192 px and, below, at the 48×48 px of observations.
 
 python -m bench.paper.scenes --out docs/scenes.png
 """
@@ -21,7 +21,7 @@ SCENE_ENVS = tuple(env_id for env_id in ENVS if "Randomized" not in env_id)
 
 
 def titled(env_id: str, seed: int) -> NDArray[np.uint8]:
-    """Draw one scene: its name, the large picture, the small one enlarged.  # (H, W, 3)."""
+    """Draw one scene: its name, the large image, the enlarged small one.  # (H, W, 3)."""
     with_title = np.full((TITLE_PX + 2 * SIZE_PX + GAP_PX, SIZE_PX, 3), 255, np.uint8)
     env = make(env_id)
     env.reset(seed=seed)
@@ -36,7 +36,7 @@ def titled(env_id: str, seed: int) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the image."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/scenes.png"))
     parser.add_argument("--seed", type=int, default=1)

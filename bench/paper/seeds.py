@@ -1,8 +1,8 @@
-"""Several seeds at once: what three cost together, compared with one that has all threads.
+"""Benchmark of several seeds at once: cost of three together, compared with one on all threads.
 
-A small tray mixture is collected first. Then `cog train` is timed as a user would wait for it, taking turns:
-one seed on two threads, and three seeds at once on one thread each. Starting up is measured by runs of one
-update and taken off both. CPU time is printed too: on a busy machine the ratio of wall times means little.
+A small tray mixture is collected first. Then `cog train` is measured, alternating one seed on two threads
+with three seeds at once on one thread each. The start-up time is measured by runs of one update and
+subtracted from both. CPU time is printed too, because the ratio of wall times means little on a busy machine.
 
     python -m bench.paper.seeds                         # bfn and cql, state observations
     python -m bench.paper.seeds --algo bfn --updates 1000 --rounds 5
@@ -21,7 +21,7 @@ import time
 import cli
 
 BAR = 1.8
-"""Three seeds at once should cost at most so many times one seed."""
+"""Upper bound of the cost of three seeds at once, relative to one seed."""
 SEEDS_AT_ONCE = 3
 
 
@@ -35,7 +35,7 @@ def cog(root: str, *command: str) -> tuple[float, float]:
 
 
 def train(root: str, algo: str, updates: int, first: int, *, together: bool) -> tuple[float, float]:
-    """Time fresh runs, one of seed ``first`` or three from it on."""
+    """Measure new runs: one of seed ``first``, or three from it on."""
     chosen = (
         ("--seeds", f"{first}:{first + SEEDS_AT_ONCE}", "--threads", "1")
         if together
@@ -57,7 +57,7 @@ def train(root: str, algo: str, updates: int, first: int, *, together: bool) -> 
 
 
 def compare(root: str, algo: str, updates: int, rounds: int) -> None:
-    """Print a line for an algorithm."""
+    """Measure an algorithm and print a line."""
     found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     first = 0
     for _ in range(rounds):

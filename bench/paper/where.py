@@ -1,7 +1,7 @@
-r"""Where a policy fails: successes by where a thing stands at the start of an episode.
+r"""Successes of a policy by the position of an object at the start of an episode.
 
-The outcomes are those of a result's file, the places those of the same scenes, made again. With ``--script``
-also those of a scripted policy's episodes in a store.
+Outcomes come from result files, positions from resetting the environment with the same seeds. ``--script``
+adds the episodes of a scripted policy in a store.
 
     python -m bench.paper.where results/table1/place_in_tray-*-bfn-s?.json --out results/tray_where.json
     python -m bench.paper.where results/table1/closed_drawer_randomized-*-s?.json --fifths \
@@ -25,7 +25,7 @@ from trainers.paper.files import read_result
 
 ENV = "cog/PickTray-v0"
 EDGES_M = (0.49, 0.65, 0.70, 0.72, 0.735, 0.75)
-"""Of the strips along x on the tray's table; over a block in the last two the hand leaves the picture."""
+"""Edges of strips along x on the tray's table; in the last two the hand above a block leaves the image."""
 
 _PLACES_SQL = """select s.scene[list_position(e.scene_fields, '{field}')] - {minus} as place, e.success
 from episodes e join steps s using (episode_id)
@@ -34,7 +34,7 @@ _MINUS = "s.scene[list_position(e.scene_fields, '{name}')]"
 
 
 def places_m(seeds: range, env_id: str = ENV, field: str = "object_x_m", minus: str = "") -> list[float]:
-    """A field of the scene, or how far it is from another one, at the start of each episode, m."""
+    """Return a field of the scene, or its distance from another one, at the start of each episode, m."""
     env = make(env_id, image_size=16, observations=("scene",))
     column = env.scene_fields.index(field)
     other = env.scene_fields.index(minus) if minus else None
@@ -46,7 +46,7 @@ def places_m(seeds: range, env_id: str = ENV, field: str = "object_x_m", minus: 
 def counts(
     places: NDArray[np.float64], solved: NDArray[np.bool_], edges: list[float]
 ) -> list[tuple[int, int]]:
-    """Successes and episodes between each two edges; the outermost strips take what lies beyond."""
+    """Return (successes, episodes) per strip; the outermost strips include positions beyond."""
     strip = np.clip(np.digitize(places, edges) - 1, 0, len(edges) - 2)
     return [(int(solved[strip == one].sum()), int((strip == one).sum())) for one in range(len(edges) - 1)]
 
@@ -54,7 +54,7 @@ def counts(
 def of_script(
     root: str, policy: str, field: str, minus: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Places and successes of a script's episodes in a store."""
+    """Return positions and successes of a script's episodes in a store."""
     other = _MINUS.format(name=minus) if minus else "0"
     table = run_query(open_store(root), _PLACES_SQL.format(policy=policy, field=field, minus=other)).table
     return np.array(table["place"].to_pylist()), np.array(table["success"].to_pylist(), bool)
