@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,6 +172,32 @@ def test_each_side_imports_where_the_libraries_of_the_others_are_absent(
     code = _RUN.format(hidden=hidden, modules=modules)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+_READ = """
+import sys
+for name in {hidden!r}:
+    sys.modules[name] = None
+import json, pathlib
+from tests.golden.core import files_read
+print(json.dumps(files_read(pathlib.Path({root!r}))))
+"""
+NOT_FOR_READING = (
+    "torch", "duckdb", "pybullet", "pybullet_utils", "polars", "cv2", "gymnasium", "matplotlib", "jinja2",
+    "tensorboard", "typer", "rich", "safetensors", "webdataset", "catalog", "collectors", "trainers", "commands",
+)  # fmt: skip
+
+
+def test_episodes_and_batches_are_read_by_numpy_and_pyarrow_alone() -> None:
+    golden = ROOT / "tests" / "golden" / "v1"
+    code = _READ.format(hidden=NOT_FOR_READING, root=str(golden / "store"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((golden / "expected.json").read_text())
+    found = json.loads(done.stdout)
+    assert len(found["digests"]) > 2
+    assert len(found["batches"]) > 1
+    assert found == {name: expected[name] for name in ("digests", "mixtures", "batches")}
 
 
 def test_only_the_command_line_prints() -> None:

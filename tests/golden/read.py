@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 
 from catalog.index.sync import sync
 from catalog.query import run_query
 from cogdata.storage.manifest import read_manifest
-from cogdata.storage.parts import list_collections, list_parts, part_folder
 from cogdata.storage.runs import list_runs, read_run
-from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions
+from tests.golden.core import files_read
 from trainers.checkpoint import load_policy
 from trainers.training.batches import tensor_obs
 from trainers.training.request import resume_request, run_id
 
 ROWS: Final = ("collections", "parts", "episodes", "steps", "mixtures", "mixture_episodes", "runs")
-BATCHES: Final = 3
 SUMS: Final = (
     "select count(*) as rows, sum(reward)::double as reward, sum(robot[1])::double as ee_x, "
     "sum(action[8])::double as neutral, count(grasped) as judged from steps"
 )
-
-
-def _sha(array: np.ndarray[Any, Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _episodes(store: Store) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for collection in list_collections(store):
-        for part in list_parts(store, collection):
-            table = store.read_table(f"{part_folder(collection, part)}/episodes.parquet")
-            found |= {row["episode_id"]: read_episode(store, row).digest() for row in table.to_pylist()}
-    return found
-
-
-def _batches(store: Store, mixture: str) -> list[dict[str, str]]:
-    """The first batches of seed 7, an array of each by its digest."""
-    stream = Stream(store, read_manifest(store, mixture), StreamOptions(4, 7, memory_bytes=2**24))
-    found = []
-    batches = stream.batches()
-    for _ in range(BATCHES):
-        batch = next(batches)
-        arrays = {f"obs.{name}": value for name, value in vars(batch.obs).items()}
-        arrays |= {f"next_obs.{name}": value for name, value in vars(batch.next_obs).items()}
-        arrays |= {name: getattr(batch, name) for name in ("action", "reward", "terminated", "source")}
-        found.append({name: _sha(value) for name, value in arrays.items()})
-    return found
 
 
 def _actions(store: Store, run: str) -> list[list[float]]:
@@ -79,16 +48,13 @@ def everything(root: Path) -> dict[str, Any]:
     """What is true of a store, as JSON."""
     store = Store(str(root))
     report = sync(store)
-    mixtures = [f"{name}@1" for name in store.list_folders("mixtures")]
     return {
         "problems": list(report.problems),
         "rows": {
             view: run_query(store, f"select count(*) as n from {view}").table["n"][0].as_py() for view in ROWS
         },
         "steps": run_query(store, SUMS).table.to_pylist()[0],
-        "digests": _episodes(store),
-        "mixtures": {name: read_manifest(store, name).info.digest for name in mixtures},
-        "batches": {name: _batches(store, name) for name in mixtures},
+        **files_read(root),
         "runs": {run: _named(store, run) for run in list_runs(store)},
         "actions": {run: _actions(store, run) for run in list_runs(store)},
     }
