@@ -36,20 +36,14 @@ def demo_command(
     from catalog.recipes import refreeze
     from cogdata.storage.manifest import read_manifest
     from cogdata.system.machine import usable_cores
-    from collectors.collect import plan, request
     from trainers.algos import configure
     from trainers.training.request import TrainRequest
 
     check_updates(updates)
     began, store = time.monotonic(), open_root(root)
     count, chosen = worker_count(workers), seed_range(None, episodes)
-    for policy, wanted in (("weak_grasp", prior), ("place", task)):
-        planned = plan(store, request(policy, root_seed=seed), wanted)
-        if planned.missing:
-            say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
-            run_collection(store, planned, local_engine(count))
-    name = "place_in_tray"
-    frozen = refreeze(store, name)
+    _collect(store, {"weak_grasp": prior, "place": task}, seed, count)
+    frozen = refreeze(store, "place_in_tray")
     say_frozen(frozen)
     manifest = read_manifest(store, frozen.info.ref)
     evaluated = []
@@ -67,6 +61,17 @@ def demo_command(
         ]
     update_catalog(store)
     _demo_report(store, manifest, evaluated, time.monotonic() - began)
+
+
+def _collect(store: Store, wanted: dict[str, int], seed: int, workers: int) -> None:
+    """Collect what is missing of so many episodes of each policy."""
+    from collectors.collect import plan, request
+
+    for policy, episodes in wanted.items():
+        planned = plan(store, request(policy, root_seed=seed), episodes)
+        if planned.missing:
+            say(f"collecting {planned.missing:,} episodes of {policy} in {planned.asked.env}")
+            run_collection(store, planned, local_engine(workers))
 
 
 def _demo_report(store: Store, manifest: Any, evaluated: list[tuple[str, Any]], seconds: float) -> None:  # noqa: ANN401

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from trainers.training.ranks import Ranks
     from trainers.training.request import TrainRequest
     from trainers.training.settings import TrainSettings
-    from trainers.training.train import Progress
+    from trainers.training.train import OpenStream, OpenTensors, Progress
 
 CROWDED: Final = 0.5
 """Cores more than the machine has, from which on threads that wait at full power are in each other's way."""
@@ -257,37 +257,17 @@ def train_run(
     Returns:
         The run, and the updates that it has: more than were asked for if it was longer already.
     """
-    from cogdata.storage.runs import read_best, read_state
-    from cogdata.streaming.footprint import check_memory
-    from cogdata.streaming.stream import open_stream
     from trainers.training.ranks import Ranks
-    from trainers.training.request import run_id
-    from trainers.training.resident import ResidentStream
     from trainers.training.train import train
 
-    run = run_id(manifest, request)
-    note(
-        f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
-    )
-    found = read_state(store, run)
-    before = found.updates_done if found else 0
-    if 0 < before < request.config.updates:
-        note(f"going on from the checkpoint at {before:,} updates")
+    run, before = _say_begin(store, manifest, request)
     report = _Report(request)
-
-    def opened(options: StreamOptions) -> Stream:
-        check_memory(manifest, options)
-        return open_stream(store, manifest, options)
-
-    def opened_there(options: StreamOptions) -> ResidentStream:
-        return ResidentStream(opened(options), request.device)
-
     try:
         _, state = train(
             store,
             manifest,
             request,
-            open_stream=opened_there if request.pool == "device" else opened,
+            open_stream=_opener(store, manifest, request),
             on_progress=report.show,
             schedule=schedule,
             ranks=ranks or Ranks(),
@@ -297,10 +277,50 @@ def train_run(
         if ranks is None or ranks.first:
             update_catalog(store)
     _say_end(store, run, state, before, again)
-    if schedule is not None and (best := read_best(store, run)) is not None:
+    if schedule is not None:
+        _say_best(store, run)
+    return run, state.updates_done
+
+
+def _say_begin(store: Store, manifest: Manifest, request: TrainRequest) -> tuple[str, int]:
+    """Print what is going to be trained; return the run and the updates that it has already."""
+    from cogdata.storage.runs import read_state
+    from trainers.training.request import run_id
+
+    run = run_id(manifest, request)
+    note(
+        f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
+    )
+    found = read_state(store, run)
+    before = found.updates_done if found else 0
+    if 0 < before < request.config.updates:
+        note(f"going on from the checkpoint at {before:,} updates")
+    return run, before
+
+
+def _opener(store: Store, manifest: Manifest, request: TrainRequest) -> OpenStream | OpenTensors:
+    """Return what opens the batches: on the host, or on the accelerator."""
+    from cogdata.streaming.footprint import check_memory
+    from cogdata.streaming.stream import open_stream
+    from trainers.training.resident import ResidentStream
+
+    def opened(options: StreamOptions) -> Stream:
+        check_memory(manifest, options)
+        return open_stream(store, manifest, options)
+
+    def opened_there(options: StreamOptions) -> ResidentStream:
+        return ResidentStream(opened(options), request.device)
+
+    return opened_there if request.pool == "device" else opened
+
+
+def _say_best(store: Store, run: str) -> None:
+    """Print the best checkpoint of those evaluated during training."""
+    from cogdata.storage.runs import read_best
+
+    if (best := read_best(store, run)) is not None:
         rate = rate_of(best.successes, len(best.seeds))
         say(f"  best evaluated: update {best.update:,}, {rate} in {best.env}")
-    return run, state.updates_done
 
 
 def _say_end(store: Store, run: str, state: RunState, before: int, again: str | None) -> None:
