@@ -1,8 +1,8 @@
-"""Speed of this checkout against another one of the project: the ratio of processor time, with its interval.
+"""Comparison of two checkouts of the project: ratio of their CPU times, with an interval.
 
-Each figure is the processor time that a fresh process spends on the same work. The two checkouts take turns,
-so that both see the same machine. Printed: the median of the ratios (this one to the other) and its 95 %
-interval by bootstrap. Below 1: this checkout is faster.
+Each measurement is the CPU time of a new process for the same work. The two checkouts alternate, so that both
+run under the same load. Printed are the median of the ratios (this one to the other) and its 95 % interval by
+bootstrap. Below 1 this checkout is faster.
 
     python -m bench.compare ../old --root cog-store --mixture place_in_tray@1
     python -m bench.compare ../old --only world --rounds 20
@@ -64,7 +64,7 @@ RESAMPLES = 2000
 
 
 def probes(root: str, mixture: str) -> dict[str, str]:
-    """Name → what a process does; "stream" needs a store."""
+    """Return name → code to measure; "stream" needs a store."""
     learners = {
         f"learners {algo} {kind}": _LEARNER.format(algo=algo, kind=kind, updates=updates)
         for algo, kind, updates in (
@@ -78,7 +78,7 @@ def probes(root: str, mixture: str) -> dict[str, str]:
 
 
 def seconds(checkout: Path, code: str) -> float:
-    """Processor seconds of some work, done by the code of a checkout."""
+    """Return the CPU seconds of a piece of code, run in a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", _CLOCK + code], cwd=checkout, env=environment, capture_output=True, text=True,
@@ -90,7 +90,7 @@ def seconds(checkout: Path, code: str) -> float:
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:
-    """95 % interval of the median, by bootstrap."""
+    """Return the 95 % interval of the median, by bootstrap."""
     rng = generator("compare", len(ratios))
     medians = sorted(statistics.median(rng.choice(ratios, len(ratios)).tolist()) for _ in range(RESAMPLES))
     return medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES)]

@@ -1,6 +1,6 @@
-"""How long commands take that do nothing but answer, each in a process of its own.
+"""Benchmark of the start-up time of commands that only print, each in a separate process.
 
-Processor time, so that other programs on the machine do not count; the commands take turns.
+It measures CPU time, so other programs do not count. The commands alternate.
 
     python -m bench.startup --rounds 5
 """
@@ -23,7 +23,7 @@ COMMANDS: Final = (
 
 
 def seconds(command: tuple[str, ...]) -> float:
-    """Processor time of one command, s."""
+    """Return the CPU time of one command, s."""
     before = os.times()
     subprocess.run([sys.executable, CLI, *command], check=True, stdout=subprocess.DEVNULL)
     after = os.times()

@@ -49,8 +49,8 @@ def without_engine(python: tuple[int, int], error: ImportError) -> CogError:
     """Build the error for a machine that has no PyBullet.
 
     Args:
-        python: Version of Python, which decides what to do about it.
-        error: What importing it raised.
+        python: Version of Python, for which the message differs.
+        error: Error of the import.
     """
     if not isinstance(error, ModuleNotFoundError):
         return CogError(f"the simulated worlds need PyBullet, which cannot be loaded here: {error}")

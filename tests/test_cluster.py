@@ -221,7 +221,7 @@ def test_a_port_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pyte
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(
-            CogError, match=f"^the Ray cluster at {address} does not answer: nothing heard for 1 s$"
+            CogError, match=f"^the Ray cluster at {address} does not answer: no message for 1 s$"
         ):
             list(Cluster(address).run(_square, (tmp_path, 0), [1], str))
     assert time.monotonic() - began < 10

@@ -43,7 +43,7 @@ def main() -> None:
     asked = parser.parse_args()
     drawn = [titled(env_id, asked.seed) for env_id in SCENE_ENVS]
     gap = np.full((drawn[0].shape[0], GAP_PX, 3), 255, np.uint8)
-    row = np.concatenate([piece for picture in drawn for piece in (picture, gap)][:-1], axis=1)
+    row = np.concatenate([piece for image in drawn for piece in (image, gap)][:-1], axis=1)
     cv2.imwrite(str(asked.out), cv2.cvtColor(row, cv2.COLOR_RGB2BGR))
     print(f"{asked.out}: {', '.join(SCENE_ENVS)}")
 

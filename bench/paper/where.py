@@ -77,15 +77,15 @@ def main() -> None:
     known: dict[range, NDArray[np.float64]] = {}
     edges, lines = list(EDGES_M), []
     for path in asked.results:
-        judged = read_result(path).of(asked.env)
-        if judged is None:
-            raise SystemExit(f"{path} was not judged in {asked.env}")
-        seeds = range(judged.first_seed, judged.first_seed + judged.episodes)
+        evaluation = read_result(path).of(asked.env)
+        if evaluation is None:
+            raise SystemExit(f"{path} was not evaluated in {asked.env}")
+        seeds = range(evaluation.first_seed, evaluation.first_seed + evaluation.episodes)
         if seeds not in known:
             known[seeds] = np.array(places_m(seeds, asked.env, asked.field, asked.minus))
             if asked.fifths and len(known) == 1:
                 edges = np.quantile(known[seeds], np.linspace(0, 1, 6)).round(4).tolist()
-        solved = np.array([outcome == "1" for outcome in judged.outcomes])
+        solved = np.array([outcome == "1" for outcome in evaluation.outcomes])
         lines.append({"result": path.stem, "strips": counts(known[seeds], solved, edges)})
     if asked.script is not None:
         places, solved = of_script(asked.root, asked.script, asked.field, asked.minus)

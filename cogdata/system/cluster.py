@@ -130,21 +130,21 @@ class Cluster:
 
     def _results(self, pipe: Connection) -> Iterator[tuple[int, Any]]:
         patience = START_S if self._address == "local" else CONNECT_S
-        heard, told = time.monotonic(), False
+        last_message, told = time.monotonic(), False
         while True:
             if self._stopping and not told:
                 told = True
                 with suppress(BrokenPipeError):
                     pipe.send("stop")
             if not pipe.poll(0.2):
-                if time.monotonic() - heard > patience:
-                    raise CogError(f"{self._name} does not answer: nothing heard for {patience:g} s")
+                if time.monotonic() - last_message > patience:
+                    raise CogError(f"{self._name} does not answer: no message for {patience:g} s")
                 continue
             try:
                 kind, *rest = pipe.recv()
             except (EOFError, ConnectionResetError):
                 raise CogError(f"{self._name} is gone: what is committed stays, run this again") from None
-            heard, patience = time.monotonic(), SILENT_S
+            last_message, patience = time.monotonic(), SILENT_S
             if kind == "done":
                 yield rest[0], pickle.loads(rest[1])
             elif kind == "failed":

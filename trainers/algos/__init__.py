@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
     Attributes:
         place: ``module:Class`` of the algorithm.
-        summary: What it is, in one line: the first of the class's docstring.
+        summary: One line about it, the first of the class's docstring.
     """
 
     place: str
@@ -37,7 +37,7 @@ ALGORITHMS: Final[dict[str, Entry]] = {
     "iql": Entry("trainers.algos.iql:Iql", "Implicit Q-learning."),
     "sac": Entry("trainers.algos.sac:Sac", "Soft actor-critic with a tanh-Gaussian policy."),
 }
-"""Every algorithm; each has the presets "fast" and "paper"."""
+"""Name → algorithm; each has the presets "fast" and "paper"."""
 
 
 def algorithm_class(algo: str) -> type[Algorithm]:

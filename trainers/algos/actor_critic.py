@@ -141,7 +141,7 @@ class ActorCritic(Algorithm):
         self.updates_done += 1
 
     def _parameters_of(self, optimiser: str) -> list[Tensor]:
-        """Those that learn: of an encoder whose points nothing reads, the points do not."""
+        """Trainable parameters of an optimiser; an encoder's unused points are not trainable."""
         groups = self.optimisers[optimiser].param_groups
         return [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
 

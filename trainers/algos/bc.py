@@ -52,7 +52,7 @@ class BcConfig(Config):
 
 
 class Bc(Algorithm):
-    """Behaviour cloning of all actions in the mixture."""
+    """Behaviour cloning."""
 
     name: ClassVar[str] = "bc"
     presets: ClassVar[Mapping[str, Config]] = MappingProxyType(

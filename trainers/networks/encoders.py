@@ -161,7 +161,7 @@ class Inputs(nn.Module):
         if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
             self.dim += 6 * Points.count
             self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)
-        elif isinstance(self.encoder, HandEyeEncoder):  # of frames alone it is the fast one
+        elif isinstance(self.encoder, HandEyeEncoder):  # with images alone it is the fast one
             self.encoder.places.requires_grad_(False)
 
     def forward(self, obs: TensorObs) -> Tensor:
