@@ -39,5 +39,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
         Probability, if the rates were equal, of discordant pairs at least as lopsided; 1 if there are none.
     """
     n, k = only_a + only_b, min(only_a, only_b)
-    tail = sum(math.comb(n, i) for i in range(k + 1)) / (1 << n)  # of integers, of any size
-    return min(1.0, 2 * tail)
+    tail = ways = 1  # of integers, of any size
+    for i in range(k):
+        ways = ways * (n - i) // (i + 1)  # n over i + 1, from n over i
+        tail += ways
+    return min(1.0, 2 * (tail / (1 << n)))
