@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import cli
+from tests.prepared import prepared
 from tests.running import TINY, Run, Said
 
 
@@ -24,10 +26,21 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Take back the threads that training in this process gave torch: two workers have two cores."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two collections, a mixture, and a cloned policy; not to be changed."""
-    root = tmp_path_factory.mktemp("filled") / "store"
+    return prepared(tmp_path_factory, "filled", _fill)
+
+
+def _fill(root: Path) -> None:
     commands = [
         ("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY),
         ("collect", "--policy", "place", "--episodes", "8", *TINY),
@@ -40,7 +53,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with pytest.raises(SystemExit) as left:
                 cli.main()
             assert not left.value.code, command
-    return root
 
 
 @pytest.fixture

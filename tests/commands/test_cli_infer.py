@@ -13,6 +13,7 @@ import pytest
 import cli
 from cogdata.storage.manifest import mixture_folder, read_manifest
 from cogdata.storage.store import Store
+from tests.prepared import prepared
 from tests.running import Run
 from trainers.paper.stored import describe_data
 
@@ -25,7 +26,10 @@ group by all"""
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 grasps that go on to a place of their own, 8 weak ones, 24 placements."""
-    folder = tmp_path_factory.mktemp("solved")
+    return prepared(tmp_path_factory, "solved", _collect)
+
+
+def _collect(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for policy, count in (("pick_place", 24), ("weak_grasp", 8), ("place", 24)):
             env = f"cog/{'Place' if policy == 'place' else 'Pick'}Tray-v0"
@@ -34,7 +38,6 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with pytest.raises(SystemExit) as left:
                 cli.main()
             assert not left.value.code
-    return folder
 
 
 @pytest.fixture

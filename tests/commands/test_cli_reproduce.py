@@ -17,6 +17,7 @@ import cli
 import cogdata.streaming.footprint
 import cogdata.system.machine
 from commands.reproduce import _ended_by
+from tests.prepared import prepared
 from tests.running import Run, wait_for
 from trainers.paper.files import REPLACED
 from trainers.paper.table1 import BUDGETS
@@ -40,10 +41,15 @@ def reproduce(folder: Path, *options: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reproduction of two methods, in processes of their own as a user would see it."""
-    folder = tmp_path_factory.mktemp("made")
+@pytest.fixture
+def made(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of a reproduction of two methods."""
+    shutil.copytree(prepared(tmp_path_factory, "made", _make), tmp_path / "made")
+    return tmp_path / "made"
+
+
+def _make(folder: Path) -> None:
+    """In processes of their own, as a user would see it."""
     done = subprocess.run(
         [sys.executable, cli.__file__, *reproduce(folder)], capture_output=True, text=True, check=False
     )
@@ -52,7 +58,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "2 units, 0 there, 2 to do" in done.stdout
     assert "[2/2] " in done.stdout
     assert "2 units are in" in done.stdout
-    return folder
 
 
 def result(folder: Path, name: str) -> dict[str, object]:
@@ -110,7 +115,7 @@ def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path)
         f"2 of them have a file of today's settings in {made / 'results'}, which counts if its data" in noted
     )
     assert "of other settings" not in noted
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path) -> None:
@@ -123,10 +128,9 @@ def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path)
     assert f"2 of them have a file in {made / 'results'}, of other settings" in said.err
     assert f"files in {made / 'results'}: 1 of today's settings, " in said.out
     assert "bfn.updates 4 → 5: place_in_tray-state-fast-bfn-s0" in said.out
-    assert run(*reproduce(made, "--unit", NAME)).code == 0  # as it was, for the other tests
+    assert run(*reproduce(made, "--unit", NAME)).code == 0  # as it was
     (kept,) = (made / "results" / REPLACED).iterdir()
     assert json.loads(kept.read_text()) == after
-    shutil.rmtree(kept.parent)
 
 
 def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path
         patch.setitem(BUDGETS, ("fast", False), {"bc": ("updates=4",)})
         assert "place_in_tray-state-fast-bc_oracle-s0.json" in run(*from_catalog).out
     found, there = (json.loads((folder / f"{NAME}.json").read_text()) for folder in (again, made / "results"))
-    for one, other in zip(found["judged"], there["judged"], strict=True):  # 3 scenes where there were 3
+    for one, other in zip(found["judged"], there["judged"], strict=True):
         assert one["outcomes"].startswith(other["outcomes"])
         assert one["checkpoint_digest"] == other["checkpoint_digest"]
     assert found["data"] == there["data"]
@@ -183,8 +187,6 @@ def test_finetuning_and_variations(run: Run, made: Path) -> None:
     assert "generalist" in said
     refused = run("reproduce", "--variations", "generalist", "--finetune", "3", "--root", str(made / "store"))
     assert refused.error.startswith("--variations say what learns and how")
-    for file in (made / "results").glob("*online*"):
-        file.unlink()
 
 
 @pytest.mark.parametrize(
