@@ -93,6 +93,7 @@ RENAMED: Final = {
     "train": {"--steps": "--updates", "--alarm": "--guard"},
     "demo": {"--steps": "--updates"},
     "infer": {"--steps": "--updates"},
+    "reproduce": {"--variations": "--ablations", "--unit": "--experiment"},
 }
 """Command → option of an earlier version → its name today."""
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from cogdata.errors import unknown
+from cogdata.errors import CogError, unknown
 from commands.shared import say
 
 
 def list_command(
-    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods, recipes or variations.")],
+    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods, recipes or ablations.")],
 ) -> None:
     """List what there is by name, with a line of help each."""
     tables = {
@@ -20,8 +20,10 @@ def list_command(
         "algorithms": _algorithms,
         "methods": _methods,
         "recipes": _recipes,
-        "variations": _variations,
+        "ablations": _ablations,
     }
+    if what == "variations":
+        raise CogError("variations are called ablations now: type `cog list ablations`")
     if what not in tables:
         raise unknown("list", what, tables)
     rows = tables[what]()
@@ -66,7 +68,7 @@ def _recipes() -> list[tuple[str, str]]:
     return [(name, recipe.summary) for name, recipe in RECIPES.items()]
 
 
-def _variations() -> list[tuple[str, str]]:
-    from trainers.paper.table1 import VARIATIONS
+def _ablations() -> list[tuple[str, str]]:
+    from trainers.paper.ablations import ABLATIONS
 
-    return [(name, f"{one.summary} [{one.task}]") for name, one in VARIATIONS.items()]
+    return [(name, f"{one.summary} [{one.task}]") for name, one in ABLATIONS.items()]

@@ -15,6 +15,7 @@ from commands.shared import RESULTS, Results, Root, open_root, say
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
     from trainers.paper.results import Result
+    from trainers.paper.statistics import ResultTable
 
 
 def report_command(
@@ -24,7 +25,9 @@ def report_command(
     ),
     catalog: Annotated[
         bool,
-        typer.Option("--catalog", help="First write the results of the table's judged units in the store."),
+        typer.Option(
+            "--catalog", help="First write the results of the table's experiments evaluated in the store."
+        ),
     ] = False,
     root: Root = None,
 ) -> None:
@@ -39,20 +42,25 @@ def report_command(
         _results_of_catalog(open_root(root), results)
     found = read_results(results)
     page = write_page(found, results, out)
-    tuned = [result for result in found if result.unit.online]
-    varied = [result for result in found if result.unit.variant and not result.unit.online]
-    for block in page.tables:
-        made_by = _made_by(block.results)
-        say(f"{block.task}, {block.obs}, preset {block.preset}: {', '.join(block.methods)} · {made_by}")
-    for what, others in (("fine-tuned", tuned), ("variations", varied)):
-        if others:
-            say(f"{what}: {_made_by(others)}")
-    judged = verdicts(page.tables)
-    decided = [verdict for verdict in judged if verdict.met is not None]
+    _say_code(page.tables, found)
+    compared = verdicts(page.tables)
+    decided = [verdict for verdict in compared if verdict.met is not None]
     met = sum(bool(one.met) for one in decided)
-    unknown = len(judged) - len(decided)
+    unknown = len(compared) - len(decided)
     rest = f", {unknown} not run" if unknown else ""
     say(f"{met} of {len(decided)} targets met{rest} · {page.file} with {len(page.figures)} figures")
+
+
+def _say_code(tables: Sequence[ResultTable], results: Sequence[Result]) -> None:
+    """Say of every group of files which code made it."""
+    for table in tables:
+        made_by = _made_by(table.results)
+        say(f"{table.task}, {table.obs}, preset {table.preset}: {', '.join(table.methods)} · {made_by}")
+    tuned = [result for result in results if result.experiment.online]
+    ablated = [result for result in results if result.experiment.change and not result.experiment.online]
+    for what, group in (("fine-tuned", tuned), ("ablations", ablated)):
+        if group:
+            say(f"{what}: {_made_by(group)}")
 
 
 def _made_by(results: Sequence[Result]) -> str:
@@ -65,19 +73,20 @@ def _made_by(results: Sequence[Result]) -> str:
 
 
 def _results_of_catalog(store: Store, results: Path) -> None:
-    """Write the result of every unit of the table that SQL finds judged; what a file says beyond is kept."""
+    """Write the results of the table's experiments that SQL finds evaluated, those without a file."""
     from catalog.query import run_query
     from cogdata.storage.runs import read_run
     from trainers.paper.files import write_result
-    from trainers.paper.reproduce import result_of_run, unit_of_run
+    from trainers.paper.identify import experiment_of_run
+    from trainers.paper.reproduce import result_of_run
 
     sql = (
         "select run from runs where method is not null "
         "and run in (select run from evaluations where purpose = 'evaluation') order by created_at desc, run"
     )
     for run in run_query(store, sql).table.column("run").to_pylist():
-        unit = unit_of_run(read_run(store, run))
-        if unit is None or (results / f"{unit.name}.json").exists():
+        experiment = experiment_of_run(read_run(store, run))
+        if experiment is None or (results / f"{experiment.name}.json").exists():
             continue
-        if (result := result_of_run(store, unit, run)) is not None:
+        if (result := result_of_run(store, experiment, run)) is not None:
             say(str(write_result(results, result)))

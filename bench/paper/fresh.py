@@ -19,11 +19,11 @@ from cogdata.storage.store import Store, open_store
 from commands.evaluate import world_of
 from trainers.algorithm import OBS_KINDS
 from trainers.checkpoint import list_checkpoints
-from trainers.paper.figures import LABELS
+from trainers.paper.ablations import CONDITION_LABELS
+from trainers.paper.figures import METHOD_LABELS
 from trainers.paper.files import read_result
-from trainers.paper.reproduce import judge_scenes
-from trainers.paper.results import Judged, Result
-from trainers.paper.table1 import CONDITIONS
+from trainers.paper.reproduce import Evaluator
+from trainers.paper.results import Evaluated, Result
 
 FRESH_FIRST_SEED = 50_000
 """First evaluation seed; the results table, its curves and the other benchmarks use others."""
@@ -39,23 +39,16 @@ def store_of(result: Result, roots: list[str]) -> Store:
     raise SystemExit(f"{last.run} at {last.updates} is in none of {', '.join(roots)}")
 
 
-def evaluate_again(store: Store, result: Result, there: Judged, workers: int) -> Judged:
+def evaluate_again(store: Store, result: Result, there: Evaluated, workers: int) -> Evaluated:
     """Evaluate the same checkpoint in the same environment, on as many fresh seeds."""
-    run, seeds, parts = result.runs[-1].run, (FRESH_FIRST_SEED, there.episodes), OBS_KINDS[result.unit.obs]
+    run, features = result.runs[-1].run, OBS_KINDS[result.experiment.obs]
     size = read_info(store, result.data.mixture).image_size[0]
-    found = judge_scenes(
-        store,
-        run,
-        there.update,
-        there.env,
-        seeds,
-        lambda env: world_of(env, size, parts),
-        lambda _: None,
-        workers,
-    )
+    evaluator = Evaluator(store, run, lambda env: world_of(env, size, features), lambda _: None, workers)
+    seeds = range(FRESH_FIRST_SEED, FRESH_FIRST_SEED + there.episodes)
+    found = evaluator.evaluate(there.update, there.env, seeds)
     if found.checkpoint_digest != there.checkpoint_digest:
         raise SystemExit(
-            f"{run} at {there.update} in {store.url} is not the checkpoint of {result.unit.name}"
+            f"{run} at {there.update} in {store.url} is not the checkpoint of {result.experiment.name}"
         )
     return found
 
@@ -70,7 +63,8 @@ def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
         won = line["outcomes"].count("1")
         sums[key] = (before + line["table"], after + won, scenes + len(line["outcomes"]), seeds + 1)
     return [
-        f"| {CONDITIONS[env]} | {seen} | {LABELS[method]} | {before}/{scenes} | {after}/{scenes} | {seeds} |"
+        f"| {CONDITION_LABELS[env]} | {seen} | {METHOD_LABELS[method]} "
+        f"| {before}/{scenes} | {after}/{scenes} | {seeds} |"
         for (env, seen, method), (before, after, scenes, seeds) in sums.items()
     ]
 
@@ -89,7 +83,7 @@ def main() -> None:
     for path in asked.results:
         result = read_result(path)
         store = store_of(result, asked.roots)
-        for there in result.judged:
+        for there in result.evaluated:
             again = evaluate_again(store, result, there, asked.workers)
             print(
                 f"{path.stem:<52}{there.env:<24}{there.successes:>4}/{there.episodes}"

@@ -1,4 +1,4 @@
-"""``cog reproduce`` from nothing to a page, in small: units, resuming, Ctrl-C, mistakes."""
+"""``cog reproduce`` from nothing to a page, in small: experiments, resuming, Ctrl-C, mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import cli
 import cogdata.streaming.footprint
 import cogdata.system.machine
-from commands.reproduce import _ended_by
+from commands.experiment import _ended_by
 from tests.prepared import prepared
 from tests.running import Run, wait_for
 from trainers.paper.files import REPLACED
@@ -34,7 +34,7 @@ NAME = "place_in_tray-state-fast-bc_oracle-s0"
 
 
 def reproduce(folder: Path, *options: str) -> tuple[str, ...]:
-    scale = () if "--unit" in options else SCALE
+    scale = () if "--experiment" in options else SCALE
     return (
         "reproduce", "place_in_tray", *SMALL, *scale, "--methods", "bfn,bc_oracle", "--results", str(folder / "results"),
         "--root", str(folder / "store"), *options,
@@ -55,9 +55,9 @@ def _make(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "collecting 10 episodes of weak_grasp in cog/PickTray-v0" in done.stdout
-    assert "2 units, 0 there, 2 to do" in done.stdout
+    assert "2 experiments, 0 there, 2 to do" in done.stdout
     assert "[2/2] " in done.stdout
-    assert "2 units are in" in done.stdout
+    assert "2 experiments are in" in done.stdout
 
 
 def result(folder: Path, name: str) -> dict[str, object]:
@@ -89,9 +89,9 @@ def test_every_unit_leaves_a_result(made: Path) -> None:
 
 def test_the_same_again_has_nothing_to_do(run: Run, made: Path) -> None:
     said = run(*reproduce(made))
-    assert "2 units, 2 there, 0 to do" in said.out
+    assert "2 experiments, 2 there, 0 to do" in said.out
     refused = run(*reproduce(made, "--no-resume", "--root", str(made / "no-store"))).error
-    assert refused.startswith(f"{made / 'results'} has 2 of these 2 units already, ")
+    assert refused.startswith(f"{made / 'results'} has 2 of these 2 experiments already, ")
     assert "leave --no-resume out" in refused
     assert not (made / "no-store").exists()
 
@@ -99,14 +99,14 @@ def test_the_same_again_has_nothing_to_do(run: Run, made: Path) -> None:
 def test_results_count_in_another_store_whose_data_are_the_same(run: Run, made: Path, tmp_path: Path) -> None:
     said = run(*reproduce(made, "--root", str(tmp_path / "another")))
     assert "collecting 10 episodes of weak_grasp" in said.out
-    assert "2 units, 2 there, 0 to do" in said.out
+    assert "2 experiments, 2 there, 0 to do" in said.out
 
 
 def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path) -> None:
     said = run(*reproduce(made, "--seeds", "0:2", "--dry-run")).out
-    assert "4 units, 2 there, 2 to do" in said
+    assert "4 experiments, 2 there, 2 to do" in said
     assert (
-        "  place_in_tray-state-fast-bfn-s1: place_in_tray, judged in cog/PlaceTray-v0, cog/PickTray-v0"
+        "  place_in_tray-state-fast-bfn-s1: place_in_tray, evaluated in cog/PlaceTray-v0, cog/PickTray-v0"
         in said
     )
     assert run(*reproduce(tmp_path, "--dry-run")).code == 0
@@ -120,7 +120,7 @@ def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path)
 
 def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path) -> None:
     before = result(made, NAME)
-    assert run(*reproduce(made, "--trials", "3", "--unit", NAME)).code == 0
+    assert run(*reproduce(made, "--trials", "3", "--experiment", NAME)).code == 0
     after = result(made, NAME)
     assert after["runs"] == before["runs"]
     assert [len(one["outcomes"]) for one in after["judged"]] == [3, 3]  # type: ignore[attr-defined]
@@ -128,13 +128,13 @@ def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path)
     assert f"2 of them have a file in {made / 'results'}, of other settings" in said.err
     assert f"files in {made / 'results'}: 1 of today's settings, " in said.out
     assert "bfn.updates 4 → 5: place_in_tray-state-fast-bfn-s0" in said.out
-    assert run(*reproduce(made, "--unit", NAME)).code == 0  # as it was
+    assert run(*reproduce(made, "--experiment", NAME)).code == 0  # as it was
     (kept,) = (made / "results" / REPLACED).iterdir()
     assert json.loads(kept.read_text()) == after
 
 
 def test_the_page_from_files_and_from_the_catalog(run: Run, made: Path, tmp_path: Path) -> None:
-    """From the catalog alone the same table comes out; units with settings of their own are not the table's."""
+    """From the catalog alone the same table comes out; experiments with settings of their own are not the table's."""
     page = tmp_path / "results.md"
     said = run("report", "--results", str(made / "results"), "--out", str(page))
     code = result(made, NAME)["code"] or "unknown code"
@@ -178,15 +178,20 @@ def test_a_result_is_of_the_version_that_was_learned_from(run: Run, made: Path, 
 
 def test_finetuning_and_variations(run: Run, made: Path) -> None:
     name = "place_in_tray-state-fast-bfn-online-s0"
-    assert run(*reproduce(made, "--finetune", "2", "--unit", name)).code == 0
+    assert run(*reproduce(made, "--finetune", "2", "--experiment", name)).code == 0
     found = result(made, name)
     assert len(str(found["online"])) == 2
     assert [run["algo"] for run in found["runs"]] == ["bfn", "bfn"]  # type: ignore[attr-defined]
     assert "cog finetune RUN --env cog/PickTray-v0 --episodes 2" in str(found["commands"])
-    said = run("list", "variations").out
+    said = run("list", "ablations").out
     assert "generalist" in said
-    refused = run("reproduce", "--variations", "generalist", "--finetune", "3", "--root", str(made / "store"))
-    assert refused.error.startswith("--variations say what learns and how")
+    assert run("list", "variations").error == (
+        "variations are called ablations now: type `cog list ablations`"
+    )
+    for old, new in (("--variations", "--ablations"), ("--unit", "--experiment")):
+        assert run("reproduce", old, "x").error.startswith(f"{old} is called {new} now: type {new}")
+    refused = run("reproduce", "--ablations", "generalist", "--finetune", "3", "--root", str(made / "store"))
+    assert refused.error.startswith("--ablations say what learns and how")
 
 
 @pytest.mark.parametrize(
@@ -200,10 +205,16 @@ def test_finetuning_and_variations(run: Run, made: Path) -> None:
         (("drawer", "--seeds", "3"), "--seeds '3' must be START:STOP"),
         (("drawer", "--jobs", "no"), "--jobs is no"),
         (("drawer", "--finetune", "0", "--methods", "bfn"), "--finetune is 0"),
-        (("drawer", "--unit", "one"), "unknown unit 'one'"),
-        (("drawer", "--unit", "one", "--scale", "0.1"), "--unit does one unit on what is collected"),
-        (("drawer", "--unit", "one", "--dry-run"), "--unit does one unit on what is collected"),
-        (("drawer", "--variations", "prior-10"), "variation 'prior-10' is of place_in_tray"),
+        (("drawer", "--experiment", "one"), "unknown experiment 'one'"),
+        (
+            ("drawer", "--experiment", "one", "--scale", "0.1"),
+            "--experiment does one experiment on what is collected",
+        ),
+        (
+            ("drawer", "--experiment", "one", "--dry-run"),
+            "--experiment does one experiment on what is collected",
+        ),
+        (("drawer", "--ablations", "prior-10"), "ablation 'prior-10' is of place_in_tray"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_begun(
@@ -232,13 +243,15 @@ def test_more_units_than_memory_are_refused_and_a_killed_one_says_so(
     more = reproduce(made, "--seeds", "0:2", "--jobs", "2")
     with monkeypatch.context() as patch:
         patch.setattr(cogdata.system.machine, "free_memory", lambda: 1)
-        assert "2 units at once read into 0.0 GB, 0.0 GB are free: give a smaller --scale" in run(*more).error
+        assert (
+            "2 experiments at once need 0.0 GB, 0.0 GB are free: give a smaller --scale" in run(*more).error
+        )
     with monkeypatch.context() as patch:
         patch.setattr(cogdata.streaming.footprint, "footprint", lambda manifest, options: (6 * 10**9, 10**9))
         patch.setattr(cogdata.system.machine, "free_memory", lambda: 10**10)
         said = run(*more).error
         assert said == (
-            "2 units at once read into 14.0 GB, 10.0 GB are free: give --jobs 1, or stop something else"
+            "2 experiments at once need 14.0 GB, 10.0 GB are free: give --jobs 1, or stop something else"
         )
     assert _ended_by(1) == ""
     assert _ended_by(-signal.SIGTERM) == " · ended by SIGTERM"
@@ -262,7 +275,7 @@ def test_ctrl_c_stops_the_units_and_the_same_command_goes_on(made: Path, tmp_pat
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert re.search("stopped: [01] of 2 units are done; the same command goes on", err)
+    assert re.search("stopped: [01] of 2 experiments are done; the same command goes on", err)
     assert "Traceback" not in err + out
     assert not list(results.glob("*-bfn-*"))
     states = [json.loads(state.read_text())["status"] for state in runs.glob("bfn-*/state.json")]
@@ -304,4 +317,4 @@ def test_a_mixture_of_ones_own_is_reproduced_from_as_it_is(run: Run, filled: Pat
         "reproduce", "place_in_tray", "--methods", "bc_all", "--results", str(tmp_path / "results"), "--dry-run",
         *store,
     ).out  # fmt: skip
-    assert said.startswith("3 units, 0 there")
+    assert said.startswith("3 experiments, 0 there")

@@ -13,9 +13,8 @@ from typing import Any, Final
 from trainers.algorithm import Config
 from trainers.algos import ALGORITHMS, config_class, configure
 from trainers.identity import before_later, lists
+from trainers.paper.experiments import FINETUNED, Experiment
 from trainers.paper.results import Result
-from trainers.paper.table1 import FINETUNED, Unit
-from trainers.training.methods import configure_stages
 from trainers.training.start import same_policy
 
 ABSENT: Final = "none"
@@ -40,15 +39,15 @@ def frozen_defaults(algo: str) -> dict[str, Any]:
     return lists({**{one.name: one.default for one in fields(kind)}, **before_later(kind)})
 
 
-def differences(result: Result, unit: Unit) -> dict[str, tuple[Any, Any]]:
-    """Compare the settings of a result with those that today's code gives a unit.
+def differences(result: Result, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Compare the settings of a result with those that today's code gives an experiment.
 
     Texts of ``--set`` are not compared, but the configurations that they lead to.
 
     Returns:
-        ``STAGE.key``, or a key of the unit → its value in the file, and today's; empty: the same settings.
+        ``STAGE.key``, or a key of the experiment → its value in the file, and today's; empty if none differs.
     """
-    return _differences(settings_of_result(result), settings_of_unit(unit))
+    return _differences(settings_of_result(result), settings_of_experiment(experiment))
 
 
 def same_settings(this: Result, that: Result) -> bool:
@@ -59,33 +58,33 @@ def same_settings(this: Result, that: Result) -> bool:
 def settings_of_result(result: Result) -> Settings:
     """Return the settings that a result was made with, as its file says."""
     stages = [(run.algo, {**frozen_defaults(run.algo), **lists(run.config)}) for run in result.runs]
-    return _by_stage(result.unit, stages)
+    return _by_stage(result.experiment, stages)
 
 
-def settings_of_unit(unit: Unit) -> Settings:
-    """Return the settings that today's code gives a unit."""
-    stages = [
-        (stage.algo, config) for stage, config in configure_stages(unit.method, unit.preset, unit.settings)
-    ]
-    if unit.online:
-        stages.append(_online_stage(unit, *stages[-1]))
-    return _by_stage(unit, [(algo, config.to_dict()) for algo, config in stages])
+def settings_of_experiment(experiment: Experiment) -> Settings:
+    """Return the settings that today's code gives an experiment."""
+    stages = [(stage.algo, config) for stage, config in experiment.stages]
+    if experiment.online:
+        stages.append(_online_stage(experiment, *stages[-1]))
+    return _by_stage(experiment, [(algo, config.to_dict()) for algo, config in stages])
 
 
-def _online_stage(unit: Unit, algo: str, config: Config) -> tuple[str, Config]:
+def _online_stage(experiment: Experiment, algo: str, config: Config) -> tuple[str, Config]:
     """The learner that goes on online: the last stage's own, or another one with its policy network."""
-    other = FINETUNED[unit.method]
+    other = FINETUNED[experiment.method]
     if other is None:
         return algo, config.override(["decay=0"] if hasattr(config, "decay") else [])
     return other, configure(other, "fast", same_policy(algo, config.to_dict(), other))
 
 
-def _by_stage(unit: Unit, stages: list[tuple[str, dict[str, Any]]]) -> Settings:
-    own = {name: value for name, value in asdict(unit).items() if name not in ("settings", "derived")}
-    own |= {f"derived.{name}": value for name, value in asdict(unit.derived).items()}
+def _by_stage(experiment: Experiment, stages: list[tuple[str, dict[str, Any]]]) -> Settings:
+    own = {
+        name: value for name, value in asdict(experiment).items() if name not in ("settings", "derivation")
+    }
+    own |= {f"derivation.{name}": value for name, value in asdict(experiment.derivation).items()}
     found = {"": {**lists(own), "stages": " + ".join(algo for algo, _ in stages)}}
     for place, (algo, config) in enumerate(stages):
-        online = bool(unit.online) and place == len(stages) - 1
+        online = bool(experiment.online) and place == len(stages) - 1
         known = dict(config)
         if online:
             known.pop("updates", None)  # as many as the collected steps lead to
@@ -109,31 +108,31 @@ class Provenance:
     """Which result files are of today's settings, and what made the others.
 
     Attributes:
-        todays: Names of the units whose files are.
-        others: Revision of the code and :func:`describe_differences` → names of the units.
+        todays: Names of the experiments whose files are.
+        others: Revision of the code and :func:`describe_differences` → names of the experiments.
     """
 
     todays: tuple[str, ...]
     others: Mapping[tuple[str, str], tuple[str, ...]]
 
 
-def sort_by_settings(units: Sequence[Unit], results: Mapping[str, Result]) -> Provenance:
-    """Sort the files of units by the settings that they were made with.
+def sort_by_settings(experiments: Sequence[Experiment], results: Mapping[str, Result]) -> Provenance:
+    """Sort the files of experiments by the settings that they were made with.
 
     Args:
-        units: As today's code plans them; those without a file are left out.
-        results: Name of a unit → what its file holds.
+        experiments: As today's code plans them; those without a file are left out.
+        results: Name of an experiment → what its file holds.
     """
     todays: list[str] = []
     others: dict[tuple[str, str], tuple[str, ...]] = {}
-    for unit in units:
-        if (result := results.get(unit.name)) is None:
+    for experiment in experiments:
+        if (result := results.get(experiment.name)) is None:
             continue
-        if changed := differences(result, unit):
+        if changed := differences(result, experiment):
             key = (result.code, describe_differences(changed))
-            others[key] = (*others.get(key, ()), unit.name)
+            others[key] = (*others.get(key, ()), experiment.name)
         else:
-            todays.append(unit.name)
+            todays.append(experiment.name)
     return Provenance(tuple(todays), others)
 
 

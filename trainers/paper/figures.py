@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.storage.store import write_failed
-from trainers.paper.results import Judged, Result
-from trainers.paper.statistics import Block, Cell, before_tuning
-from trainers.paper.table1 import CONDITIONS, TASKS
+from trainers.paper.ablations import CONDITION_LABELS
+from trainers.paper.results import Evaluated, Result
+from trainers.paper.statistics import Cell, ResultTable, before_tuning
+from trainers.paper.table1 import TASKS
 
-LABELS: Final[Mapping[str, str]] = {
+METHOD_LABELS: Final[Mapping[str, str]] = {
     "no_prior": "no prior data", "bc_init": "BC-init", "bc_all": "BC-all", "bc_oracle": "BC-oracle",
     "sac": "SAC", "cog": "COG (CQL)", "bfn": "COG (best of N)", "bfn_no_prior": "best of N, no prior data",
 }  # fmt: skip
@@ -35,7 +36,7 @@ WINDOW: Final = 50
 
 def label_of(method: str) -> str:
     """What tables and figures call a method; its own name if it is gone from ``METHODS``."""
-    return LABELS.get(method, method)
+    return METHOD_LABELS.get(method, method)
 
 
 def colour_of(method: str) -> str:
@@ -43,30 +44,30 @@ def colour_of(method: str) -> str:
     return COLOURS.get(method, "#222222")
 
 
-def draw_table(block: Block, folder: Path) -> list[Path]:
+def draw_table(table: ResultTable, folder: Path) -> list[Path]:
     """Draw every seed of a cell as a dot, their mean with its 95 % interval, and the paper's figure.
 
     Args:
-        block: What to draw.
+        table: What to draw.
         folder: Where the files go.
 
     Returns:
         The files, PNG first.
     """
-    figure, axes = _axes(2.4 * len(block.rows), 3.4)
-    width = 0.8 / len(block.methods)
-    for column, method in enumerate(block.methods):
-        for place, row in enumerate(block.rows):
-            x = place + (column - (len(block.methods) - 1) / 2) * width
-            if (row.env, method) in block.cells:
-                _point(axes, x, block.cells[row.env, method], method)
-            if (theirs := row.paper.get(PUBLISHED_AS.get(method, method))) is not None:
+    figure, axes = _axes(2.4 * len(table.conditions), 3.4)
+    width = 0.8 / len(table.methods)
+    for column, method in enumerate(table.methods):
+        for place, condition in enumerate(table.conditions):
+            x = place + (column - (len(table.methods) - 1) / 2) * width
+            if (condition.env, method) in table.cells:
+                _point(axes, x, table.cells[condition.env, method], method)
+            if (theirs := condition.paper.get(PUBLISHED_AS.get(method, method))) is not None:
                 axes.plot(x, theirs[0], "_", ms=11, mew=1.2, color="#222222", label="the paper's")
-    axes.set_xticks(range(len(block.rows)), [row.label for row in block.rows])
+    axes.set_xticks(range(len(table.conditions)), [condition.label for condition in table.conditions])
     axes.set(ylabel="success", ylim=(-0.03, 1.03))
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
     figure.legend(found.values(), found, loc="outside upper center", fontsize=7, frameon=False, ncols=4)
-    return _save(figure, folder, f"{block.task}-{_slug(block)}-table")
+    return _save(figure, folder, f"{table.task}-{_slug(table)}-table")
 
 
 def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN401
@@ -75,43 +76,47 @@ def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN40
     rate = cell.successes / cell.episodes
     reach = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
     axes.errorbar(x, rate, reach, fmt="o", ms=4, color=colour_of(method), label=label_of(method))
-    if len(cell.judged) > 1:
-        seeds = [one.rate for one in cell.judged.values()]
+    if len(cell.evaluated) > 1:
+        seeds = [one.rate for one in cell.evaluated.values()]
         axes.plot([x] * len(seeds), seeds, "o", ms=6, mfc="none", mew=0.7, color=colour_of(method))
 
 
-def draw_curves(block: Block, folder: Path) -> list[Path]:
+def draw_curves(table: ResultTable, folder: Path) -> list[Path]:
     """Draw success against gradient steps, a panel per hard condition: mean and span of the seeds.
 
     Args:
-        block: What to draw.
+        table: What to draw.
         folder: Where the files go.
 
     Returns:
-        The files, PNG first; none if no checkpoint on the way was judged.
+        The files, PNG first; none if no checkpoint on the way was evaluated.
     """
-    panels = [row for row in block.rows if any(_curves(block.results, row.env, m) for m in block.methods)]
+    panels = [
+        condition
+        for condition in table.conditions
+        if any(_curves(table.results, condition.env, m) for m in table.methods)
+    ]
     if not panels:
         return []
     figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
-    for axes, row in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
-        for method in block.methods:
-            found = _curves(block.results, row.env, method)
+    for axes, condition in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
+        for method in table.methods:
+            found = _curves(table.results, condition.env, method)
             label = label_of(method) + (", 1 seed" if len(found) == 1 else "")
             _band(axes, found, label, colour_of(method))
         axes.set(xlabel="thousand gradient steps", ylabel="success", ylim=(-0.03, 1.03))
-        axes.set_title(row.label, fontsize=9)
+        axes.set_title(condition.label, fontsize=9)
         _legend(axes, columns=1)
-    return _save(figure, folder, f"{block.task}-{_slug(block)}-curves")
+    return _save(figure, folder, f"{table.task}-{_slug(table)}-curves")
 
 
-def _curves(results: Sequence[Result], env: str, method: str) -> list[Sequence[Judged]]:
-    """The curve of every seed of a method that was judged there on the way, not only at the end."""
-    own = [one.curve for one in results if one.unit.method == method and one.has_curve]
+def _curves(results: Sequence[Result], env: str, method: str) -> list[Sequence[Evaluated]]:
+    """The curve of every seed of a method that was evaluated there on the way, not only at the end."""
+    own = [one.curve for one in results if one.experiment.method == method and one.has_curve]
     return [curve for curve in own if curve[0].env == env]
 
 
-def _band(axes: Any, curves: list[Sequence[Judged]], label: str, colour: str) -> None:  # noqa: ANN401
+def _band(axes: Any, curves: list[Sequence[Evaluated]], label: str, colour: str) -> None:  # noqa: ANN401
     """The mean of several curves where all of them have a point, and the band that they span."""
     if not curves:
         return
@@ -129,7 +134,7 @@ def _band(axes: Any, curves: list[Sequence[Judged]], label: str, colour: str) ->
 def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw success against episodes collected online, a panel per condition.
 
-    A line begins at 0 with the success of the policy that it goes on from, on the table's scenes.
+    A line begins at 0 with the success of the policy that it goes on from, on the table's eval seeds.
 
     Args:
         results: All there are; those without online episodes are left out.
@@ -139,34 +144,40 @@ def draw_finetuning(results: Sequence[Result], folder: Path) -> list[Path]:
         The files, PNG first; none if there is nothing to draw.
     """
     tuned = [result for result in results if result.online]
-    envs = [row.env for task in TASKS.values() for row in task.rows]
-    panels = [env for env in envs if any(env in one.unit.envs for one in tuned)]
+    envs = [condition.env for task in TASKS.values() for condition in task.conditions]
+    panels = [env for env in envs if any(env in one.experiment.envs for one in tuned)]
     if not panels:
         return []
     figure, grid = _axes(3.4 * len(panels), 2.8, len(panels))
     for axes, env in zip(grid if len(panels) > 1 else [grid], panels, strict=True):
-        seen: set[str] = set()
-        for result in (one for one in tuned if env in one.unit.envs):
-            method = result.unit.method
-            outcomes = [int(outcome) for outcome in result.online]
-            ends = list(range(WINDOW, len(outcomes) + 1, 10))
-            rates = [statistics.fmean(outcomes[end - WINDOW : end]) for end in ends]
-            if (before := before_tuning(result, results)) is not None:
-                ends, rates = [0, *ends], [before.rate, *rates]
-            label = None if method in seen else tuned_label(result)
+        labelled: set[str] = set()
+        for result in (one for one in tuned if env in one.experiment.envs):
+            method = result.experiment.method
+            ends, rates = _running_success(result, results)
+            label = None if method in labelled else tuned_label(result)
             axes.plot(ends, rates, color=colour_of(method), lw=1.2, label=label)
-            seen.add(method)
+            labelled.add(method)
         axes.set(xlabel="episodes collected online", ylim=(-0.03, 1.03))
-        axes.set_title(CONDITIONS[env], fontsize=9)
+        axes.set_title(CONDITION_LABELS[env], fontsize=9)
         axes.set_ylabel(f"success, mean of {WINDOW}")
         _legend(axes, columns=1)
     return _save(figure, folder, "finetuning")
 
 
+def _running_success(result: Result, results: Sequence[Result]) -> tuple[list[int], list[float]]:
+    """Online episodes, and the mean success of the :data:`WINDOW` before; from 0 on if it is known."""
+    outcomes = [int(outcome) for outcome in result.online]
+    ends = list(range(WINDOW, len(outcomes) + 1, 10))
+    rates = [statistics.fmean(outcomes[end - WINDOW : end]) for end in ends]
+    if (before := before_tuning(result, results)) is not None:
+        return [0, *ends], [before.rate, *rates]
+    return ends, rates
+
+
 def tuned_label(result: Result) -> str:
     """Name the learner before and after the start of fine-tuning."""
     last = result.runs[-1].algo
-    return label_of(result.unit.method) + ("" if last in ("cql", "bfn") else f" + {last.upper()}")
+    return label_of(result.experiment.method) + ("" if last in ("cql", "bfn") else f" + {last.upper()}")
 
 
 def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
@@ -187,8 +198,8 @@ def _legend(axes: Any, columns: int) -> None:  # noqa: ANN401
     axes.legend(fontsize=7, frameon=False, ncols=columns)
 
 
-def _slug(block: Block) -> str:
-    return f"{block.obs.replace('+', '_')}-{block.preset}"
+def _slug(table: ResultTable) -> str:
+    return f"{table.obs.replace('+', '_')}-{table.preset}"
 
 
 def _save(figure: Any, folder: Path, name: str) -> list[Path]:  # noqa: ANN401

@@ -5,38 +5,44 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cogdata.errors import CogError
 from cogdata.storage.store import write_failed
 from trainers.paper.comparison import same_settings
-from trainers.paper.results import Data, Judged, Result, Trained
-from trainers.paper.table1 import Derivation, Unit
+from trainers.paper.experiments import Derivation, Experiment
+from trainers.paper.results import Data, Evaluated, Result, Trained
 
 REPLACED: Final = "replaced"
-"""Folder beside the results, of those that another of their unit's name has taken the place of."""
+"""Folder beside the results, of files that another of the same experiment has taken the place of."""
+
+RESULT_KEYS: Final = {"experiment": "unit", "evaluated": "judged", "evaluation_seconds": "judging_seconds"}
+"""Field of a result → its key in a file, where that is another word: files keep the keys of version 0.1."""
+EXPERIMENT_KEYS: Final = {"scenario": "study", "change": "variant", "derivation": "derived"}
+"""The same for a field of an experiment."""
 
 
 def covers(new: Result, old: Result) -> bool:
-    """Whether a result says all that another one does: same unit, settings and data, no fewer scenes."""
-    judged = {one.env: one.episodes for one in new.judged}
-    enough = all(judged.get(one.env, 0) >= one.episodes for one in old.judged)
-    same = (new.unit, new.data.digest) == (old.unit, old.data.digest) and same_settings(new, old)
-    return same and enough
+    """Whether a result holds all of another one: same experiment, settings and data, no fewer episodes."""
+    evaluated = {one.env: one.episodes for one in new.evaluated}
+    enough = all(evaluated.get(one.env, 0) >= one.episodes for one in old.evaluated)
+    same = (new.experiment, new.data.digest) == (old.experiment, old.data.digest)
+    return same and enough and same_settings(new, old)
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Write a result under its unit's name; whole or not at all.
+    """Write a result under its experiment's name; whole or not at all.
 
-    A file of that name with other settings, other data or more scenes is kept, under :data:`REPLACED`.
+    A file of that name with other settings, other data or more episodes is kept, under :data:`REPLACED`.
 
     Raises:
         CogError: The folder cannot be written.
     """
-    path = folder / f"{result.unit.name}.json"
+    path = folder / f"{result.experiment.name}.json"
     beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,13 +50,41 @@ def write_result(folder: Path, result: Result) -> Path:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
             (folder / REPLACED).mkdir(exist_ok=True)
             path.replace(folder / REPLACED / f"{path.stem}-{digest}.json")
-        beside.write_text(json.dumps(asdict(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        beside.write_text(_to_json(result), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise write_failed(str(path), error) from None
     return path
+
+
+def _to_json(result: Result) -> str:
+    data = asdict(result)
+    data["experiment"] = _renamed(data["experiment"], EXPERIMENT_KEYS)
+    return json.dumps(_renamed(data, RESULT_KEYS), indent=1, sort_keys=True) + "\n"
+
+
+def _from_json(text: str) -> Result:
+    data = _renamed(json.loads(text), {key: name for name, key in RESULT_KEYS.items()})
+    own = _renamed(data["experiment"], {key: name for name, key in EXPERIMENT_KEYS.items()})
+    own |= {name: tuple(own[name]) for name in ("envs", "settings")}
+    own["derivation"] = Derivation(**own["derivation"])
+    return Result(
+        **{
+            **data,
+            "experiment": Experiment(**own),
+            "data": Data(**data["data"]),
+            "runs": tuple(Trained(**run) for run in data["runs"]),
+            "evaluated": tuple(Evaluated(**one) for one in data["evaluated"]),
+            "curve": tuple(Evaluated(**one) for one in data["curve"]),
+            "commands": tuple(data["commands"]),
+        }
+    )
+
+
+def _renamed(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in data.items()}
 
 
 def read_result(path: Path) -> Result:
@@ -60,23 +94,10 @@ def read_result(path: Path) -> Result:
         CogError: It is damaged or something else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        unit = {**data["unit"], **{name: tuple(data["unit"][name]) for name in ("envs", "settings")}}
-        unit["derived"] = Derivation(**unit["derived"])
-        return Result(
-            **{
-                **data,
-                "unit": Unit(**unit),
-                "data": Data(**data["data"]),
-                "runs": tuple(Trained(**run) for run in data["runs"]),
-                "judged": tuple(Judged(**one) for one in data["judged"]),
-                "curve": tuple(Judged(**one) for one in data["curve"]),
-                "commands": tuple(data["commands"]),
-            }
-        )
+        return _from_json(path.read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CogError(
-            f"{path} is no result of `cog reproduce`: restore it, or remove it and run the unit again"
+            f"{path} is no result of `cog reproduce`: restore it, or remove it and run the experiment again"
         ) from None
 
 

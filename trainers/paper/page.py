@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from cogdata.storage.store import write_failed
+from trainers.paper.ablations import ABLATIONS, CONDITION_LABELS
 from trainers.paper.figures import draw_curves, draw_finetuning, draw_table, label_of, tuned_label
 from trainers.paper.results import Result
 from trainers.paper.statistics import (
-    Block,
-    Varied,
+    AblationCell,
+    ResultTable,
     Verdict,
+    ablations,
     before_tuning,
-    blocks,
     rate_text,
+    result_tables,
     updates_to_learn,
-    variations,
     verdicts,
 )
-from trainers.paper.table1 import CONDITIONS, SEEDS, TASKS, VARIATIONS
+from trainers.paper.table1 import SEEDS, TASKS
 
 NOTES: Final = "notes.md"
 """File beside the results with what was learned from them, written by hand, taken into the page as it is."""
@@ -51,7 +52,7 @@ class Page:
 
     file: Path
     figures: tuple[Path, ...]
-    tables: tuple[Block, ...]
+    tables: tuple[ResultTable, ...]
 
 
 def write_page(results: Sequence[Result], source: Path, file: Path) -> Page:
@@ -65,8 +66,8 @@ def write_page(results: Sequence[Result], source: Path, file: Path) -> Page:
     Raises:
         CogError: It cannot be written.
     """
-    tables, folder = blocks(results), file.with_suffix("")
-    figures = [path for block in tables for path in (*draw_table(block, folder), *draw_curves(block, folder))]
+    tables, folder = result_tables(results), file.with_suffix("")
+    figures = [path for table in tables for path in (*draw_table(table, folder), *draw_curves(table, folder))]
     figures += draw_finetuning(results, folder)
     notes = source / NOTES
     text = render_page(
@@ -88,7 +89,7 @@ def render_page(results: Sequence[Result], *, figures: Sequence[str], link: str,
 
     Args:
         results: What was found.
-        figures: Paths of pictures, as the page names them.
+        figures: Paths of images, as the page names them.
         link: Folder of the result files, as the page names it.
         notes: Markdown written by hand.
 
@@ -101,61 +102,64 @@ def render_page(results: Sequence[Result], *, figures: Sequence[str], link: str,
         loader=jinja2.PackageLoader("trainers.paper"), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
-    tables = blocks(results)
+    tables = result_tables(results)
     values: dict[str, Any] = {
-        "tables": [_table(block, figures) for block in tables],
+        "tables": [_table(table, figures) for table in tables],
         "targets": [_target(verdict) for verdict in verdicts(tables)],
         "tuned": [_tuned(result, results, link) for result in results if result.online],
         "tuned_figure": next((path for path in figures if "finetuning" in path), None),
-        "variations": [_varied(one) for one in variations(results)],
+        "variations": [_ablation(one) for one in ablations(results)],
         "machines": sorted({_machine(result) for result in results if result.machine}) or ["not known"],
-        "units": [_unit(result, link) for result in results],
+        "units": [_experiment(result, link) for result in results],
         "notes": notes,
-        "trials": max(one.episodes for result in results for one in result.judged),
+        "trials": max(one.episodes for result in results for one in result.evaluated),
     }
     return environment.get_template("results.md").render(values)
 
 
-def _table(block: Block, figures: Sequence[str]) -> dict[str, Any]:
-    own = f"{block.task}-{block.obs.replace('+', '_')}-{block.preset}-"
+def _table(table: ResultTable, figures: Sequence[str]) -> dict[str, Any]:
+    own = f"{table.task}-{table.obs.replace('+', '_')}-{table.preset}-"
     return {
-        "title": f"{TASKS[block.task].title[0].upper()}{TASKS[block.task].title[1:]}, "
-        f"{_TITLES[block.obs]}, preset `{block.preset}`",
-        "methods": [label_of(method) for method in block.methods],
+        "title": f"{TASKS[table.task].title[0].upper()}{TASKS[table.task].title[1:]}, "
+        f"{_TITLES[table.obs]}, preset `{table.preset}`",
+        "methods": [label_of(method) for method in table.methods],
         "rows": [
             [
-                row.label,
-                *(_beside(block, row.env, method, row.paper.get(method)) for method in block.methods),
+                condition.label,
+                *(
+                    _beside(table, condition.env, method, condition.paper.get(method))
+                    for method in table.methods
+                ),
             ]
-            for row in block.rows
+            for condition in table.conditions
         ],
         "details": [
-            _detail(block, row.env, row.label, method)
-            for row in block.rows
-            for method in block.methods
-            if (row.env, method) in block.cells
+            _detail(table, condition.env, condition.label, method)
+            for condition in table.conditions
+            for method in table.methods
+            if (condition.env, method) in table.cells
         ],
-        "skills": _skills(block),
-        "costs": [line for method in block.methods for line in _costs(block, method)],
-        "curves": [line for method in block.methods if (line := _curve(block, method))],
+        "skills": _skills(table),
+        "costs": [line for method in table.methods for line in _costs(table, method)],
+        "curves": [line for method in table.methods if (line := _curve(table, method))],
         "figures": [path for path in figures if Path(path).name.startswith(own)],
     }
 
 
-def _beside(block: Block, env: str, method: str, paper: tuple[float, float | None] | None) -> str:
+def _beside(table: ResultTable, env: str, method: str, paper: tuple[float, float | None] | None) -> str:
     """Ours, and the paper's below it."""
-    ours = f"**{block.cells[env, method]}**" if (env, method) in block.cells else "–"
+    ours = f"**{table.cells[env, method]}**" if (env, method) in table.cells else "–"
     if paper is None:
         return ours
     mean, std = paper
     return f"{ours}<br>{rate_text(mean)}" + ("" if std is None else f" ({rate_text(std)})")
 
 
-def _detail(block: Block, env: str, label: str, method: str) -> list[str]:
-    cell = block.cells[env, method]
+def _detail(table: ResultTable, env: str, label: str, method: str) -> list[str]:
+    cell = table.cells[env, method]
     low, high = cell.interval
-    seeds = ", ".join(f"{one.successes}" for one in cell.judged.values())
-    other = block.against(env, method)
+    seeds = ", ".join(f"{one.successes}" for one in cell.evaluated.values())
+    other = table.against(env, method)
     against = "" if other is None else f"{other.only_this} : {other.only_other}, p = {other.p:.1g}"
     return [
         label, label_of(method), f"{cell.successes}/{cell.episodes}",
@@ -163,25 +167,25 @@ def _detail(block: Block, env: str, label: str, method: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _skills(block: Block) -> dict[str, Any] | None:
+def _skills(table: ResultTable) -> dict[str, Any] | None:
     """Share of episodes on whose last observation each predicate held."""
-    names = [name for name in _SKILLS if any(name in one.last for r in block.results for one in r.judged)]
+    names = [name for name in _SKILLS if any(name in one.last for r in table.results for one in r.evaluated)]
     rows = []
-    for row, method in itertools.product(block.rows, block.methods):
-        if (cell := block.cells.get((row.env, method))) is None:
+    for condition, method in itertools.product(table.conditions, table.methods):
+        if (cell := table.cells.get((condition.env, method))) is None:
             continue
-        held = [one.last for one in cell.judged.values()]
+        held = [one.last for one in cell.evaluated.values()]
         shares = [
             rate_text(sum(last[name] for last in held) / cell.episodes) if name in held[0] else "–"
             for name in names
         ]
-        rows.append([row.label, label_of(method), *shares])
+        rows.append([condition.label, label_of(method), *shares])
     return {"names": [_SKILLS[name] for name in names], "rows": rows}
 
 
-def _costs(block: Block, method: str) -> list[list[str]]:
+def _costs(table: ResultTable, method: str) -> list[list[str]]:
     """What a method was given and took, a line for every kind of place it was trained on."""
-    own = [result for result in block.results if result.unit.method == method]
+    own = [result for result in table.results if result.experiment.method == method]
     lines = []
     for place in sorted({_trained_on(result) for result in own}):
         here = [result for result in own if _trained_on(result) == place]
@@ -198,13 +202,14 @@ def _sizes(result: Result) -> str:
     return " + ".join(sizes)
 
 
-def _curve(block: Block, method: str) -> list[str] | None:
+def _curve(table: ResultTable, method: str) -> list[str] | None:
     """The last checkpoints of every seed, and when most was learned."""
-    own = [one for one in block.results if one.unit.method == method and one.has_curve]
+    own = [one for one in table.results if one.experiment.method == method and one.has_curve]
     if not own:
         return None
     rows = [
-        f"seed {one.unit.seed}, {one.unit.study}: " + " ".join(str(point.successes) for point in one.curve)
+        f"seed {one.experiment.seed}, {one.experiment.scenario}: "
+        + " ".join(str(point.successes) for point in one.curve)
         for one in own
     ]
     learned = [update for one in own if (update := updates_to_learn(one)) is not None]
@@ -218,7 +223,9 @@ def _target(verdict: Verdict) -> list[str]:
     bound = f"at least {rate_text(target.least)}" if target.least is not None else ""
     bound = bound or f"at most {rate_text(target.most or 0.0)}"
     what = f"{TASKS[target.task].title}, {'pixels' if target.images else 'poses'}: "
-    what += ", ".join(CONDITIONS[env] for env in target.envs) + (" (mean)" if len(target.envs) > 1 else "")
+    what += ", ".join(CONDITION_LABELS[env] for env in target.envs) + (
+        " (mean)" if len(target.envs) > 1 else ""
+    )
     if verdict.found is None or verdict.method is None:
         return [what, " or ".join(label_of(method) for method in target.methods), bound, "not run", "", ""]
     found = rate_text(verdict.found, 3)
@@ -235,26 +242,27 @@ def _target(verdict: Verdict) -> list[str]:
 
 
 def _tuned(result: Result, results: Sequence[Result], link: str) -> list[str]:
-    env = result.unit.envs[0]
+    env = result.experiment.envs[0]
     before, after = before_tuning(result, results), result.of(env)
     first, last = result.online[:50].count("1"), result.online[-50:].count("1")
     return [
-        CONDITIONS[env], tuned_label(result), str(result.unit.seed),
+        CONDITION_LABELS[env], tuned_label(result), str(result.experiment.seed),
         "–" if before is None else f"{before.successes}/{before.episodes}",
         str(len(result.online)), f"{first}/50", f"{last}/50",
         "–" if after is None else f"{after.successes}/{after.episodes}",
-        f"[{result.unit.name}]({link}/{result.unit.name}.json)",
+        f"[{result.experiment.name}]({link}/{result.experiment.name}.json)",
     ]  # fmt: skip
 
 
-def _varied(varied: Varied) -> list[str]:
-    against, variation = varied.against, VARIATIONS.get(varied.variation)
-    beside = "" if variation is None or variation.against is None else f" `{variation.against}`"
-    summary = "" if variation is None else f": {variation.summary}"
+def _ablation(changed: AblationCell) -> list[str]:
+    against, ablation = changed.against, ABLATIONS.get(changed.ablation)
+    beside = "" if ablation is None or ablation.against is None else f" `{ablation.against}`"
+    summary = "" if ablation is None else f": {ablation.summary}"
+    unchanged = "–" if changed.unchanged is None else f"{changed.unchanged}{beside}"
     return [
-        f"`{varied.variation}`{summary}", label_of(varied.method),
-        CONDITIONS[varied.env], f"{varied.cell}",
-        "–" if varied.unchanged is None else f"{varied.unchanged}{beside}", str(len(varied.cell.judged)),
+        f"`{changed.ablation}`{summary}", label_of(changed.method),
+        CONDITION_LABELS[changed.env], f"{changed.cell}",
+        unchanged, str(len(changed.cell.evaluated)),
         "" if against is None else f"{against.only_this} : {against.only_other}, p = {against.p:.1g}",
     ]  # fmt: skip
 
@@ -272,11 +280,11 @@ def _trained_on(result: Result) -> str:
     return ", ".join(dict.fromkeys(places))
 
 
-def _unit(result: Result, link: str) -> list[str]:
+def _experiment(result: Result, link: str) -> list[str]:
     last = result.runs[-1]
-    scores = ", ".join(f"{one.successes}/{one.episodes}" for one in result.judged)
+    scores = ", ".join(f"{one.successes}/{one.episodes}" for one in result.evaluated)
     return [
-        f"[{result.unit.name}]({link}/{result.unit.name}.json)", f"`{last.run}`",
+        f"[{result.experiment.name}]({link}/{result.experiment.name}.json)", f"`{last.run}`",
         f"`{last.mixture}` {last.mixture_digest[:12]}", scores, f"{result.training_seconds / 60:.1f}",
         _trained_on(result), result.code,
     ]  # fmt: skip

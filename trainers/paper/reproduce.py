@@ -1,58 +1,34 @@
-"""One unit of a reproduction: the command that trains it, its judgements, and what is left of a plan."""
+"""One experiment of a reproduction: its evaluations, its commands, and whether its result is there."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from pathlib import Path
 
-from cogdata.errors import CogError
 from cogdata.storage.manifest import newest_digest
-from cogdata.storage.runs import (
-    EVALUATION,
-    FIRST_SELECTION_SEED,
-    SELECTION,
-    RunInfo,
-    list_runs,
-    read_run,
-    read_state,
-)
+from cogdata.storage.runs import EVALUATION, FIRST_SELECTION_SEED, SELECTION
 from cogdata.storage.store import Store
-from trainers.algorithm import OBS_KINDS, Config
-from trainers.algos import config_from_dict
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluation.evaluate import World, evaluate, open_policy, write_evaluation
 from trainers.paper.comparison import differences
-from trainers.paper.results import Judged, Result
-from trainers.paper.stored import describe_data, describe_runs, find_judged, read_judged, read_scenes
-from trainers.paper.table1 import FINETUNED, PRESETS, TASKS, UPDATES_PER_STEP, Unit, plan_units
-from trainers.training.methods import METHODS, WHOLE, Stage, configure_stages
+from trainers.paper.experiments import FINETUNED, UPDATES_PER_STEP, Experiment
+from trainers.paper.files import read_result
+from trainers.paper.results import Evaluated, Result
+from trainers.paper.stored import describe_data, describe_runs, find_evaluated, read_evaluated, read_scenes
 
 MakeWorld = Callable[[str], World]
-"""Environment id → where to judge."""
-
-UPDATE_MS: Final = {
-    False: {"bc": 5.0, "sac": 12.0, "cql": 19.0, "bfn": 26.0},
-    True: {"bc": 30.0, "sac": 123.0, "cql": 70.0, "bfn": 65.0},
-}
-"""Whether pictures are seen → algorithm → one update on one thread: a first guess (docs/learning.md)."""
-UPDATE_ROWS: Final = {False: 256, True: 128}
-"""Whether pictures are seen → the batch of that guess."""
-STEP_MS: Final = {False: 2.0, True: 4.0}
-"""Whether pictures are seen → one judged step, acting included: a first guess."""
-HORIZON: Final = 60
-"""Steps of a judged episode, in the mean over tasks."""
+"""Environment id → environment to evaluate in."""
 
 
 @dataclass(frozen=True)
-class Trials:
-    """How much a unit is judged.
+class EvalBudget:
+    """How much an experiment is evaluated.
 
     Attributes:
-        episodes: Scenes per condition, from seed 0 on.
-        curve: Scenes of each checkpoint on the way, from ``FIRST_SELECTION_SEED`` on; 0: no curve.
+        episodes: Episodes per condition, from eval seed 0 on.
+        curve: Episodes of each checkpoint of the curve, from ``FIRST_SELECTION_SEED`` on; 0: no curve.
         points: Checkpoints of the curve.
     """
 
@@ -61,9 +37,76 @@ class Trials:
     points: int
 
 
-def last_update(unit: Unit) -> int:
-    """Gradient steps behind the checkpoint that a unit is judged at: as many as its last stage is given."""
-    return configure_stages(unit.method, unit.preset, unit.settings)[-1][1].updates
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates checkpoints of a run; an evaluation that the store has is read instead.
+
+    Attributes:
+        store: Where the run is.
+        run: Run id.
+        world_of: Makes the environments.
+        say: Called with a line of progress.
+        workers: Processes.
+    """
+
+    store: Store
+    run: str
+    world_of: MakeWorld
+    say: Callable[[str], None]
+    workers: int = 1
+
+    def evaluate(self, update: int, env: str, seeds: range, purpose: str = EVALUATION) -> Evaluated:
+        """Evaluate a checkpoint in one environment; the store keeps the rows.
+
+        Args:
+            update: Which checkpoint.
+            env: Gymnasium id.
+            seeds: Eval seeds, one episode each.
+            purpose: What the rows are for, as :data:`cogdata.storage.runs.EVALUATIONS` says.
+        """
+        if (there := self._find(update, env, seeds)) is not None:
+            return there
+
+        def progress(done: int, total: int, successes: int) -> None:
+            self.say(f"{env} at {update:,}: {done}/{total} · {successes} succeeded")
+
+        policy = open_policy(self.store, self.run, update)
+        found = evaluate(
+            policy, self.world_of(env), seeds, workers=self.workers, on_progress=progress, purpose=purpose
+        )
+        write_evaluation(self.store, found)
+        if (evaluated := self._find(update, env, seeds)) is None:
+            raise RuntimeError(f"evaluation {found.name} was written and is not there")
+        return evaluated
+
+    def _find(self, update: int, env: str, seeds: range) -> Evaluated | None:
+        return find_evaluated(read_evaluated(self.store, self.run), env, update, seeds.start, len(seeds))
+
+
+def evaluate_experiment(
+    evaluator: Evaluator, experiment: Experiment, budget: EvalBudget
+) -> tuple[list[Evaluated], list[Evaluated]]:
+    """Evaluate the last checkpoint of an experiment in every condition, and those of its curve.
+
+    Args:
+        evaluator: Of the experiment's last run.
+        experiment: The experiment.
+        budget: How much it is evaluated.
+
+    Returns:
+        The evaluations of the last checkpoint, and the curve.
+    """
+    available = list_checkpoints(evaluator.store, evaluator.run)
+    last = available[-1] if experiment.online else experiment.last_update
+    final = [evaluator.evaluate(last, env, range(budget.episodes)) for env in experiment.envs]
+    if experiment.curve_env is None or not budget.curve:
+        return final, []
+    seeds = range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + budget.curve)
+    curve = [
+        evaluator.evaluate(update, experiment.curve_env, seeds, SELECTION)
+        for update in curve_updates(available, last, budget.points)
+    ]
+    return final, curve
 
 
 def curve_updates(available: Sequence[int], updates: int, points: int) -> list[int]:
@@ -71,268 +114,117 @@ def curve_updates(available: Sequence[int], updates: int, points: int) -> list[i
 
     Args:
         available: Updates of the checkpoints that there are.
-        updates: Of the last one to take.
-        points: How many.
+        updates: Updates of the last one to take.
+        points: Number of checkpoints.
     """
     known = [update for update in available if 0 < update <= updates]
     wanted = [updates * (number + 1) / points for number in range(points)]
     return sorted({min(known, key=lambda update: abs(update - goal)) for goal in wanted} if known else ())
 
 
-def judge_unit(
-    store: Store, unit: Unit, run: str, trials: Trials, world_of: MakeWorld, say: Callable[[str], None]
-) -> tuple[list[Judged], list[Judged]]:
-    """Judge the last checkpoint of a unit in every condition, and those on the way in a hard one.
+@dataclass(frozen=True)
+class Remaining:
+    """What is left of a plan.
 
-    What has been judged before is not judged again.
+    Attributes:
+        left: Experiments without a result on the present mixture.
+        known: Name → result, of all files in the folder.
+        digests: Mixture → digest; None: not frozen.
+    """
+
+    left: list[Experiment]
+    known: dict[str, Result]
+    digests: dict[str, str | None]
+
+
+def find_remaining(
+    store: Store, experiments: Sequence[Experiment], budget: EvalBudget, results: Path
+) -> Remaining:
+    """Find the experiments of a plan that have no result with today's settings on the present mixture.
 
     Args:
-        store: Where the run is.
-        unit: What it is.
-        run: Its last stage.
-        trials: How much.
-        world_of: Makes the worlds.
-        say: Told what is being done.
+        store: Where the mixtures are.
+        experiments: The plan.
+        budget: How much they are evaluated.
+        results: Folder of result files.
 
-    Returns:
-        The judgements of the last checkpoint, and the curve.
+    Raises:
+        CogError: A file is damaged.
     """
-    updates = list_checkpoints(store, run)[-1] if unit.online else last_update(unit)
-    final = [judge_scenes(store, run, updates, env, (0, trials.episodes), world_of, say) for env in unit.envs]
-    curve: list[Judged] = []
-    if unit.curve_env is not None and trials.curve:
-        for update in curve_updates(list_checkpoints(store, run), updates, trials.points):
-            chosen = (FIRST_SELECTION_SEED, trials.curve)
-            curve.append(
-                judge_scenes(store, run, update, unit.curve_env, chosen, world_of, say, purpose=SELECTION)
-            )
-    return final, curve
+    known = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
+    digests = {name: newest_digest(store, name) for name in {one.learned_from for one in experiments}}
+    left = [
+        one
+        for one in experiments
+        if one.name not in known or not is_done(known[one.name], one, digests[one.learned_from], budget)
+    ]
+    return Remaining(left, known, digests)
 
 
-def judge_scenes(
-    store: Store,
-    run: str,
-    update: int,
-    env: str,
-    seeds: tuple[int, int],
-    world_of: MakeWorld,
-    say: Callable[[str], None],
-    workers: int = 1,
-    purpose: str = EVALUATION,
-) -> Judged:
-    """Judge a checkpoint in one condition, or find the judgement that is there; the store keeps its rows.
-
-    Args:
-        store: Where the run is.
-        run: Run id.
-        update: Which checkpoint.
-        env: Where.
-        seeds: The first scene, and how many.
-        world_of: Makes the world.
-        say: Told what is being done.
-        workers: Processes.
-        purpose: What the rows are for, as :data:`cogdata.storage.runs.EVALUATIONS` says.
-    """
-    first, episodes = seeds
-    there = find_judged(read_judged(store, run), env, update, first, episodes)
-    if there is not None:
-        return there
-
-    def progress(done: int, total: int, successes: int) -> None:
-        say(f"{env} at {update:,}: {done}/{total} · {successes} succeeded")
-
-    policy = open_policy(store, run, update)
-    scenes = range(first, first + episodes)
-    found = evaluate(policy, world_of(env), scenes, workers=workers, on_progress=progress, purpose=purpose)
-    write_evaluation(store, found)
-    judged = find_judged(read_judged(store, run), env, update, first, episodes)
-    if judged is None:
-        raise RuntimeError(f"evaluation {found.name} was written and is not there")
-    return judged
-
-
-def is_done(result: Result, unit: Unit, digest: str | None, trials: Trials) -> bool:
-    """Whether a result is that of this unit on this mixture, judged at least as much as is asked for.
+def is_done(result: Result, experiment: Experiment, digest: str | None, budget: EvalBudget) -> bool:
+    """Whether a result is this experiment's on this mixture, with at least so many episodes.
 
     It may be of any commit, as long as today's settings are the same.
 
     Args:
         result: Read from its file.
-        unit: Wanted.
-        digest: Of the mixture that it would learn from; None: not frozen yet.
-        trials: Wanted.
+        experiment: Wanted.
+        digest: Digest of the mixture that it would learn from; None: not frozen yet.
+        budget: Wanted.
     """
-    if result.data.digest != digest or differences(result, unit):
+    if result.data.digest != digest or differences(result, experiment):
         return False
-    updates = result.runs[-1].updates if unit.online else last_update(unit)
-    seen = {one.env for one in result.judged if one.update == updates and one.episodes >= trials.episodes}
-    curved = not trials.curve or unit.curve_env is None
-    curved = curved or (bool(result.curve) and result.curve[0].episodes >= trials.curve)
-    return seen >= set(unit.envs) and curved
+    last = result.runs[-1].updates if experiment.online else experiment.last_update
+    enough = {one.env for one in result.evaluated if one.update == last and one.episodes >= budget.episodes}
+    curved = not budget.curve or experiment.curve_env is None
+    curved = curved or (bool(result.curve) and result.curve[0].episodes >= budget.curve)
+    return enough >= set(experiment.envs) and curved
 
 
-def commands_of(unit: Unit, trials: Trials) -> tuple[str, ...]:
-    """What to type for the same run and the same judgement."""
+def commands_of(experiment: Experiment, budget: EvalBudget) -> tuple[str, ...]:
+    """What to type for the same run and the same evaluation."""
     train = [
-        "cog", "train", "--mixture", unit.learned_from, "--method", unit.method, "--obs", unit.obs,
-        "--preset", unit.preset, "--seed", str(unit.seed), "--threads", "1", "--guard", "off",
-        *(word for pair in unit.settings for word in ("--set", pair)),
+        "cog", "train", "--mixture", experiment.learned_from, "--method", experiment.method,
+        "--obs", experiment.obs, "--preset", experiment.preset, "--seed", str(experiment.seed),
+        "--threads", "1", "--guard", "off",
+        *(word for pair in experiment.settings for word in ("--set", pair)),
     ]  # fmt: skip
-    tuned = FINETUNED.get(unit.method)
+    other = FINETUNED.get(experiment.method)
     online = [
-        "cog", "finetune", "RUN", "--env", unit.envs[0], "--episodes", str(unit.online),
+        "cog", "finetune", "RUN", "--env", experiment.envs[0], "--episodes", str(experiment.online),
         "--updates-per-step", f"{UPDATES_PER_STEP:g}", "--threads", "1",
-        *([] if tuned is None else ["--algo", tuned, "--data", "online"]),
+        *([] if other is None else ["--algo", other, "--data", "online"]),
     ]  # fmt: skip
-    judge = ["cog", "eval", "RUN", *(word for env in unit.envs for word in ("--env", env))]
-    judge += ["--episodes", str(trials.episodes)]
-    return tuple(map(shlex.join, [train, online, judge] if unit.online else [train, judge]))
+    envs = [word for env in experiment.envs for word in ("--env", env)]
+    evaluation = ["cog", "eval", "RUN", *envs, "--episodes", str(budget.episodes)]
+    return tuple(map(shlex.join, [train, *([online] if experiment.online else []), evaluation]))
 
 
-def unit_of_run(info: RunInfo) -> Unit | None:
-    """Say which unit a run is the last stage of, as its settings and mixture tell; None: of none.
-
-    Args:
-        info: Head of the run.
-    """
-    if info.method is None or info.method not in METHODS or info.preset not in PRESETS:
-        return None
-    units = plan_units(
-        list(TASKS), obs=info.obs, preset=info.preset, methods=[info.method], seeds=[info.seed]
-    )
-    for unit in units:
-        if _is_stage(info, unit, *configure_stages(unit.method, unit.preset, unit.settings)[-1]):
-            return unit
-    return None
-
-
-def _is_stage(info: RunInfo, unit: Unit, stage: Stage, config: Config) -> bool:
-    """Whether a run, of a unit's method, observations and seed, is this stage of it."""
-    learned_from = _portion_of(unit.learned_from, stage.portion)
-    return (stage.algo, learned_from) == (info.algo, info.mixture) and config == _config_of(info)
-
-
-def _portion_of(mixture: str, portion: str) -> str:
-    """The name under which the catalog freezes a portion of a mixture."""
-    return {WHOLE: mixture, "task": f"{mixture}_no_prior"}.get(portion, f"{mixture}_{portion}")
-
-
-def _config_of(info: RunInfo) -> Config | None:
-    """A run's configuration, keys that are newer than it at their defaults; None: it has one that is gone."""
-    try:
-        return config_from_dict(info.algo, info.config)
-    except CogError:
-        return None
-
-
-def result_of_run(store: Store, unit: Unit, run: str) -> Result | None:
-    """Put together what the store knows of a unit: all but machine, code and how long judging took.
+def result_of_run(store: Store, experiment: Experiment, run: str) -> Result | None:
+    """Put together what the store knows of an experiment: all but machine, code and evaluation time.
 
     Args:
         store: Where the run is.
-        unit: What it is.
+        experiment: The experiment.
         run: Its last stage.
 
     Returns:
-        None if its last checkpoint was not judged in every condition on the scenes from 0 on.
+        None if its last checkpoint was not evaluated in every condition on the eval seeds from 0 on.
     """
-    updates, found = last_update(unit), read_judged(store, run)
-    final = [read_scenes(store, run, env, updates) for env in unit.envs]
-    judged = tuple(one for one in final if one is not None)
-    if len(judged) < len(final):
+    final = [read_scenes(store, run, env, experiment.last_update) for env in experiment.envs]
+    evaluated = tuple(one for one in final if one is not None)
+    if len(evaluated) < len(final):
         return None
-    curve = [one for one in found if (one.env, one.first_seed) == (unit.curve_env, FIRST_SELECTION_SEED)]
-    most = max((one.episodes for one in curve), default=0)
-    curve = sorted((one for one in curve if one.episodes == most), key=lambda one: one.update)
-    trials = Trials(judged[0].episodes, curve[0].episodes if curve else 0, len(curve))
+    curve = _longest_curve(read_evaluated(store, run), experiment.curve_env)
+    budget = EvalBudget(evaluated[0].episodes, curve[0].episodes if curve else 0, len(curve))
     runs = describe_runs(store, run)
-    whole = [stage.mixture for stage in runs if stage.mixture.partition("@")[0] == unit.mixture]
-    data = describe_data(store, [*whole, unit.mixture][0])
-    return Result(unit, data, runs, judged, tuple(curve), {}, "", commands_of(unit, trials))
+    whole = [stage.mixture for stage in runs if stage.mixture.partition("@")[0] == experiment.mixture]
+    data = describe_data(store, [*whole, experiment.mixture][0])
+    return Result(experiment, data, runs, evaluated, curve, {}, "", commands_of(experiment, budget))
 
 
-def shares_learned(store: Store, units: Sequence[Unit]) -> dict[str, float]:
-    """Say which share of their gradient steps units have behind them: of those that go on online none.
-
-    Args:
-        store: Where their runs are, if they were begun.
-        units: Wanted.
-
-    Returns:
-        Name → share, from 0 to 1.
-    """
-    there = _progress(store) if units else []
-    digests: dict[str, str | None] = {}
-    shares = {}
-    for unit in units:
-        stages = configure_stages(unit.method, unit.preset, unit.settings)
-        done = 0
-        for stage, config in () if unit.online else stages:
-            name = _portion_of(unit.learned_from, stage.portion)
-            if name not in digests:
-                digests[name] = newest_digest(store, name)
-            wanted = (unit.method, unit.preset, unit.obs, unit.seed, digests[name])
-            found = [
-                updates
-                for info, updates in there
-                if (info.method, info.preset, info.obs, info.seed, info.mixture_digest) == wanted
-                and _is_stage(info, unit, stage, config)
-            ]
-            done += max(found, default=0)
-        shares[unit.name] = min(1.0, done / sum(config.updates for _, config in stages))
-    return shares
-
-
-def _progress(store: Store) -> list[tuple[RunInfo, int]]:
-    """Every run that learns offline, with the updates that it has; not those that are damaged."""
-    found = []
-    for run in list_runs(store):
-        with suppress(CogError):
-            info, state = read_run(store, run), read_state(store, run)
-            if info.online is None and state is not None:
-                found.append((info, state.updates_done))
-    return found
-
-
-def expected_seconds(
-    unit: Unit, trials: Trials, known: Sequence[Result], device: str = "cpu", learned: float = 0.0
-) -> float:
-    """How long a unit will take on one thread: as long as its like did, else a guess from tables.
-
-    Args:
-        unit: What is to be done.
-        trials: How much it is judged.
-        known: Results that say how long they took.
-        device: Torch device that it will learn on; another kind's times say nothing.
-        learned: Share of its gradient steps that need no doing.
-    """
-    like = [
-        result.training_seconds * (1 - learned) + result.judging_seconds
-        for result in known
-        if result.judging_seconds is not None
-        and replace(result.unit, seed=unit.seed) == unit
-        and all(run.device.partition(":")[0] == device.partition(":")[0] for run in result.runs)
-    ]
-    if like:
-        return sum(like) / len(like)
-    images = "image" in OBS_KINDS[unit.obs]
-    stages = configure_stages(unit.method, unit.preset, unit.settings)
-    training = sum(
-        UPDATE_MS[images][stage.algo] * config.updates * config.batch_size / UPDATE_ROWS[images]
-        for stage, config in stages
-    )
-    if unit.online:
-        algo = FINETUNED[unit.method] or stages[-1][0].algo
-        steps = unit.online * HORIZON
-        training = steps * (STEP_MS[images] + UPDATES_PER_STEP * UPDATE_MS[images][algo])
-    episodes = trials.episodes * len(unit.envs)
-    episodes += trials.curve * trials.points if unit.curve_env is not None else 0
-    return (training * (1 - learned) + STEP_MS[images] * HORIZON * episodes) / 1000
-
-
-def schedule_seconds(expected: Sequence[float], at_once: int) -> float:
-    """How long units will take, one after another on so many places, each in the first that is free."""
-    free = [0.0] * at_once
-    for seconds in expected:
-        free[free.index(min(free))] += seconds
-    return max(free)
+def _longest_curve(found: Sequence[Evaluated], env: str | None) -> tuple[Evaluated, ...]:
+    """The evaluations of a curve; of curves with different numbers of episodes the one with the most."""
+    curve = [one for one in found if (one.env, one.first_seed) == (env, FIRST_SELECTION_SEED)]
+    most = max((one.episodes for one in curve), default=0)
+    return tuple(sorted((one for one in curve if one.episodes == most), key=lambda one: one.update))

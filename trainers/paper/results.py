@@ -1,8 +1,8 @@
-"""What a unit of a reproduction found, as one small JSON file that needs no store to be read.
+"""The result of an experiment, as one small JSON file that needs no store to be read.
 
-``results/table1/<unit>.json`` holds a :class:`Result`: what was trained on what, with which settings, how
-long it took on which machine, and the outcome of every judged episode in order of its seed. Tables and
-figures are functions of these files alone.
+``results/table1/<experiment>.json`` holds a :class:`Result`: what was trained on what, with which settings,
+how long it took on which machine, and the outcome of every evaluated episode in order of its seed. Tables
+and figures are functions of these files alone.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cogdata.intervals import wilson
-from trainers.paper.table1 import Unit
+from trainers.paper.experiments import Experiment
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One checkpoint in one environment.
+class Evaluated:
+    """The outcomes of one checkpoint in one environment.
 
     Attributes:
         env: Gymnasium id.
@@ -42,12 +42,12 @@ class Judged:
 
     @property
     def episodes(self) -> int:
-        """Judged."""
+        """Number of evaluated episodes."""
         return len(self.outcomes)
 
     @property
     def successes(self) -> int:
-        """Of them."""
+        """Number of episodes that succeeded."""
         return self.outcomes.count("1")
 
     @property
@@ -98,7 +98,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Data:
-    """The mixture of a unit, of which a method's stages may learn from a portion alone.
+    """The mixture of an experiment, of which a method's stages may learn from a portion alone.
 
     Attributes:
         mixture: ``name@version``.
@@ -119,39 +119,39 @@ class Data:
 
 @dataclass(frozen=True)
 class Result:
-    """What a unit found.
+    """The result of an experiment.
 
     Attributes:
-        unit: What it was.
+        experiment: The experiment.
         data: The mixture whose rows it learned from.
-        runs: Its stages, in order; the last one was judged.
-        judged: The last checkpoint in every condition.
+        runs: Its stages, in order; the last one was evaluated.
+        evaluated: The last checkpoint in every condition.
         curve: Checkpoints on the way, on seeds of their own.
         machine: Processor, cores, library versions.
         code: git revision of the code; "": not known.
         commands: What to type for the same.
-        judging_seconds: Wall time of judging; None: not measured.
-        online: Outcomes of the episodes that a fine-tuned run collected, in order, as in :class:`Judged`.
+        evaluation_seconds: Wall time of evaluation; None: not measured.
+        online: Outcomes of the episodes that a fine-tuned run collected, in order, as in :class:`Evaluated`.
     """
 
-    unit: Unit
+    experiment: Experiment
     data: Data
     runs: tuple[Trained, ...]
-    judged: tuple[Judged, ...]
-    curve: tuple[Judged, ...]
+    evaluated: tuple[Evaluated, ...]
+    curve: tuple[Evaluated, ...]
     machine: Mapping[str, Any]
     code: str
     commands: tuple[str, ...]
-    judging_seconds: float | None = None
+    evaluation_seconds: float | None = None
     online: str = ""
 
-    def of(self, env: str) -> Judged | None:
-        """The final judgement in an environment, if there is one."""
-        return next((one for one in self.judged if one.env == env), None)
+    def of(self, env: str) -> Evaluated | None:
+        """The final evaluation in an environment, if there is one."""
+        return next((one for one in self.evaluated if one.env == env), None)
 
     @property
     def has_curve(self) -> bool:
-        """Whether checkpoints on the way were judged, not only the last one."""
+        """Whether checkpoints on the way were evaluated, not only the last one."""
         return len(self.curve) > 1
 
     @property

@@ -1,4 +1,4 @@
-"""Table 1 from results: means and deviations over seeds, intervals over trials, paired tests, targets.
+"""Table 1 from results: means and deviations over seeds, intervals over episodes, paired tests, targets.
 
 Everything here is a function of :class:`trainers.paper.results.Result`; no store is read.
 """
@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cogdata.intervals import mcnemar, wilson
-from trainers.paper.results import Judged, Result
-from trainers.paper.table1 import SEEDS, TASKS, VARIATIONS, Row
+from trainers.paper.ablations import ABLATIONS
+from trainers.paper.results import Evaluated, Result
+from trainers.paper.table1 import SEEDS, TASKS, Condition
 from trainers.training.methods import METHODS
 
 REFERENCE: Final = "cog"
-"""The method that others are held against: the paper's."""
+"""The method that others are compared with: the paper's."""
 
 STEADY: Final = 0.9
-"""Part of the final success that counts as having learned."""
+"""Fraction of the final success that counts as having learned."""
 HALF: Final = 0.5
-"""A curve that ends lower has learned too little to ask when."""
+"""Final success below which a curve has learned too little to ask when."""
 
 
 @dataclass(frozen=True)
@@ -29,35 +30,35 @@ class Cell:
     """One method in one condition.
 
     Attributes:
-        judged: Seed → its judgement.
+        evaluated: Seed → its evaluation.
     """
 
-    judged: Mapping[int, Judged]
+    evaluated: Mapping[int, Evaluated]
 
     @property
     def mean(self) -> float:
         """Mean success over seeds."""
-        return statistics.fmean(one.rate for one in self.judged.values())
+        return statistics.fmean(one.rate for one in self.evaluated.values())
 
     @property
     def std(self) -> float | None:
         """Sample standard deviation over seeds; None of a single one."""
-        rates = [one.rate for one in self.judged.values()]
+        rates = [one.rate for one in self.evaluated.values()]
         return statistics.stdev(rates) if len(rates) > 1 else None
 
     @property
     def successes(self) -> int:
-        """Over all seeds."""
-        return sum(one.successes for one in self.judged.values())
+        """Successes over all seeds."""
+        return sum(one.successes for one in self.evaluated.values())
 
     @property
     def episodes(self) -> int:
-        """Over all seeds."""
-        return sum(one.episodes for one in self.judged.values())
+        """Episodes over all seeds."""
+        return sum(one.episodes for one in self.evaluated.values())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval over all trials of all seeds."""
+        """Wilson's 95 % interval over all episodes of all seeds."""
         return wilson(self.successes, self.episodes)
 
     def __str__(self) -> str:
@@ -66,13 +67,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Against:
-    """A method against the reference on the same scenes, seed by seed.
+class PairedTest:
+    """A method and the reference on the same eval seeds, run by run.
 
     Attributes:
-        pairs: Scenes that both were judged on.
-        only_this: In which it alone succeeded.
-        only_other: In which the reference alone did.
+        pairs: Episodes that both were evaluated on.
+        only_this: Episodes in which the method alone succeeded.
+        only_other: Episodes in which the reference alone succeeded.
     """
 
     pairs: int
@@ -86,7 +87,7 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Block:
+class ResultTable:
     """The table of one task, observation and preset.
 
     Attributes:
@@ -110,12 +111,12 @@ class Block:
         return [name for name in (*METHODS, *sorted(found - METHODS.keys())) if name in found]
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """The conditions of the task."""
-        return TASKS[self.task].rows
+        return TASKS[self.task].conditions
 
-    def against(self, env: str, method: str, other: str = REFERENCE) -> Against | None:
-        """Compare two methods on the scenes and seeds that both have; None if there are none."""
+    def against(self, env: str, method: str, other: str = REFERENCE) -> PairedTest | None:
+        """Compare two methods on the episodes that both have; None if there are none."""
         this, that = self.cells.get((env, method)), self.cells.get((env, other))
         if this is None or that is None or method == other:
             return None
@@ -128,102 +129,104 @@ def rate_text(value: float, digits: int = 2) -> str:
     return text[1:] if text.startswith("0") else text
 
 
-def compare(this: Cell, that: Cell) -> Against | None:
-    """Pair the outcomes of two cells by seed of the run and seed of the scene; None if they share none."""
+def compare(this: Cell, that: Cell) -> PairedTest | None:
+    """Pair the outcomes of two cells by seed of the run and eval seed; None if they share none."""
     pairs = only_this = only_that = 0
-    for seed in this.judged.keys() & that.judged.keys():
-        a, b = this.judged[seed], that.judged[seed]
+    for seed in this.evaluated.keys() & that.evaluated.keys():
+        a, b = this.evaluated[seed], that.evaluated[seed]
         if a.first_seed != b.first_seed:
             continue
         for one, other in zip(a.outcomes, b.outcomes, strict=False):
             pairs += 1
             only_this += one > other
             only_that += other > one
-    return Against(pairs, only_this, only_that) if pairs else None
+    return PairedTest(pairs, only_this, only_that) if pairs else None
 
 
-def blocks(results: Iterable[Result]) -> list[Block]:
-    """Sort results into tables, in the order of ``TASKS``; variants are left out.
+def result_tables(results: Iterable[Result]) -> list[ResultTable]:
+    """Sort results into tables, in the order of ``TASKS``; ablations are left out.
 
-    Of several observations and presets each has a table of its own.
+    Each observation kind and preset has a table of its own.
     """
-    chosen = [result for result in results if not result.unit.variant]
+    chosen = [result for result in results if not result.experiment.change]
     found = []
     for task in TASKS:
-        here = [one for one in chosen if one.unit.task == task]
-        for obs, preset in sorted({(one.unit.obs, one.unit.preset) for one in here}, reverse=True):
-            own = [one for one in here if (one.unit.obs, one.unit.preset) == (obs, preset)]
-            found.append(Block(task, obs, preset, cells_of(own), own))
+        here = [one for one in chosen if one.experiment.task == task]
+        for obs, preset in sorted(
+            {(one.experiment.obs, one.experiment.preset) for one in here}, reverse=True
+        ):
+            own = [one for one in here if (one.experiment.obs, one.experiment.preset) == (obs, preset)]
+            found.append(ResultTable(task, obs, preset, cells_of(own), own))
     return found
 
 
 def cells_of(results: Iterable[Result]) -> dict[tuple[str, str], Cell]:
-    """Collect the final judgements of results by condition and method."""
-    judged: dict[tuple[str, str], dict[int, Judged]] = {}
+    """Collect the final evaluations of results by condition and method."""
+    evaluated: dict[tuple[str, str], dict[int, Evaluated]] = {}
     for result in results:
-        for one in result.judged:
-            judged.setdefault((one.env, result.unit.method), {})[result.unit.seed] = one
-    return {key: Cell(dict(sorted(seeds.items()))) for key, seeds in judged.items()}
+        for one in result.evaluated:
+            evaluated.setdefault((one.env, result.experiment.method), {})[result.experiment.seed] = one
+    return {key: Cell(dict(sorted(seeds.items()))) for key, seeds in evaluated.items()}
 
 
-def before_tuning(result: Result, results: Iterable[Result]) -> Judged | None:
-    """How the policy that an online result goes on from was judged; None: not run."""
-    name = replace(result.unit, variant="").name
-    return next((one.of(result.unit.envs[0]) for one in results if one.unit.name == name), None)
+def before_tuning(result: Result, results: Iterable[Result]) -> Evaluated | None:
+    """How the policy that an online result goes on from was evaluated; None: not run."""
+    name = replace(result.experiment, change="").name
+    return next((one.of(result.experiment.envs[0]) for one in results if one.experiment.name == name), None)
 
 
 @dataclass(frozen=True)
-class Varied:
-    """A variation in one condition, and beside it what it differs from in one thing.
+class AblationCell:
+    """An ablation in one condition, and beside it the cell that it changes one thing of.
 
     Attributes:
-        variation: Key of ``VARIATIONS``.
-        method: What was varied.
-        env: The condition.
-        cell: Its own.
-        unchanged: The table's, or that of the variation it is held against; None: not run.
+        ablation: Key of ``ABLATIONS``.
+        method: Key of ``METHODS``.
+        env: Gymnasium id.
+        cell: The ablation's cell.
+        unchanged: The table's cell, or that of the ablation it is compared with; None: not run.
     """
 
-    variation: str
+    ablation: str
     method: str
     env: str
     cell: Cell
     unchanged: Cell | None
 
     @property
-    def against(self) -> Against | None:
-        """Its successes against those of the unchanged one; None: no scene and seed in common."""
+    def against(self) -> PairedTest | None:
+        """Its successes against those of the unchanged one; None: no episode in common."""
         return None if self.unchanged is None else compare(self.cell, self.unchanged)
 
 
-def variations(results: Sequence[Result]) -> list[Varied]:
-    """Collect the cells of variations, in the order of ``VARIATIONS``, each beside what it varies.
+def ablations(results: Sequence[Result]) -> list[AblationCell]:
+    """Collect the cells of ablations, in the order of ``ABLATIONS``, each beside what it changes.
 
-    One that is gone from ``VARIATIONS`` comes last, beside the table's.
+    One that is gone from ``ABLATIONS`` comes last, beside the table's.
     """
-    names = {one.unit.variant for one in results if one.unit.variant and not one.unit.online}
+    names = {one.experiment.change for one in results if one.experiment.change and not one.experiment.online}
     found = []
-    for name in (*VARIATIONS, *sorted(names - VARIATIONS.keys())):
-        against = VARIATIONS[name].against if name in VARIATIONS else None
-        varied = [one for one in results if one.unit.variant == name]
-        beside = [one for one in results if one.unit.variant == (against or "")]
-        for kind in sorted({(one.unit.obs, one.unit.preset) for one in varied}):
-            cells = cells_of(one for one in varied if (one.unit.obs, one.unit.preset) == kind)
-            others = cells_of(one for one in beside if (one.unit.obs, one.unit.preset) == kind)
+    for name in (*ABLATIONS, *sorted(names - ABLATIONS.keys())):
+        against = ABLATIONS[name].against if name in ABLATIONS else None
+        changed = [one for one in results if one.experiment.change == name]
+        beside = [one for one in results if one.experiment.change == (against or "")]
+        for kind in sorted({(one.experiment.obs, one.experiment.preset) for one in changed}):
+            cells = cells_of(one for one in changed if (one.experiment.obs, one.experiment.preset) == kind)
+            others = cells_of(one for one in beside if (one.experiment.obs, one.experiment.preset) == kind)
             for (env, method), cell in cells.items():
-                found.append(Varied(name, method, env, cell, others.get((env, method))))
+                found.append(AblationCell(name, method, env, cell, others.get((env, method))))
     return found
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a cell should reach.
+class SuccessTarget:
+    """Success that a cell should reach.
 
     Attributes:
         task: Key of ``TASKS``.
-        images: Whether pictures are seen and the scene is not.
-        methods: The best of these counts.
-        envs: Conditions whose mean is meant.
+        images: Whether observations have images.
+        methods: Keys of ``METHODS``; the best of these counts.
+        envs: Environments whose mean success it is about.
         least: Lower bound, or None.
         most: Upper bound, or None.
     """
@@ -246,25 +249,25 @@ _BLOCKED_1, _BLOCKED_2 = "cog/DrawerBlocked1-v0", "cog/DrawerBlocked2-v0"
 _HARD = (_CLOSED, _BLOCKED_1, _BLOCKED_2)
 _OURS = ("cog", "bfn")
 
-TARGETS: Final = (
-    Target("place_in_tray", False, _OURS, (_TABLE,), least=0.97),
-    Target("place_in_tray", False, _OURS, (_GRIPPER,), least=0.99),
-    Target("place_in_tray", False, ("bc_all",), (_TABLE,), most=0.15),
-    Target("place_in_tray", False, ("no_prior",), (_TABLE,), most=0.02),
-    Target("place_in_tray", False, ("bfn_no_prior",), (_TABLE,), most=0.02),
-    Target("place_in_tray", False, ("bc_init",), (_TABLE,), most=0.10),
-    Target("place_in_tray", False, ("bc_oracle",), (_TABLE,), most=0.15),
-    Target("place_in_tray", True, _OURS, (_TABLE,), least=0.90),
-    Target("place_in_tray", True, _OURS, (_GRIPPER,), least=0.98),
-    Target("drawer", False, _OURS, (_OPEN,), least=0.98),
-    Target("drawer", False, _OURS, (_CLOSED,), least=0.90),
-    Target("drawer", False, _OURS, (_BLOCKED_1,), least=0.90),
-    Target("drawer", False, _OURS, (_BLOCKED_2,), least=0.90),
-    Target("drawer", False, ("no_prior",), _HARD, most=0.02),
-    Target("drawer", False, ("bfn_no_prior",), _HARD, most=0.02),
-    Target("drawer", False, ("bc_oracle",), _HARD, most=0.35),
-    Target("drawer", True, _OURS, (_OPEN,), least=0.90),
-    Target("drawer", True, _OURS, _HARD, least=0.74),
+SUCCESS_TARGETS: Final = (
+    SuccessTarget("place_in_tray", False, _OURS, (_TABLE,), least=0.97),
+    SuccessTarget("place_in_tray", False, _OURS, (_GRIPPER,), least=0.99),
+    SuccessTarget("place_in_tray", False, ("bc_all",), (_TABLE,), most=0.15),
+    SuccessTarget("place_in_tray", False, ("no_prior",), (_TABLE,), most=0.02),
+    SuccessTarget("place_in_tray", False, ("bfn_no_prior",), (_TABLE,), most=0.02),
+    SuccessTarget("place_in_tray", False, ("bc_init",), (_TABLE,), most=0.10),
+    SuccessTarget("place_in_tray", False, ("bc_oracle",), (_TABLE,), most=0.15),
+    SuccessTarget("place_in_tray", True, _OURS, (_TABLE,), least=0.90),
+    SuccessTarget("place_in_tray", True, _OURS, (_GRIPPER,), least=0.98),
+    SuccessTarget("drawer", False, _OURS, (_OPEN,), least=0.98),
+    SuccessTarget("drawer", False, _OURS, (_CLOSED,), least=0.90),
+    SuccessTarget("drawer", False, _OURS, (_BLOCKED_1,), least=0.90),
+    SuccessTarget("drawer", False, _OURS, (_BLOCKED_2,), least=0.90),
+    SuccessTarget("drawer", False, ("no_prior",), _HARD, most=0.02),
+    SuccessTarget("drawer", False, ("bfn_no_prior",), _HARD, most=0.02),
+    SuccessTarget("drawer", False, ("bc_oracle",), _HARD, most=0.35),
+    SuccessTarget("drawer", True, _OURS, (_OPEN,), least=0.90),
+    SuccessTarget("drawer", True, _OURS, _HARD, least=0.74),
 )
 """What this project set out to reach, fixed before the runs."""
 
@@ -281,7 +284,7 @@ class Verdict:
         others: Method → the same mean of the target's other methods, those that were run.
     """
 
-    target: Target
+    target: SuccessTarget
     method: str | None
     found: float | None
     seeds: int
@@ -293,25 +296,25 @@ class Verdict:
         return None if self.found is None else self.target.holds(self.found)
 
 
-def verdicts(tables: Sequence[Block]) -> list[Verdict]:
-    """Hold tables against the targets; of several methods, or kinds of pictures, the best one counts.
+def verdicts(tables: Sequence[ResultTable]) -> list[Verdict]:
+    """Hold tables against the targets; of several methods, or kinds of images, the best one counts.
 
     One with at least :data:`SEEDS` seeds goes before one with fewer.
     """
-    return [_verdict(target, tables) for target in TARGETS]
+    return [_verdict(target, tables) for target in SUCCESS_TARGETS]
 
 
-def _verdict(target: Target, tables: Sequence[Block]) -> Verdict:
+def _verdict(target: SuccessTarget, tables: Sequence[ResultTable]) -> Verdict:
     fitting = [
-        block for block in tables if block.task == target.task and ("image" in block.obs) == target.images
+        table for table in tables if table.task == target.task and ("image" in table.obs) == target.images
     ]
     found = []
-    for block in fitting:
+    for table in fitting:
         for method in target.methods:
-            cells = [block.cells[env, method] for env in target.envs if (env, method) in block.cells]
+            cells = [table.cells[env, method] for env in target.envs if (env, method) in table.cells]
             if len(cells) == len(target.envs):
                 mean = statistics.fmean(cell.mean for cell in cells)
-                found.append((mean, method, min(len(cell.judged) for cell in cells)))
+                found.append((mean, method, min(len(cell.evaluated) for cell in cells)))
     if not found:
         return Verdict(target, None, None, 0, {})
     wanted = 1 if target.least is not None else -1

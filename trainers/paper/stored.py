@@ -1,4 +1,4 @@
-"""What a store says of a unit's data, runs and evaluations, as parts of a result."""
+"""What a store says of an experiment's data, runs and evaluations, as parts of a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cogdata.storage.parts import list_parts, part_folder
 from cogdata.storage.runs import EVALUATION, RunInfo, ancestry, read_state, with_purpose
 from cogdata.storage.store import Store
 from cogdata.system.machine import usable_cores
-from trainers.paper.results import Data, Judged, Trained
+from trainers.paper.results import Data, Evaluated, Trained
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -38,7 +38,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def read_judged(store: Store, run: str) -> list[Judged]:
+def read_evaluated(store: Store, run: str) -> list[Evaluated]:
     """Read every evaluation of a run.
 
     Args:
@@ -48,7 +48,7 @@ def read_judged(store: Store, run: str) -> list[Judged]:
     Raises:
         CogError: A file is damaged.
     """
-    return [_judged(table.sort_by("seed").to_pylist()) for table in _tables(store, run)]
+    return [_evaluated(table.sort_by("seed").to_pylist()) for table in _tables(store, run)]
 
 
 def _tables(store: Store, run: str) -> Iterator[pa.Table]:
@@ -57,13 +57,15 @@ def _tables(store: Store, run: str) -> Iterator[pa.Table]:
         try:
             yield store.read_table(f"{here}/{file}")
         except pa.ArrowException:
-            raise CogError(f"{store.path(f'{here}/{file}')} is damaged: remove it, and judge again") from None
+            raise CogError(
+                f"{store.path(f'{here}/{file}')} is damaged: remove it, and evaluate again"
+            ) from None
 
 
-def read_scenes(store: Store, run: str, env: str, update: int) -> Judged | None:
-    """Read what all evaluations of a checkpoint found on the scenes from 0 on, up to the first gap.
+def read_scenes(store: Store, run: str, env: str, update: int) -> Evaluated | None:
+    """Read what all evaluations of a checkpoint found on the eval seeds from 0 on, up to the first gap.
 
-    A scene in several files counts once, as SQL's view ``evaluations`` has it; those that selected a
+    A seed in several files counts once, as SQL's view ``evaluations`` has it; those that selected a
     checkpoint do not count.
 
     Args:
@@ -83,13 +85,13 @@ def read_scenes(store: Store, run: str, env: str, update: int) -> Judged | None:
                 if there is None or there["created_at"] < row["created_at"]:
                     newest[row["seed"]] = row
     rows = [newest[seed] for seed in takewhile(newest.__contains__, count())]
-    return _judged(rows) if rows else None
+    return _evaluated(rows) if rows else None
 
 
-def _judged(rows: Sequence[Mapping[str, Any]]) -> Judged:
+def _evaluated(rows: Sequence[Mapping[str, Any]]) -> Evaluated:
     """Put rows together whose seeds follow each other."""
     held = {name: sum(bool(row[name]) for row in rows) for name in PREDICATES if rows[0][name] is not None}
-    return Judged(
+    return Evaluated(
         rows[0]["env"],
         rows[0]["update"],
         rows[0]["checkpoint_digest"],
@@ -99,10 +101,10 @@ def _judged(rows: Sequence[Mapping[str, Any]]) -> Judged:
     )
 
 
-def find_judged(
-    found: Sequence[Judged], env: str, update: int, first_seed: int, episodes: int
-) -> Judged | None:
-    """Pick one judgement: of so many episodes, whose seeds begin there."""
+def find_evaluated(
+    found: Sequence[Evaluated], env: str, update: int, first_seed: int, episodes: int
+) -> Evaluated | None:
+    """Pick one evaluation: of so many episodes, whose seeds begin there."""
     wanted = (env, update, first_seed, episodes)
     return next((one for one in found if (one.env, one.update, one.first_seed, one.episodes) == wanted), None)
 
@@ -128,7 +130,7 @@ def describe_runs(store: Store, run: str) -> tuple[Trained, ...]:
 
 
 def online_outcomes(store: Store, run: str) -> str:
-    """Read how the episodes that a fine-tuned run collected ended, in their order, as in :class:`Judged`.
+    """Read how the episodes that a fine-tuned run collected ended, in their order, as in :class:`Evaluated`.
 
     Args:
         store: Where its collection is, which has its name.

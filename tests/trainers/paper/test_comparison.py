@@ -10,13 +10,13 @@ import pytest
 
 from tests.running import Run
 from tests.trainers.paper import test_frozen as frozen
-from tests.trainers.paper.reported import result_of, unit_of
+from tests.trainers.paper.reported import experiment_of, result_of
 from trainers.algorithm import Config
 from trainers.algos.bfn import Bfn
 from trainers.identity import later
 from trainers.paper.comparison import describe_differences, differences, same_settings, sort_by_settings
 from trainers.paper.files import REPLACED, read_result, write_result
-from trainers.paper.reproduce import Trials, is_done
+from trainers.paper.reproduce import EvalBudget, is_done
 from trainers.paper.results import Result
 from trainers.paper.table1 import BUDGETS, TASKS
 
@@ -28,7 +28,7 @@ def presets_with(discount: float) -> dict[str, Config]:
 @pytest.fixture
 def changed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Twice the updates for best of N on the tray, and another discount for every preset of it."""
-    tray = replace(TASKS["place_in_tray"], settings={}, posed={}, seen={})
+    tray = replace(TASKS["place_in_tray"], overrides={}, state_overrides={}, image_overrides={})
     monkeypatch.setitem(TASKS, "place_in_tray", tray)
     monkeypatch.setitem(BUDGETS, ("fast", False), {"bfn": ("updates=32000",)})
     monkeypatch.setattr(Bfn, "presets", presets_with(discount=0.5))
@@ -40,14 +40,20 @@ def test_a_changed_budget_and_default_are_named(changed: pytest.MonkeyPatch) -> 
         before.setitem(BUDGETS, ("fast", False), {"bfn": ("updates=16000",)})
         before.setattr(Bfn, "presets", presets_with(discount=0.95))
         result = result_of("bfn", 0, "1111")
-        assert differences(result, unit_of("bfn")) == {}
-    found = differences(result, unit_of("bfn"))
+        assert differences(result, experiment_of("bfn")) == {}
+        done = tuple(replace(one, update=16000) for one in result.evaluated)
+        assert is_done(
+            replace(result, evaluated=done), result.experiment, result.data.digest, EvalBudget(4, 0, 1)
+        )
+    only_default = replace(result, evaluated=done)
+    assert not is_done(only_default, result.experiment, result.data.digest, EvalBudget(4, 0, 1))
+    found = differences(result, experiment_of("bfn"))
     assert found == {"bfn.discount": (0.95, 0.5), "bfn.updates": (16000, 32000)}
     assert describe_differences(found) == "bfn.discount 0.95 → 0.5, bfn.updates 16000 → 32000"
-    assert not is_done(result, unit_of("bfn"), result.data.digest, Trials(1, 0, 1))
-    named = {result.unit.name: result}
-    others = {("abc", describe_differences(found)): (result.unit.name,)}
-    assert sort_by_settings([unit_of("bfn"), unit_of("bc_all")], named).others == others
+    assert not is_done(result, experiment_of("bfn"), result.data.digest, EvalBudget(1, 0, 1))
+    named = {result.experiment.name: result}
+    others = {("abc", describe_differences(found)): (result.experiment.name,)}
+    assert sort_by_settings([experiment_of("bfn"), experiment_of("bc_all")], named).others == others
 
 
 def test_the_frozen_page_and_files_ask_no_setting_of_today(changed: pytest.MonkeyPatch) -> None:
@@ -91,12 +97,12 @@ def test_a_setting_that_a_file_is_too_old_to_have_counts_as_its_frozen_default()
 
     settings = ("cql.decay=0.3", "cql.shared_encoder=false")  # before there was either: 0 and false
     result = result_of("cog", 0, "1111", settings=settings)
-    assert differences(without(result, "shared_encoder"), result.unit) == {}
+    assert differences(without(result, "shared_encoder"), result.experiment) == {}
     assert same_settings(without(result, "shared_encoder"), result)
-    assert differences(without(result, "decay"), result.unit) == {"cql.decay": (0.0, 0.3)}
+    assert differences(without(result, "decay"), result.experiment) == {"cql.decay": (0.0, 0.3)}
     (run,) = result.runs
     older = replace(result, runs=(replace(run, config={**run.config, "gone": 1}),))
-    assert differences(older, result.unit) == {"cql.gone": (1, "none")}
+    assert differences(older, result.experiment) == {"cql.gone": (1, "none")}
 
 
 def test_a_later_setting_counts_as_what_runs_did_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,21 +113,21 @@ def test_a_later_setting_counts_as_what_runs_did_before_it(monkeypatch: pytest.M
         larger = make_dataclass("Larger", [("extra", float, declared)], bases=(kind,), frozen=True)
         with monkeypatch.context() as patch:
             patch.setattr(Bfn, "presets", {name: larger(**vars(one)) for name, one in Bfn.presets.items()})
-            assert differences(result, result.unit) == found
+            assert differences(result, result.experiment) == found
 
 
 def test_what_leads_to_the_same_configuration_is_the_same_setting() -> None:
     """A value that moved from a budget into the preset trains nothing again."""
     result = result_of("bfn", 0, "1111")
-    said_twice = replace(result.unit, settings=("bfn.updates=5", *result.unit.settings))
+    said_twice = replace(result.experiment, settings=("bfn.updates=5", *result.experiment.settings))
     assert differences(result, said_twice) == {}
-    other = replace(result.unit, envs=result.unit.envs[:1])
-    assert differences(result, other) == {"envs": (list(result.unit.envs), list(other.envs))}
+    other = replace(result.experiment, envs=result.experiment.envs[:1])
+    assert differences(result, other) == {"envs": (list(result.experiment.envs), list(other.envs))}
 
 
 def test_other_stages_are_one_difference() -> None:
     clone = result_of("bc_all", 0, "1111")
-    found = differences(clone, unit_of("bc_init"))
+    found = differences(clone, experiment_of("bc_init"))
     assert found["stages"] == ("bc", "bc + cql")
     assert not any(key.startswith("cql.") for key in found)
 
@@ -132,12 +138,12 @@ def test_a_learner_that_goes_on_online_is_compared_too(tmp_path: Path) -> None:
     *offline, online = result.runs
     assert online.algo == "sac"
     changed = replace(online, config={**online.config, "discount": 0.5})
-    found = differences(replace(result, runs=(*offline, changed)), result.unit)
+    found = differences(replace(result, runs=(*offline, changed)), result.experiment)
     assert found["online.sac.discount"][0] == 0.5
 
 
 def test_a_file_made_with_another_default_is_kept_beside_the_new_one(tmp_path: Path) -> None:
-    """Same unit, data and scenes; only the configuration says that a default was another one."""
+    """Same experiment, data and scenes; only the configuration says that a default was another one."""
     new = result_of("bfn", 0, "1101")
     (run,) = new.runs
     old = replace(new, runs=(replace(run, config={**run.config, "discount": 0.5}),))
@@ -145,4 +151,4 @@ def test_a_file_made_with_another_default_is_kept_beside_the_new_one(tmp_path: P
     write_result(tmp_path, new)
     (kept,) = (tmp_path / REPLACED).iterdir()
     assert read_result(kept) == old
-    assert read_result(tmp_path / f"{new.unit.name}.json") == new
+    assert read_result(tmp_path / f"{new.experiment.name}.json") == new

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.paper.fresh import table
-from trainers.paper.figures import LABELS
+from trainers.paper.figures import METHOD_LABELS
 from trainers.paper.files import read_results
 from trainers.paper.page import NOTES, render_page
 from trainers.paper.table1 import TASKS
@@ -48,13 +48,15 @@ def test_every_cell_is_derived_again(task: str, obs: str) -> None:
     rates: dict[tuple[str, str], list[float]] = {}
     for path in sorted(RESULTS.glob("*.json")):
         data = json.loads(path.read_text())
-        unit = data["unit"]
-        if (unit["task"], unit["obs"], unit["variant"]) == (task, obs, ""):
+        experiment = data["unit"]
+        if (experiment["task"], experiment["obs"], experiment["variant"]) == (task, obs, ""):
             for one in data["judged"]:
                 assert len(one["outcomes"]) == 250, path
                 assert one["first_seed"] == 0
                 assert one["update"] == data["runs"][-1]["config"]["updates"], path
-                rates.setdefault((one["env"], unit["method"]), []).append(one["outcomes"].count("1") / 250)
+                rates.setdefault((one["env"], experiment["method"]), []).append(
+                    one["outcomes"].count("1") / 250
+                )
     title = {"state": "from poses", "image+robot": "from pixels"}[obs]
     begin = f"## {TASKS[task].title.capitalize()}, {title}"
     text = PAGE.read_text()
@@ -64,12 +66,12 @@ def test_every_cell_is_derived_again(task: str, obs: str) -> None:
     table = text[text.index(begin) :]
     header = next(line for line in table.splitlines() if line.startswith("| condition"))
     columns = [cell.strip() for cell in header.strip("|").split("|")][1:]
-    for row in TASKS[task].rows:
-        line = next(line for line in table.splitlines() if line.startswith(f"| {row.label} |"))
+    for condition in TASKS[task].conditions:
+        line = next(line for line in table.splitlines() if line.startswith(f"| {condition.label} |"))
         cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
         for label, cell in zip(columns, cells, strict=True):
-            method = next(name for name, called in LABELS.items() if called == label)
-            found = rates.get((row.env, method))
+            method = next(name for name, called in METHOD_LABELS.items() if called == label)
+            found = rates.get((condition.env, method))
             if found is None:
                 assert cell.startswith("–")
                 continue
@@ -85,7 +87,7 @@ def test_every_cell_is_derived_again(task: str, obs: str) -> None:
 def test_the_rows_on_fresh_scenes_are_those_of_their_file() -> None:
     """They are of the very checkpoints in the table, and the sums under them are theirs."""
     lines = json.loads((ROOT / "results" / "fresh_scenes.json").read_text())
-    results = {result.unit.name: result for result in read_results(RESULTS)}
+    results = {result.experiment.name: result for result in read_results(RESULTS)}
     for line in lines:
         there = results[line["result"]].of(line["env"])
         assert there is not None, line["result"]
@@ -109,20 +111,29 @@ def test_a_file_agrees_with_itself(path: Path) -> None:
 
 
 def check_name(path: Path, data: dict[str, Any]) -> None:
-    """The file's name is that of its unit, which its runs and commands name too."""
-    unit = data["unit"]
-    parts = [unit["study"], unit["obs"].replace("+", "_"), unit["preset"], unit["method"], unit["variant"]]
-    assert path.stem == "-".join([*(part for part in parts if part), f"s{unit['seed']}"])
+    """The file's name is that of its experiment, which its runs and commands name too."""
+    experiment = data["unit"]
+    parts = [
+        experiment["study"],
+        experiment["obs"].replace("+", "_"),
+        experiment["preset"],
+        experiment["method"],
+        experiment["variant"],
+    ]
+    assert path.stem == "-".join([*(part for part in parts if part), f"s{experiment['seed']}"])
     for run in data["runs"]:
-        assert re.fullmatch(rf"{run['algo']}-.*-s{unit['seed']}-[0-9a-f]{{8}}", run["run"])
+        assert re.fullmatch(rf"{run['algo']}-.*-s{experiment['seed']}-[0-9a-f]{{8}}", run["run"])
     assert re.fullmatch(r"[0-9a-f]{12}\+?", data["code"])
-    assert f"--method {unit['method']} --obs {unit['obs']} --preset {unit['preset']} " in data["commands"][0]
-    for pair in unit["settings"]:
+    assert (
+        f"--method {experiment['method']} --obs {experiment['obs']} --preset {experiment['preset']} "
+        in data["commands"][0]
+    )
+    for pair in experiment["settings"]:
         assert f"--set {pair}" in data["commands"][0]
 
 
 def check_settings(data: dict[str, Any]) -> None:
-    """What the unit sets, the last of a key, is in the configuration of its run, and was done."""
+    """What the experiment sets, the last of a key, is in the configuration of its run, and was done."""
     offline = data["runs"][: -1 if data["unit"]["online"] else None]
     configs = {run["algo"]: run["config"] for run in offline}
     for name, text in dict(pair.split("=") for pair in data["unit"]["settings"]).items():
@@ -148,18 +159,20 @@ def check_data(data: dict[str, Any]) -> None:
 
 def check_outcomes(data: dict[str, Any]) -> None:
     """Final outcomes are of the last checkpoint in every condition; a curve ends in the same weights."""
-    unit, last = data["unit"], data["runs"][-1]
-    assert [one["env"] for one in data["judged"]] == unit["envs"]
+    experiment, last = data["unit"], data["runs"][-1]
+    assert [one["env"] for one in data["judged"]] == experiment["envs"]
     for one in data["judged"]:
         assert (one["update"], one["first_seed"], len(one["outcomes"])) == (last["updates"], 0, 250)
-        assert one["last"][SUCCESS[unit["task"]]] == one["outcomes"].count("1")
+        assert one["last"][SUCCESS[experiment["task"]]] == one["outcomes"].count("1")
         assert max(one["last"].values()) <= 250
-    assert len(data["online"]) == unit["online"]
+    assert len(data["online"]) == experiment["online"]
     assert len({one["checkpoint_digest"] for one in data["judged"]}) == 1
     if not (curve := data["curve"]):
         return
     updates = [one["update"] for one in curve]
     assert updates == sorted(set(updates))
-    assert {(one["env"], one["first_seed"]) for one in curve} <= {(env, 1_000_000) for env in unit["envs"]}
+    assert {(one["env"], one["first_seed"]) for one in curve} <= {
+        (env, 1_000_000) for env in experiment["envs"]
+    }
     end = (curve[-1]["update"], curve[-1]["checkpoint_digest"])
     assert end == (last["updates"], data["judged"][0]["checkpoint_digest"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.trainers.paper.reported import GRIPPER, TABLE, result_of
-from trainers.paper.figures import LABELS
+from trainers.paper.figures import METHOD_LABELS
 from trainers.paper.page import NOTES, write_page
 from trainers.paper.table1 import TASKS
 from trainers.training.methods import METHODS
@@ -17,12 +17,12 @@ def test_a_page_with_everything_on_it(tmp_path: Path) -> None:
     source = tmp_path / "results"
     source.mkdir()
     (source / NOTES).write_text("## What was learned\n\nMuch.\n")
-    tuned = result_of("bfn", 0, "11", variant="online", online=60, envs=(TABLE,))
+    tuned = result_of("bfn", 0, "11", change="online", online=60, envs=(TABLE,))
     found = [
         result_of("bfn", 0, "1101", curve=("0001", "1101")),
         result_of("bfn", 1, "1111", curve=("0011", "1111")),
         result_of("cog", 0, "0001"),
-        result_of("bfn", 0, "1000", variant="prior-10"),
+        result_of("bfn", 0, "1000", change="prior-10"),
         type(tuned)(**{**vars(tuned), "online": "0" * 30 + "1" * 30}),
     ]
     page = write_page(found, source, tmp_path / "docs" / "results.md")
@@ -31,10 +31,10 @@ def test_a_page_with_everything_on_it(tmp_path: Path) -> None:
     assert "| object on the table | **.25**<br>.96 (.04) | **.88 (.18)** |" in text
     assert "| object on the table | COG (best of N) | 7/8 | .53 to .98 | 3, 4 | 2 : 0, p = 0.5 |" in text
     assert "| COG (best of N) | 4 | seed 0, place_in_tray: 1 3<br>seed 1, place_in_tray: 2 4 | 20 |" in text
-    varied = (
+    changed = (
         "| `prior-10`: a tenth of the prior | COG (best of N) | object on the table | .25 | .88 (.18) | 1 |"
     )
-    assert f"{varied} 0 : 2, p = 0.5 |" in text
+    assert f"{changed} 0 : 2, p = 0.5 |" in text
     assert "| object on the table | COG (best of N) | 0 | 3/4 | 60 | 20/50 | 30/50 | 2/2 |" in text
     assert "Much." in text
     assert (
@@ -80,8 +80,8 @@ def test_a_unit_says_how_much_each_stage_learned_from(tmp_path: Path) -> None:
 
 
 def test_every_method_has_a_label() -> None:
-    assert METHODS.keys() == LABELS.keys()
+    assert METHODS.keys() == METHOD_LABELS.keys()
 
 
 def test_the_conditions_of_this_file_are_the_trays() -> None:
-    assert {TABLE, GRIPPER} == {row.env for row in TASKS["place_in_tray"].rows}
+    assert {TABLE, GRIPPER} == {condition.env for condition in TASKS["place_in_tray"].conditions}

@@ -6,13 +6,13 @@ import pytest
 
 from tests.trainers.paper.reported import GRIPPER, TABLE, result_of
 from trainers.paper.statistics import (
-    Target,
-    blocks,
+    SuccessTarget,
+    ablations,
     cells_of,
     compare,
     rate_text,
+    result_tables,
     updates_to_learn,
-    variations,
     verdicts,
 )
 
@@ -40,19 +40,19 @@ def test_methods_are_paired_by_seed_and_scene() -> None:
     assert against is not None
     assert (against.pairs, against.only_this, against.only_other, against.p) == (4, 2, 1, 1.0)
     assert compare(this, cells_of([result_of("cog", 5, "0011")])[TABLE, "cog"]) is None
-    (block,) = blocks([result_of("bfn", 0, "1110"), result_of("cog", 0, "0011")])
-    assert block.against(TABLE, "bfn") == against
-    assert block.against(TABLE, "cog") is None
+    (table,) = result_tables([result_of("bfn", 0, "1110"), result_of("cog", 0, "0011")])
+    assert table.against(TABLE, "bfn") == against
+    assert table.against(TABLE, "cog") is None
 
 
 def test_variants_are_in_no_table_and_kinds_have_their_own() -> None:
     found = [
         result_of("bfn", 0, "1111"),
-        result_of("bfn", 0, "0000", variant="prior-10"),
+        result_of("bfn", 0, "0000", change="prior-10"),
         result_of("bfn", 0, "0000", obs="image"),
     ]
-    tables = blocks(found)
-    assert [(block.obs, block.cells[TABLE, "bfn"].mean) for block in tables] == [
+    tables = result_tables(found)
+    assert [(table.obs, table.cells[TABLE, "bfn"].mean) for table in tables] == [
         ("state", 1.0),
         ("image", 0.0),
     ]
@@ -62,13 +62,13 @@ def test_a_variation_is_held_against_what_it_varies() -> None:
     """Seed 0: the whole prior alone in scene 0, a tenth alone in scene 3; another kind of observation is not paired."""
     found = [
         result_of("bfn", 0, "1110"),
-        result_of("bfn", 0, "0111", variant="prior-10"),
-        result_of("bfn", 1, "0011", variant="prior-10"),
-        result_of("bfn", 0, "0000", variant="prior-10", obs="image"),
-        result_of("bfn", 0, "1111", variant="online", online=4),
+        result_of("bfn", 0, "0111", change="prior-10"),
+        result_of("bfn", 1, "0011", change="prior-10"),
+        result_of("bfn", 0, "0000", change="prior-10", obs="image"),
+        result_of("bfn", 0, "1111", change="online", online=4),
     ]
-    seen, told = (one for one in variations(found) if one.env == TABLE)
-    assert (told.variation, told.method, str(told.cell)) == ("prior-10", "bfn", ".62 (.18)")
+    seen, told = (one for one in ablations(found) if one.env == TABLE)
+    assert (told.ablation, told.method, str(told.cell)) == ("prior-10", "bfn", ".62 (.18)")
     assert told.unchanged is not None
     assert told.unchanged.mean == 0.75
     assert told.against is not None
@@ -77,13 +77,13 @@ def test_a_variation_is_held_against_what_it_varies() -> None:
 
 
 def test_a_variation_of_a_variation_is_held_against_that_one() -> None:
-    """Kept rewards differ from zeros in one thing; from the table's unit, here 1.00, in two."""
+    """Kept rewards differ from zeros in one thing; from the table's experiment, here 1.00, in two."""
     found = [
         result_of("bfn", 0, "1111"),
-        result_of("bfn", 0, "0011", variant="solved-zeros"),
-        result_of("bfn", 0, "0001", variant="solved-kept"),
+        result_of("bfn", 0, "0011", change="solved-zeros"),
+        result_of("bfn", 0, "0001", change="solved-kept"),
     ]
-    zeros, kept = (one for one in variations(found) if one.env == TABLE)
+    zeros, kept = (one for one in ablations(found) if one.env == TABLE)
     assert (str(zeros.unchanged), str(kept.unchanged)) == ("1.00", ".50")
     assert kept.against is not None
     assert (kept.against.only_this, kept.against.only_other) == (0, 1)
@@ -96,7 +96,7 @@ def test_targets_are_held_against_the_better_method() -> None:
     """
     good = "1" * 39 + "0"
     found = verdicts(
-        blocks(
+        result_tables(
             [
                 *(result_of("bfn", seed, good, good) for seed in range(3)),
                 result_of("cog", 0, "10" * 20, "1" * 40),
@@ -118,8 +118,10 @@ def test_targets_are_held_against_the_better_method() -> None:
 
 
 def test_a_target_over_several_conditions_needs_all_of_them() -> None:
-    hard = next(one for one in verdicts(blocks([result_of("bfn", 0, "1111")])) if len(one.target.envs) == 3)
-    assert isinstance(hard.target, Target)
+    hard = next(
+        one for one in verdicts(result_tables([result_of("bfn", 0, "1111")])) if len(one.target.envs) == 3
+    )
+    assert isinstance(hard.target, SuccessTarget)
     assert (hard.found, hard.met) == (None, None)
 
 

@@ -1,4 +1,4 @@
-"""Which units there are, and what they are called."""
+"""Which experiments there are, and what they are called."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ from catalog.mixtures.mixture import check_name
 from catalog.recipes import RECIPES
 from cogdata.errors import CogError
 from collectors.envs import ENVS
-from trainers.paper.table1 import (
-    BUDGETS,
-    TASKS,
-    VARIATIONS,
-    find_tasks,
-    learns_from_prior,
-    plan_finetuning,
-    plan_units,
-    plan_variations,
-)
+from trainers.paper.ablations import ABLATIONS
+from trainers.paper.experiments import learns_from_prior
+from trainers.paper.plan import plan_ablations, plan_experiments, plan_finetuning
+from trainers.paper.table1 import BUDGETS, TASKS, find_tasks
 from trainers.training.methods import METHODS, configure_stages
 
 STATE = {"obs": "state", "preset": "fast"}
@@ -27,30 +21,35 @@ STATE = {"obs": "state", "preset": "fast"}
 
 def test_the_published_table_is_the_one_of_the_paper() -> None:
     """Table 1: COG's column, row by row, and that nobody else gets anywhere where the task data never begin."""
-    cog = {row.env: row.paper["cog"] for task in TASKS.values() for row in task.rows}
+    cog = {condition.env: condition.paper["cog"] for task in TASKS.values() for condition in task.conditions}
     assert cog == {
         "cog/PlaceTray-v0": (1.0, 0.0), "cog/PickTray-v0": (0.96, 0.04), "cog/DrawerOpen-v0": (0.98, 0.02),
         "cog/DrawerClosed-v0": (0.68, 0.07), "cog/DrawerBlocked1-v0": (0.78, 0.07),
         "cog/DrawerBlocked2-v0": (0.76, 0.09),
     }  # fmt: skip
-    for row in (row for task in TASKS.values() for row in task.rows if not row.familiar):
-        assert row.paper["no_prior"] == row.paper["bc_init"] == (0.0, None)
+    for condition in (
+        condition for task in TASKS.values() for condition in task.conditions if not condition.familiar
+    ):
+        assert condition.paper["no_prior"] == condition.paper["bc_init"] == (0.0, None)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_what_a_task_names_exists(name: str) -> None:
     task = TASKS[name]
-    envs = [row.env for row in task.rows]
-    assert sorted(env for study in task.studies for env in study.envs) == sorted(envs)
+    envs = [condition.env for condition in task.conditions]
+    assert sorted(env for scenario in task.scenarios for env in scenario.envs) == sorted(envs)
     assert set(envs) <= ENVS.keys()
-    for study in task.studies:
-        assert {study.mixture(obs) for obs in ("state", "image", "image+robot")} <= RECIPES.keys()
-    assert {method for row in task.rows for method in row.paper} <= METHODS.keys()
+    for scenario in task.scenarios:
+        assert {scenario.mixture(obs) for obs in ("state", "image", "image+robot")} <= RECIPES.keys()
+    assert {method for condition in task.conditions for method in condition.paper} <= METHODS.keys()
 
 
 def test_a_method_without_prior_is_trained_once_for_all_conditions() -> None:
-    units = plan_units(["drawer"], methods=["bfn", "no_prior"], seeds=[3], **STATE)
-    assert [(unit.name, unit.mixture, len(unit.envs), unit.curve_env) for unit in units] == [
+    experiments = plan_experiments(["drawer"], methods=["bfn", "no_prior"], seeds=[3], **STATE)
+    assert [
+        (experiment.name, experiment.mixture, len(experiment.envs), experiment.curve_env)
+        for experiment in experiments
+    ] == [
         ("closed_drawer-state-fast-bfn-s3", "closed_drawer", 2, "cog/DrawerClosed-v0"),
         ("blocked_drawer_1-state-fast-bfn-s3", "blocked_drawer_1", 1, "cog/DrawerBlocked1-v0"),
         ("blocked_drawer_2-state-fast-bfn-s3", "blocked_drawer_2", 1, "cog/DrawerBlocked2-v0"),
@@ -65,7 +64,7 @@ def test_a_method_without_prior_is_trained_once_for_all_conditions() -> None:
 
 def test_learners_of_pictures_get_the_mixture_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUDGETS, ("fast", True), {"bfn": ("batch_size=64",)})
-    (unit,) = plan_units(
+    (experiment,) = plan_experiments(
         ["place_in_tray"],
         obs="image+robot",
         preset="fast",
@@ -73,18 +72,18 @@ def test_learners_of_pictures_get_the_mixture_for_pictures(monkeypatch: pytest.M
         seeds=[0],
         settings=["bfn.critics=3"],
     )
-    assert (unit.mixture, unit.study) == ("place_in_tray_wide", "place_in_tray")
-    assert unit.name == "place_in_tray-image_robot-fast-bfn-s0"
-    config = configure_stages("bfn", "fast", unit.settings)[0][1].to_dict()
+    assert (experiment.mixture, experiment.scenario) == ("place_in_tray_wide", "place_in_tray")
+    assert experiment.name == "place_in_tray-image_robot-fast-bfn-s0"
+    config = configure_stages("bfn", "fast", experiment.settings)[0][1].to_dict()
     assert (config["batch_size"], config["critics"]) == (64, 3)
 
 
 def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
-    units = plan_units(
+    experiments = plan_experiments(
         ["place_in_tray"], methods=["bc_all", "bc_init"], seeds=[0], settings=["cql.updates=7"], **STATE
     )
-    assert ["cql.updates=7" in unit.settings for unit in units] == [False, True]
-    assert configure_stages("bc_init", "fast", units[1].settings)[1][1].updates == 7
+    assert ["cql.updates=7" in experiment.settings for experiment in experiments] == [False, True]
+    assert configure_stages("bc_init", "fast", experiments[1].settings)[1][1].updates == 7
 
 
 @pytest.mark.parametrize(
@@ -99,13 +98,13 @@ def test_a_task_has_its_own_settings_with_and_without_pictures(
         monkeypatch.setitem(BUDGETS, ("fast", images), {"cql": ("updates=10",)})
     own = replace(
         TASKS["drawer"],
-        settings={"cql": ("acting_samples=3",)},
-        posed={"cql": ("updates=20", "discount=0.5")},
-        seen={"cql": ("discount=0.6",)},
+        overrides={"cql": ("acting_samples=3",)},
+        state_overrides={"cql": ("updates=20", "discount=0.5")},
+        image_overrides={"cql": ("discount=0.6",)},
     )
     monkeypatch.setitem(TASKS, "drawer", own)
-    unit = plan_units(["drawer"], obs=obs, preset="fast", methods=["cog"], seeds=[0])[0]
-    config = configure_stages("cog", "fast", unit.settings)[0][1].to_dict()
+    experiment = plan_experiments(["drawer"], obs=obs, preset="fast", methods=["cog"], seeds=[0])[0]
+    config = configure_stages("cog", "fast", experiment.settings)[0][1].to_dict()
     found = (config["updates"], config["discount"], config["acting_samples"])
     assert found == (updates, discount, acting_samples)
 
@@ -124,7 +123,7 @@ def test_a_task_has_its_own_settings_with_and_without_pictures(
 def test_what_cannot_be_planned_is_one_line(changed: dict[str, object], says: str) -> None:
     asked: dict[str, object] = {"methods": ["bfn"], "seeds": [0], **STATE, **changed}
     with pytest.raises(CogError) as caught:
-        plan_units(["place_in_tray"], **asked)  # type: ignore[arg-type]
+        plan_experiments(["place_in_tray"], **asked)  # type: ignore[arg-type]
     assert str(caught.value).startswith(says)
 
 
@@ -135,25 +134,26 @@ def test_tasks_by_name() -> None:
 
 
 def test_a_variation_differs_in_what_it_says() -> None:
-    units = {
-        unit.variant: unit for unit in plan_variations(list(TASKS), list(VARIATIONS), seeds=[1], **STATE)
+    experiments = {
+        experiment.change: experiment
+        for experiment in plan_ablations(list(TASKS), list(ABLATIONS), seeds=[1], **STATE)
     }
-    assert units["prior-10"].name == "place_in_tray-state-fast-bfn-prior-10-s1"
-    assert units["prior-10"].learned_from == "place_in_tray_prior-10"
-    assert units["generalist"].learned_from == "drawer_all"
-    assert len(units["generalist"].envs) == 4
-    assert units["flow-clone"].settings[-1] == "bc.head=flow"
-    with pytest.raises(CogError, match="^unknown variation 'prior-1'"):
-        plan_variations(list(TASKS), ["prior-1"], seeds=[0], **STATE)
-    with pytest.raises(CogError, match="variation 'prior-10' is of place_in_tray: name that task, or all"):
-        plan_variations(["drawer"], ["prior-10"], seeds=[0], **STATE)
-    with pytest.raises(CogError, match="--variations prior-10,prior-10 names a variation twice"):
-        plan_variations(list(TASKS), ["prior-10", "prior-10"], seeds=[0], **STATE)
+    assert experiments["prior-10"].name == "place_in_tray-state-fast-bfn-prior-10-s1"
+    assert experiments["prior-10"].learned_from == "place_in_tray_prior-10"
+    assert experiments["generalist"].learned_from == "drawer_all"
+    assert len(experiments["generalist"].envs) == 4
+    assert experiments["flow-clone"].settings[-1] == "bc.head=flow"
+    with pytest.raises(CogError, match="^unknown ablation 'prior-1'"):
+        plan_ablations(list(TASKS), ["prior-1"], seeds=[0], **STATE)
+    with pytest.raises(CogError, match="ablation 'prior-10' is of place_in_tray: name that task, or all"):
+        plan_ablations(["drawer"], ["prior-10"], seeds=[0], **STATE)
+    with pytest.raises(CogError, match="--ablations prior-10,prior-10 names an ablation twice"):
+        plan_ablations(list(TASKS), ["prior-10", "prior-10"], seeds=[0], **STATE)
 
 
 def test_inferred_rewards_are_those_of_what_was_seen() -> None:
     names = {
-        obs: plan_variations(list(TASKS), ["solved-inferred"], obs=obs, preset="fast", seeds=[0])[
+        obs: plan_ablations(list(TASKS), ["solved-inferred"], obs=obs, preset="fast", seeds=[0])[
             0
         ].learned_from
         for obs in ("state", "image", "image+robot")
@@ -165,11 +165,11 @@ def test_inferred_rewards_are_those_of_what_was_seen() -> None:
 
 
 def test_finetuning_goes_on_where_the_task_data_do_not_begin() -> None:
-    units = plan_units(["drawer"], methods=["bfn", "bc_oracle"], seeds=[0], **STATE)
-    tuned = plan_finetuning(units, 500)
-    assert [(unit.name, unit.envs, unit.online) for unit in tuned[:2]] == [
+    experiments = plan_experiments(["drawer"], methods=["bfn", "bc_oracle"], seeds=[0], **STATE)
+    tuned = plan_finetuning(experiments, 500)
+    assert [(experiment.name, experiment.envs, experiment.online) for experiment in tuned[:2]] == [
         ("closed_drawer-state-fast-bfn-online-s0", ("cog/DrawerClosed-v0",), 500),
         ("blocked_drawer_1-state-fast-bfn-online-s0", ("cog/DrawerBlocked1-v0",), 500),
     ]
     with pytest.raises(CogError, match="^--finetune goes on with bfn, cog, bc_all: name one of them"):
-        plan_finetuning(units[3:], 500)
+        plan_finetuning(experiments[3:], 500)

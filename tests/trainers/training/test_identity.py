@@ -17,9 +17,10 @@ from trainers.algorithm import OBS_KINDS
 from trainers.algos import ALGORITHMS, algorithm_class, config_from_dict
 from trainers.checkpoint import list_checkpoints, read_info
 from trainers.identity import before_later, later
-from trainers.paper.reproduce import Trials, is_done, unit_of_run
-from trainers.paper.results import Data, Judged, Result, Trained
-from trainers.paper.table1 import plan_units
+from trainers.paper.identify import experiment_of_run
+from trainers.paper.plan import plan_experiments
+from trainers.paper.reproduce import EvalBudget, is_done
+from trainers.paper.results import Data, Evaluated, Result, Trained
 from trainers.training.methods import configure_stages
 from trainers.training.online import Online
 from trainers.training.request import TrainRequest, register, resume_request, run_id
@@ -199,7 +200,7 @@ def test_a_unit_of_the_table_from_before_an_option_is_found_and_not_done_again(
     add: Adding, tmp_path: Path
 ) -> None:
     """Its run.json has no ``extra``; today's configuration has it at what it did before."""
-    unit = plan_units(["place_in_tray"], obs="state", preset="fast", methods=["bfn"], seeds=[0])[0]
+    unit = plan_experiments(["place_in_tray"], obs="state", preset="fast", methods=["bfn"], seeds=[0])[0]
     store = Store(str(tmp_path))
     ((stage, config),) = configure_stages("bfn", "fast", unit.settings)
     manifest = make_manifest(unit.mixture)
@@ -207,11 +208,11 @@ def test_a_unit_of_the_table_from_before_an_option_is_found_and_not_done_again(
     info = register(store, run_id(manifest, request), manifest, request)
     assert "extra" not in info.config
     add("bfn")
-    assert unit_of_run(read_run(store, info.run)) == unit
+    assert experiment_of_run(read_run(store, info.run)) == unit
     write_run(store, replace(info, config={**info.config, "extra": 0.75}))
-    assert unit_of_run(read_run(store, info.run)) is None
-    evaluated = tuple(Judged(env, config.updates, "ab" * 32, 0, "11") for env in unit.envs)
+    assert experiment_of_run(read_run(store, info.run)) is None
+    evaluated = tuple(Evaluated(env, config.updates, "ab" * 32, 0, "11") for env in unit.envs)
     trained = Trained(info.run, "bfn", "m@1", config.updates, 256, 1.0, 1, "cpu", info.config)
     data = Data("m@1", "0" * 64, {}, {}, {}, "")
     result = Result(unit, data, (trained,), evaluated, (), {}, "", ())
-    assert is_done(result, unit, "0" * 64, Trials(2, 0, 0))
+    assert is_done(result, unit, "0" * 64, EvalBudget(2, 0, 0))
