@@ -6,7 +6,6 @@ therefore filling in what is missing, and running a command twice adds nothing.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import platform
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from multiprocessing.util import Finalize
 from typing import Any, Final
 
 from cogdata.episode import Episode, EpisodeMeta
@@ -25,7 +25,6 @@ from cogdata.storage.parts import (
     PART_SIZE,
     CollectionInfo,
     Commit,
-    PartWriter,
     list_parts,
     part_range,
     read_collection,
@@ -156,15 +155,16 @@ class EpisodeDone:
     unstored: tuple[str, ...] = ()
 
 
-def missing_ranges(have: set[int], episodes: int) -> list[tuple[int, int]]:
+def missing_ranges(have: set[int], episodes: int, start: int = 0) -> list[tuple[int, int]]:
     """Return the ranges [start, stop) of indices below ``episodes`` that are missing, cut at part borders.
 
     Args:
         have: Indices that are committed.
         episodes: How many are wanted in all.
+        start: First index that is wanted.
     """
     ranges: list[tuple[int, int]] = []
-    for index in range(episodes):
+    for index in range(start, episodes):
         if index in have:
             continue
         if ranges and ranges[-1][1] == index and index % PART_SIZE:
@@ -184,13 +184,35 @@ def committed_indices(parts: Iterable[str]) -> set[int]:
     return {index for part in parts for index in range(*part_range(part))}
 
 
-@functools.cache
-def _world(env: str, image_size: int, horizon: int) -> CogEnv | Driven:
-    """One world per process and kind, kept between parts; a robot is let go of when the process ends."""
-    world = open_env(env, image_size=image_size, horizon=horizon)
-    if isinstance(world, Driven):
-        close_at_exit(world)
-    return world
+_WORLDS: dict[tuple[str, int, int], tuple[CogEnv | Driven, Finalize | None]] = {}
+"""One world per process and kind, kept between parts, and what closes it when the process ends."""
+
+
+def _kind(asked: CollectRequest) -> tuple[str, int, int]:
+    return asked.env, asked.image_size, asked.horizon
+
+
+def world_of(asked: CollectRequest) -> CogEnv | Driven:
+    """Return the world of a request, made once per process; a robot is let go of when the process ends.
+
+    Raises:
+        CogError: It cannot be made.
+    """
+    kind = _kind(asked)
+    if kind not in _WORLDS:
+        world = open_env(asked.env, image_size=asked.image_size, horizon=asked.horizon)
+        _WORLDS[kind] = world, close_at_exit(world) if isinstance(world, Driven) else None
+    return _WORLDS[kind][0]
+
+
+def forget_world(asked: CollectRequest) -> None:
+    """Close the world of a request after a failure; the next episode gets a new one."""
+    world, closing = _WORLDS.pop(_kind(asked), (None, None))
+    if closing is not None:
+        closing.cancel()
+    if world is not None:
+        with suppress(Exception):  # it has failed already
+            world.close()
 
 
 def _viewer(
@@ -209,7 +231,7 @@ def collect_episode(asked: CollectRequest, index: int) -> Episode:
         asked: The request.
         index: From 0.
     """
-    world = _world(asked.env, asked.image_size, asked.horizon)
+    world = world_of(asked)
     spec = POLICIES[asked.policy]
     rng = generator("policy", asked.root_seed, index)
     policy = make_policy(asked.policy, noise=asked.noise, rng=rng)
@@ -226,40 +248,6 @@ def collect_episode(asked: CollectRequest, index: int) -> Episode:
     )
     see = _viewer(asked, world, meta.seed)
     return rollout(world, lambda obs: policy.act(see(obs)), meta)
-
-
-def collect_part(
-    store: Store,
-    asked: CollectRequest,
-    span: tuple[int, int],
-    on_episode: Callable[[EpisodeDone], None],
-    stop_asked: Callable[[], bool] = lambda: False,
-) -> Commit | None:
-    """Run the episodes of one range and commit them as a part.
-
-    Args:
-        store: Where to.
-        asked: The request.
-        span: First index and one past the last, within the same whole part.
-        on_episode: Called after each episode.
-        stop_asked: Called before each episode; once it is true, what is done is committed as a shorter part.
-
-    Returns:
-        The commit; None if the end was asked for before the first episode.
-
-    Raises:
-        CogError: A write failed; nothing is committed then.
-    """
-    writer = PartWriter(store, asked.collection, *span)
-    for index in range(*span):
-        if stop_asked():
-            return writer.commit(short=True) if index > span[0] else None
-        episode = collect_episode(asked, index)
-        writer.add(episode)
-        world = _world(asked.env, asked.image_size, asked.horizon)
-        unstored = tuple(sorted(world.unstored)) if isinstance(world, Driven) else ()
-        on_episode(EpisodeDone(index, episode.steps, episode.success, episode.solved, unstored))
-    return writer.commit()
 
 
 def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from cogdata.answers import Answer, Judged, no_place, shown
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
+from cogdata.system.interrupts import asked_to_end
 from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
 from collectors.policies.view import Point, SceneView
 from collectors.robots.kinematics import matrix_from_quat
@@ -165,7 +166,7 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
             CogError: The driver fails, shows what it did not announce, or did not judge the task's predicate.
         """
         self._time += 1
-        with self._asking("step"):
+        with self._asking(f"do step {self._time}"):
             obs, own, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
         seen, judged = self._see(obs, info)
         answer = self._answer
@@ -209,10 +210,12 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
-        """Make one line of whatever the driver raises."""
+        """Make one line of whatever the driver raises, `SystemExit` too; but not of our own end."""
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
+            if asked_to_end(error):
+                raise
             raise CogError(f"{self.env_id} fails to {what}: {error!r}") from error
 
     def _reward(self, own: object, holds: bool) -> float:
@@ -298,7 +301,9 @@ def open_env(
     kind = _load(env)
     try:
         driver = kind(image_size=image_size)
-    except Exception as error:
+    except BaseException as error:
+        if asked_to_end(error):
+            raise
         raise CogError(f"{env} cannot be made by Class(image_size={image_size}): {error!r}") from None
     try:
         _check_spaces(env, driver, image_size)
@@ -324,15 +329,19 @@ def own_horizon(env: str) -> int:
     return horizon
 
 
-def close_at_exit(world: Driven) -> None:
-    """Close a driver when this process ends, undisturbed by a parent that is in a hurry."""
+def close_at_exit(world: Driven) -> Finalize:
+    """Close a driver when this process ends, undisturbed by a parent that is in a hurry.
+
+    Returns:
+        Its ``cancel`` is for who closes the driver before.
+    """
 
     def close() -> None:
         with suppress(ValueError):  # not the main thread, which alone gets signals
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         world.close()
 
-    Finalize(None, close, exitpriority=0)
+    return Finalize(None, close, exitpriority=0)
 
 
 def fingerprint(env: str) -> dict[str, str]:
@@ -353,7 +362,9 @@ def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
         sys.path.insert(0, here)
     try:
         found = importlib.import_module(module)
-    except Exception as error:
+    except BaseException as error:
+        if asked_to_end(error):
+            raise
         raise CogError(
             f"cannot import {module} of --env {env}: {error!r}; the current directory is {here}"
         ) from None

@@ -16,11 +16,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Protocol
 
 from cogdata.errors import CogError
-from cogdata.storage.parts import Commit
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
-from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
-from collectors.collect import CollectRequest, EpisodeDone, collect_part
+from cogdata.system.interrupts import LeaveError, ctrl_c_held_back, ignore_ctrl_c
+from collectors.collect import CollectRequest
+from collectors.collect_part import STOP, Event, collect_part
 
 MAX_RETRIES: Final = 2
 """How often the range of a worker that died is given to a new one."""
@@ -31,9 +31,7 @@ Range = tuple[int, int]
 class Engine(Protocol):
     """Collects ranges of episodes."""
 
-    def __call__(
-        self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]
-    ) -> Iterator[EpisodeDone | Commit]:
+    def __call__(self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]) -> Iterator[Event]:
         """Collect every range, a part each, and say what happens."""
         ...
 
@@ -41,8 +39,10 @@ class Engine(Protocol):
         """Commit what is done as shorter parts, and end; safe in a signal handler."""
 
 
-def _serve(connection: Connection, store: Store, asked: CollectRequest, environment: dict[str, str]) -> None:
-    """Worker: ranges in, episodes and commits out, until the parent hangs up."""
+def _serve(
+    connection: Connection, store: Store, asked: CollectRequest, on_error: str, environment: dict[str, str]
+) -> None:
+    """Worker: ranges in, events out, after each range None or why it ended, until the parent hangs up."""
     os.environ.update(environment)  # the server that forks has that of its first call
     ignore_ctrl_c()
     signal.signal(signal.SIGTERM, lambda *_: exit_worker())
@@ -53,7 +53,7 @@ def _serve(connection: Connection, store: Store, asked: CollectRequest, environm
                 if span is None:  # told to stop when it had just finished
                     continue
                 try:
-                    commit = collect_part(store, asked, span, connection.send, lambda: _told(connection))
+                    collect_part(store, asked, span, connection.send, lambda: _told(connection), on_error)
                 except CogError as error:
                     connection.send(error)
                 except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -61,7 +61,7 @@ def _serve(connection: Connection, store: Store, asked: CollectRequest, environm
                 except Exception as error:  # the same episode would fail again: no retry helps
                     connection.send(CogError(f"{_name(span)} of {asked.collection} failed: {error!r}"))
                 else:
-                    connection.send(commit)
+                    connection.send(None)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # in the middle of exit handlers it would skip the rest
 
@@ -77,7 +77,7 @@ def _name(span: Range) -> str:
 
 def exit_worker() -> None:
     """Leave by exception, so that half-written files are removed on the way out."""
-    raise SystemExit(0)
+    raise LeaveError(0)
 
 
 class _StartError(CogError):
@@ -96,16 +96,19 @@ class LocalEngine:
 
     Args:
         workers: Number of processes, at least 1.
+        on_error: What an episode that fails leads to, of `collectors.collect_part.ON_ERROR`.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, on_error: str = STOP) -> None:
         if workers < 1:
             raise CogError(f"--workers is {workers}, must be at least 1, or auto")
         self._workers = workers
+        self._on_error = on_error
         self._running: list[_Worker] = []
         self._stopping = False
+        self._failure: CogError | None = None
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["collectors.collect", "webdataset.writer", "collectors.bullet"])
+        self._context.set_forkserver_preload(["collectors.collect_part", "webdataset.writer"])
 
     def stop(self) -> None:
         """Commit what is done as shorter parts, and end; safe in a signal handler."""
@@ -115,9 +118,7 @@ class LocalEngine:
         """Return the process ids of the workers of the call under way."""
         return [worker.process.pid for worker in self._running if worker.process.pid]
 
-    def __call__(
-        self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]
-    ) -> Iterator[EpisodeDone | Commit]:
+    def __call__(self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]) -> Iterator[Event]:
         """Collect every range.
 
         Args:
@@ -129,47 +130,63 @@ class LocalEngine:
             What happens, as it happens.
 
         Raises:
-            CogError: A write failed, or a range killed its worker again and again.
+            CogError: A write failed, an episode failed that may not be skipped, or a range killed its worker
+                again and again. The other workers commit what they have done first.
         """
         todo, told = deque(ranges), False
         deaths: dict[Range, int] = {}
         workers: list[_Worker] = []
-        self._running = workers
+        self._running, self._failure = workers, None
         try:
             while len(workers) < min(self._workers, len(ranges)) and not self._stopping:
                 workers.append(self._start(store, asked))
                 self._give(workers[-1], todo)
             while any(worker.range for worker in workers):
-                if self._stopping and not told:
+                if (self._stopping or self._failure) and not told:
                     told = True
                     todo.clear()
                     for worker in workers:
                         self._send(worker, None)
                 for worker in self._ready(workers):
-                    for event in self._receive(worker):
-                        if event is not None:
-                            yield event
-                        if not isinstance(event, EpisodeDone):
-                            self._give(worker, todo)
+                    yield from self._hear(worker, todo)
                     if worker.range and not worker.process.is_alive():
-                        if not told:
-                            self._bury(worker, deaths)
+                        if not told and self._bury(worker, deaths):
                             fresh = self._start(store, asked)
                             todo.appendleft(worker.range)
                             worker.process, worker.connection = fresh.process, fresh.connection
+                        elif self._failure:
+                            todo.clear()
                         self._give(worker, todo)
         except _StartError:
             if not self._stopping:  # whoever asked for the end may have ended what starts workers
                 raise
         finally:
             self._stop(workers)
+        if self._failure:
+            raise self._failure
+
+    def _hear(self, worker: _Worker, todo: deque[Range]) -> Iterator[Event]:
+        """Pass on what a worker says; give it the next range when it has done one."""
+        for event in self._receive(worker):
+            if isinstance(event, CogError):
+                self._fail(event)
+                todo.clear()
+                worker.range = None
+            elif event is None:
+                self._give(worker, todo)
+            else:
+                yield event
+
+    def _fail(self, error: CogError) -> None:
+        """Remember the first failure; the others may be what it led to."""
+        self._failure = self._failure or error
 
     def _start(self, store: Store, asked: CollectRequest) -> _Worker:
         with ctrl_c_held_back():
             forkserver.ensure_running()
         parent, child = self._context.Pipe()
         process = self._context.Process(
-            target=_serve, args=(child, store, asked, dict(os.environ)), daemon=True
+            target=_serve, args=(child, store, asked, self._on_error, dict(os.environ)), daemon=True
         )
         try:
             process.start()
@@ -200,24 +217,25 @@ class LocalEngine:
         return [w for w in busy if w.connection in woken or w.process.sentinel in woken]
 
     @staticmethod
-    def _receive(worker: _Worker) -> Iterator[EpisodeDone | Commit | None]:
+    def _receive(worker: _Worker) -> Iterator[Event | CogError | None]:
         with suppress(EOFError, ConnectionResetError):
             while worker.connection.poll():
-                event = worker.connection.recv()
-                if isinstance(event, CogError):
-                    raise event
-                yield event
+                yield worker.connection.recv()
 
-    @staticmethod
-    def _bury(worker: _Worker, deaths: dict[Range, int]) -> None:
+    def _bury(self, worker: _Worker, deaths: dict[Range, int]) -> bool:
+        """Whether the range of a worker that died is tried again."""
         assert worker.range is not None
         deaths[worker.range] = deaths.get(worker.range, 0) + 1
         worker.connection.close()
-        if deaths[worker.range] > MAX_RETRIES:
-            raise CogError(
+        if deaths[worker.range] <= MAX_RETRIES:
+            return True
+        self._fail(
+            CogError(
                 f"{_name(worker.range)} ended their worker {deaths[worker.range]} times "
                 f"(exit code {worker.process.exitcode}): is memory short? try fewer --workers"
             )
+        )
+        return False
 
     @staticmethod
     def _stop(workers: list[_Worker]) -> None:
@@ -238,21 +256,21 @@ class RayEngine:
     Args:
         address: HOST:PORT, ray://HOST:PORT or auto; None: ``$RAY_ADDRESS``, else a Ray of this machine's own.
         workers: Tasks at a time; None: as many as the cluster has CPUs.
+        on_error: What an episode that fails leads to, of `collectors.collect_part.ON_ERROR`.
 
     Raises:
         CogError: Ray is not installed, or the address is not one.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+    def __init__(self, address: str | None = None, workers: int | None = None, on_error: str = STOP) -> None:
         self._cluster = Cluster(address, workers)
+        self._on_error = on_error
 
     def stop(self) -> None:
         """Commit what is done as shorter parts, and end; safe in a signal handler."""
         self._cluster.stop()
 
-    def __call__(
-        self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]
-    ) -> Iterator[EpisodeDone | Commit]:
+    def __call__(self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]) -> Iterator[Event]:
         """Collect every range.
 
         Args:
@@ -264,26 +282,34 @@ class RayEngine:
             What happened, a part at a time.
 
         Raises:
-            CogError: A write failed, a range killed its worker again and again, or the cluster is gone.
+            CogError: A write failed, an episode failed that may not be skipped, a range killed its worker
+                again and again, or the cluster is gone. Other tasks commit what they have done first.
         """
         if not ranges:
             return
-        for _, (done, commit) in self._cluster.run(_collect_range, (store, asked), ranges, _name):
-            yield from done
-            if commit is not None:
-                yield commit
+        shared, failure = (store, asked, self._on_error), None
+        for _, (events, error) in self._cluster.run(_collect_range, shared, ranges, _name):
+            yield from events
+            if error is not None:
+                failure = failure or error
+                self._cluster.stop()
+        if failure is not None:
+            raise failure
 
 
 def _collect_range(
-    shared: tuple[Store, CollectRequest], span: Range, stop_asked: Callable[[], bool]
-) -> tuple[list[EpisodeDone], Commit | None]:
-    """The task of a range, on some machine of the cluster."""
-    store, asked = shared
+    shared: tuple[Store, CollectRequest, str], span: Range, stop_asked: Callable[[], bool]
+) -> tuple[list[Event], CogError | None]:
+    """The task of a range, on some machine of the cluster: what happened, and why it ended early."""
+    store, asked, on_error = shared
     if not store.exists(f"collections/{asked.collection}/collection.json"):
         raise CogError(
             f"{platform.node()} does not see the collection in {store.url}: name a store that every machine "
             f"reaches under that name, such as s3://BUCKET/PREFIX"
         )
-    done: list[EpisodeDone] = []
-    commit = collect_part(store, asked, span, done.append, stop_asked)
-    return done, commit
+    events: list[Event] = []
+    try:
+        collect_part(store, asked, span, events.append, stop_asked, on_error)
+    except CogError as error:
+        return events, error
+    return events, None

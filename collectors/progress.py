@@ -9,9 +9,13 @@ from typing import Final
 from cogdata.intervals import wilson
 from cogdata.storage.parts import CollectionInfo, Commit
 from collectors.collect import EpisodeDone, Plan
+from collectors.collect_part import EpisodeFailed, Event
 
 WARN_AFTER: Final = 100
 """Number of episodes before the success rate is compared with the documented one."""
+
+MOST_NAMED: Final = 10
+"""Skipped episodes that are named one by one."""
 
 
 @dataclass
@@ -23,21 +27,25 @@ class ProgressCounter:
         bytes: Number of bytes committed.
         committed: Number of episodes committed.
         steps: Number of actions.
+        skipped: Index of each episode that failed and was left out → why.
     """
 
     plan: Plan
     bytes: int = 0
     committed: int = 0
     steps: int = 0
+    skipped: dict[int, str] = field(default_factory=dict)
     _success: dict[int, bool | None] = field(default_factory=dict)
     _unstored: set[str] = field(default_factory=set)
     _started: float = field(default_factory=time.monotonic)
 
-    def add(self, event: EpisodeDone | Commit) -> None:
+    def add(self, event: Event) -> None:
         """Count an event of an engine."""
         if isinstance(event, Commit):
             self.bytes += event.bytes
             self.committed += event.episodes
+        elif isinstance(event, EpisodeFailed):
+            self.skipped[event.index] = event.why
         elif event.index not in self._success:
             self._success[event.index] = event.success
             self.steps += event.steps
@@ -70,7 +78,7 @@ class ProgressCounter:
     @property
     def seconds_left(self) -> float | None:
         """Estimated remaining time, s; None before the first episode."""
-        left = self.plan.missing - self.episodes
+        left = self.plan.missing - self.episodes - len(self.skipped)
         return self.seconds / self.episodes * left if self.episodes else None
 
     def line(self) -> str:
@@ -79,6 +87,8 @@ class ProgressCounter:
         if self.judged:
             low, high = wilson(self.successes, self.judged)
             parts.append(f"success {self.successes / self.judged:.0%} [{low:.0%}, {high:.0%}]")
+        if self.skipped:
+            parts.append(f"{len(self.skipped)} skipped")
         if self.judged < self.episodes:
             parts.append(f"{self.episodes - self.judged} not judged")
         parts.append(f"{self.steps_per_s:.0f} steps/s")
@@ -87,13 +97,26 @@ class ProgressCounter:
             parts.append(f"{self.seconds_left:.0f} s left")
         return " · ".join(parts)
 
-    def left_out(self, event: EpisodeDone | Commit) -> str | None:
+    def left_out(self, event: Event) -> str | None:
         """Say what an environment told that is not stored, once for each name; None: nothing new."""
         names = sorted(set(event.unstored) - self._unstored) if isinstance(event, EpisodeDone) else []
         self._unstored |= set(names)
         if not names:
             return None
         return f"{', '.join(f'info[{name!r}]' for name in names)} of {self.plan.asked.env} is not stored"
+
+    def skips(self) -> list[str]:
+        """Lines that say which episodes were left out, and why."""
+        if not self.skipped:
+            return []
+        named = sorted(self.skipped.items())[:MOST_NAMED]
+        more = len(self.skipped) - len(named)
+        return [
+            f"{len(self.skipped)} episodes of {self.plan.asked.collection} failed and were skipped; the same "
+            f"command tries them again",
+            *(f"  episode {index}: {why}" for index, why in named),
+            *([f"  and {more} more"] if more else []),
+        ]
 
     def warning(self, info: CollectionInfo) -> str | None:
         """Format a warning that the success rate is outside the documented range.

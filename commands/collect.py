@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cogdata.errors import CogError
+from cogdata.errors import CogError, unknown
 from commands.shared import (
     INTERRUPTED,
     Address,
@@ -59,6 +59,13 @@ def collect_command(
     scale: Annotated[
         float | None, typer.Option(help="Fraction of the paper's episodes; with --for.", show_default="1")
     ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            help="An episode that fails: stop, or skip it and go on. Finished ones are kept, the same "
+            "command tries skipped ones again; exit code 1 if any was skipped."
+        ),
+    ] = "stop",
     engine: EngineName = "local",
     address: Address = None,
     root: Root = None,
@@ -66,8 +73,11 @@ def collect_command(
     """Let a scripted policy act and store its episodes. The same command again adds only what is missing."""
     from collectors.checks import check_env
     from collectors.collect import plan, request
+    from collectors.collect_part import ON_ERROR
     from collectors.drivers import is_driver
 
+    if on_error not in ON_ERROR:
+        raise unknown("--on-error", on_error, ON_ERROR)
     wanted = _wanted(policy, env, episodes, recipe, scale)
     asked = [
         (
@@ -86,7 +96,7 @@ def collect_command(
     ]
     on_ray = wants_ray(engine, address, *(one.env for one, _ in asked))
     store = open_root(root)
-    missing = 0
+    missing = skipped = 0
     for one, many in asked:
         count = worker_count(workers, one_robot=is_driver(one.env))
         planned = plan(store, one, many)
@@ -99,7 +109,10 @@ def collect_command(
             + ("on Ray" if on_ray else f"with {count} workers")
         )
         if not dry_run:
-            run_collection(store, planned, _ray_engine(address, workers) if on_ray else local_engine(count))
+            chosen = _ray_engine(address, workers, on_error) if on_ray else local_engine(count, on_error)
+            skipped += run_collection(store, planned, chosen)
+    if skipped:
+        raise typer.Exit(1)
     if recipe is not None:
         say(f"{missing:,} episodes to collect" if dry_run else f"next: cog train --mixture {recipe}")
 
@@ -127,21 +140,25 @@ def _wanted(
     return [(need.policy, need.env, need.scaled(1.0 if scale is None else scale)) for need in needs]
 
 
-def _ray_engine(address: str | None, workers: str) -> Engine:
+def _ray_engine(address: str | None, workers: str, on_error: str) -> Engine:
     from collectors.engines import RayEngine
 
-    return RayEngine(address, None if workers == "auto" else worker_count(workers))
+    return RayEngine(address, None if workers == "auto" else worker_count(workers), on_error)
 
 
-def local_engine(workers: int) -> Engine:
+def local_engine(workers: int, on_error: str = "stop") -> Engine:
     """Make the engine of this machine."""
     from collectors.engines import LocalEngine
 
-    return LocalEngine(workers)
+    return LocalEngine(workers, on_error)
 
 
-def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa: ANN401 - a Plan, imported lazily
-    """Collect what is planned and bring the catalog up to date; Ctrl-C commits what is done."""
+def run_collection(store: Store, planned: Any, engine: Engine) -> int:  # noqa: ANN401 - a Plan, imported lazily
+    """Collect what is planned and bring the catalog up to date; Ctrl-C commits what is done.
+
+    Returns:
+        How many episodes failed and were skipped.
+    """
     from catalog.index.sync import try_sync
     from cogdata.storage.parts import Commit
     from collectors.collect import prepare
@@ -174,6 +191,10 @@ def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa:
         stopped = ending()
     except KeyboardInterrupt:
         stopped = True
+    except CogError:
+        with contextlib.suppress(CogError):  # what it says matters more
+            try_sync(store)
+        raise
     finally:
         ticker.clear()
     try_sync(store)
@@ -184,3 +205,6 @@ def run_collection(store: Store, planned: Any, engine: Engine) -> None:  # noqa:
         raise typer.Exit(INTERRUPTED)
     if planned.missing:
         say(f"{counter.line()} · {counter.seconds:.1f} s")
+    for line in counter.skips():
+        note(line)
+    return len(counter.skipped)

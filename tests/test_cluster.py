@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cogdata.errors import CogError
-from cogdata.storage.parts import Commit, list_parts
+from cogdata.storage.parts import Commit, PartWriter, list_parts
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
-from collectors import engines
-from collectors.collect import CollectRequest, plan, prepare, request
+from collectors import collect_part, engines
+from collectors.collect import CollectRequest, EpisodeDone, plan, prepare, request
+from collectors.collect_part import EpisodeFailed
 from collectors.engines import LocalEngine, RayEngine
 from tests.running import STOPPING, TINY, Run, members, wait_for
 
@@ -97,6 +98,36 @@ def _killed_once(marker: Path, shared: Any, span: tuple[int, int], stop_asked: C
         return stop_asked()
 
     return engines._collect_range(shared, span, stop_or_die)
+
+
+def _breaking_at_three(shared: Any, span: tuple[int, int], stop_asked: Callable[[], bool]) -> Any:
+    """Collect the range; in episode 3 the environment fails."""
+    real = collect_part._add_episode
+
+    def add(writer: PartWriter, asked: CollectRequest, index: int) -> EpisodeDone:
+        if index == 3:
+            raise OSError("no")
+        return real(writer, asked, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collect_part, "_add_episode", add)
+        return engines._collect_range(shared, span, stop_asked)
+
+
+def test_an_episode_that_fails_on_a_cluster_costs_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked = Store(str(tmp_path)), _asked()
+    prepare(store, asked, "test")
+    monkeypatch.setattr(engines, "_collect_range", _breaking_at_three)
+    with pytest.raises(
+        CogError, match=rf"^episode 3 of {asked.collection} failed: cog/PickTray-v0: OSError\("
+    ):
+        list(RayEngine(workers=2)(store, asked, ((0, 10),)))
+    assert list_parts(store, asked.collection) == ["part-00000-00-02"]
+    events = list(RayEngine(workers=2, on_error="skip")(store, asked, ((3, 10),)))
+    assert [event.index for event in events if isinstance(event, EpisodeFailed)] == [3]
+    assert list_parts(store, asked.collection) == ["part-00000-00-02", "part-00000-04-09"]
 
 
 @pytest.mark.slow
@@ -196,7 +227,7 @@ def test_ctrl_c_while_ray_starts_is_one_line(tmp_path: Path) -> None:
 
 def test_a_machine_that_does_not_see_the_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(CogError, match=f"does not see the collection in {tmp_path}: name a store that every"):
-        engines._collect_range((Store(str(tmp_path)), _asked()), (0, 2), lambda: False)
+        engines._collect_range((Store(str(tmp_path)), _asked(), "stop"), (0, 2), lambda: False)
 
 
 def test_addresses_that_lead_nowhere_are_one_line(

@@ -42,3 +42,18 @@ def answer_ctrl_c() -> None:
     if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
+
+
+class LeaveError(SystemExit):
+    """Raised in a worker by the signal that ends it: half-written files are removed on the way out."""
+
+
+def asked_to_end(error: BaseException) -> bool:
+    """Whether an exception is Ctrl-C or the signal that ends a worker, and no fault of the code it arose in.
+
+    Args:
+        error: Where Ctrl-C is ignored a KeyboardInterrupt is what somebody's code raised.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    return isinstance(error, LeaveError)

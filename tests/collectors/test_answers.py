@@ -114,6 +114,19 @@ def test_an_environment_that_is_no_driver_is_held_to_the_same_answers() -> None:
         rollout(Bare(16), lambda _: (STILL, "wait"), episode.meta)
 
 
+class Leaving(Good):
+    def reset(self, **_: Any) -> Any:
+        raise SystemExit("out of film")
+
+
+def test_an_environment_that_exits_in_a_process_of_its_own_is_one_line() -> None:
+    with (
+        Worlds(functools.partial(Leaving, 16), 2, 2) as worlds,
+        pytest.raises(CogError, match="^an environment failed: SystemExit: out of film$"),
+    ):
+        worlds.reset([0, 1])
+
+
 def test_numpy_s_bools_are_bools() -> None:
     episode = _collected(grasped=np.bool_(True), placed=np.True_, ends=(np.False_, np.True_))
     assert episode.predicates["grasped"].tolist() == [False, False, True]

@@ -24,6 +24,7 @@ from collectors.collect import (
     prepare,
     request,
 )
+from collectors.collect_part import Event
 from collectors.engines import LocalEngine
 from collectors.progress import ProgressCounter
 from collectors.provenance import changed_versions
@@ -44,7 +45,7 @@ def _digests(store: Store, collection: str) -> dict[str, str]:
     }
 
 
-def _collect(store: Store, asked: CollectRequest, episodes: int, workers: int) -> list[EpisodeDone | Commit]:
+def _collect(store: Store, asked: CollectRequest, episodes: int, workers: int) -> list[Event]:
     prepare(store, asked, "test")
     return list(LocalEngine(workers)(store, asked, plan(store, asked, episodes).ranges))
 

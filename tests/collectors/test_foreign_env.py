@@ -286,7 +286,7 @@ def test_a_driver_is_reset_once_and_closed_whether_it_passes_or_not(
 
 
 FAULTS = [
-    ("Stalling", "fails to step: ConnectionResetError('motor 3 hung up')"),
+    ("Stalling", "fails to do step 2: ConnectionResetError('motor 3 hung up')"),
     ("Drifting", "shows robot as float64 (10,), its observation_space says float32 (10,)"),
 ]
 
@@ -297,7 +297,7 @@ def test_a_driver_that_fails_while_collecting_is_one_line(kind: str, said: str, 
     prepare(store, asked, "test")
     with pytest.raises(CogError) as caught:
         list(LocalEngine(1)(store, asked, plan(store, asked, 2).ranges))
-    assert str(caught.value) == f"{HERE}:{kind} {said}"
+    assert str(caught.value).startswith(f"episode 0 of {asked.collection} failed: {HERE}:{kind} {said}; what")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -16,7 +16,8 @@ import pytest
 from cogdata.storage.parts import Commit, list_parts, part_range
 from cogdata.storage.store import Store
 from collectors import engines
-from collectors.collect import CollectRequest, EpisodeDone, plan, request
+from collectors.collect import CollectRequest, plan, request
+from collectors.collect_part import Event
 from collectors.engines import LocalEngine, Range
 from commands.shared import INTERRUPTED
 from tests.running import STOPPING, TINY, Run, members, wait_for
@@ -32,9 +33,7 @@ _TALKATIVE = (
 class _LastMoment(LocalEngine):
     """Ctrl-C arrives when the last range has just been completed."""
 
-    def __call__(
-        self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]
-    ) -> Iterator[EpisodeDone | Commit]:
+    def __call__(self, store: Store, asked: CollectRequest, ranges: tuple[Range, ...]) -> Iterator[Event]:
         for event in super().__call__(store, asked, ranges):
             if isinstance(event, Commit):
                 signal.raise_signal(signal.SIGINT)

@@ -183,7 +183,7 @@ def _serve(pipe: Connection, make_env: MakeEnv, count: int) -> None:
             pipe.send(group.answer())
     except (EOFError, BrokenPipeError):
         pass
-    except Exception:
+    except BaseException:  # SystemExit of an environment too; Ctrl-C is ignored here
         pipe.send(traceback.format_exc())
     finally:
         if group is not None:
