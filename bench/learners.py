@@ -127,7 +127,7 @@ def stepper(case: Case) -> tuple[Callable[[int], None], int]:
     learner = build(case.algo, config, spec, 0)
     learner.updates_done = getattr(config, "warm_start", 0)
     source = Noise(StreamOptions(batch_size=config.batch_size, columns=OBS_KINDS[case.kind]))
-    batches = [tensor_batch(source.batch(i), spec.parts, torch.device("cpu")) for i in range(2)]
+    batches = [tensor_batch(source.batch(i), spec.features, torch.device("cpu")) for i in range(2)]
     noise = torch.Generator()
 
     def step(number: int) -> None:

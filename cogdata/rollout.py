@@ -16,7 +16,7 @@ Act = Callable[[dict[str, NDArray[Any]]], tuple[Float32, str]]
 """From the observation (image, robot, scene) to an action, float32 (8,), and the name of its phase."""
 
 
-class World(Protocol):
+class Env(Protocol):
     """What a Gymnasium environment must offer beside its API for its episodes to be stored.
 
     ``info["predicates"]`` of reset and step maps predicate names to booleans, or to None where one was not
@@ -36,7 +36,7 @@ class World(Protocol):
         ...
 
 
-def rollout(world: World, act: Act, meta: EpisodeMeta) -> Episode:
+def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
     """Run one episode until the world says terminated or truncated.
 
     Args:

@@ -27,7 +27,7 @@ from commands.shared import (
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
     from cogdata.system.cluster import Cluster
-    from trainers.evaluation.evaluate import Evaluation, World
+    from trainers.evaluation.evaluate import EvalEnv, Evaluation
 
 
 def eval_command(
@@ -94,15 +94,15 @@ def cluster_of(address: str | None, workers: str) -> Cluster:
     return Cluster(address, None if workers == "auto" else worker_count(workers))
 
 
-def world_of(env: str, image_size: int, parts: Iterable[str]) -> World:
+def eval_env_of(env: str, image_size: int, parts: Iterable[str]) -> EvalEnv:
     """Where policies are evaluated that look at these parts of an observation."""
     import functools
 
     from collectors.drivers import open_env
-    from trainers.evaluation.evaluate import World
+    from trainers.evaluation.evaluate import EvalEnv
 
     shown = tuple(sorted(parts))
-    return World(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
+    return EvalEnv(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
 
 
 def evaluate_run(
@@ -124,10 +124,10 @@ def evaluate_run(
     from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)
-    parts = {*policy.learner.spec.parts, *(("image",) if record else ())}
+    parts = {*policy.learner.spec.features, *(("image",) if record else ())}
     size = policy.learner.spec.image_size[0]
     check_env(env, image_size=size)
-    world = world_of(env, size, parts)
+    world = eval_env_of(env, size, parts)
     if is_driver(env) and isinstance(workers, int):
         world = replace(world, together=workers)
     ticker = Ticker()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cogdata.errors import CogError
-from commands.evaluate import world_of
+from commands.evaluate import eval_env_of
 from commands.finetune import begin_finetune, finetuned_config, online_env_of
 from commands.mix import infer_mixture
 from commands.requests import frozen_portion, stages_of
@@ -183,7 +183,7 @@ def _evaluated(store: Store, experiment: Experiment, budget: EvalBudget, mixture
     size, features = read_info(store, mixture).image_size[0], OBS_KINDS[experiment.obs]
     before, began, ticker = bool(stored.read_evaluated(store, run)), time.monotonic(), Ticker()
     evaluator = Evaluator(
-        store, run, lambda env: world_of(env, size, features), lambda text: ticker.show(lambda: text)
+        store, run, lambda env: eval_env_of(env, size, features), lambda text: ticker.show(lambda: text)
     )
     final, curve = evaluate_experiment(evaluator, experiment, budget)
     ticker.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cogdata.errors import CogError
-from commands.evaluate import world_of
+from commands.evaluate import eval_env_of
 from commands.shared import countable, natural, or_default, seed_range
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def eval_schedule_of(
         _check_scene(settings.eval_env, manifest)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
     return EvalSchedule(
-        world_of(settings.eval_env, size, OBS_KINDS[request.obs]),
+        eval_env_of(settings.eval_env, size, OBS_KINDS[request.obs]),
         1000 if settings.eval_every is None else settings.eval_every,
         tuple(range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + episodes)),
     )

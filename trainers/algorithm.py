@@ -67,19 +67,19 @@ class ObsSpec:
             raise CogError(f"images are {self.image_size} px, a convolutional encoder needs at least 8×8")
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def features(self) -> tuple[str, ...]:
         """Observation features that a stream or an environment must deliver."""
         return OBS_KINDS[self.kind]
 
     @property
     def has_image(self) -> bool:
         """Whether images are among the features."""
-        return "image" in self.parts
+        return "image" in self.features
 
     @property
     def vector_dim(self) -> int:
         """Length V of the vector part."""
-        return ROBOT_DIM * ("robot" in self.parts) + len(self.scene_fields) * ("scene" in self.parts)
+        return ROBOT_DIM * ("robot" in self.features) + len(self.scene_fields) * ("scene" in self.features)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -21,7 +21,7 @@ from collectors.drivers import open_env
 from trainers.algos.bfn import Bfn
 from trainers.algos.cql import Cql
 from trainers.checkpoint import load_training
-from trainers.evaluation.evaluate import World, evaluate, open_policy
+from trainers.evaluation.evaluate import EvalEnv, evaluate, open_policy
 
 ACTING_FIRST_SEED = 5_000
 """First evaluation seed; the results table and its curves use others."""
@@ -46,8 +46,8 @@ def measure(store: Store, run: str, update: int | None, env: str, episodes: int)
         load_training(store, run, learner, policy.update)  # the Qs, if only the policy acts
         if isinstance(learner, Cql):  # there are no averages of the Qs then
             learner.acting = (*learner.acting, "critics")
-    parts, size = learner.spec.parts, learner.spec.image_size[0]
-    world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
+    parts, size = learner.spec.features, learner.spec.image_size[0]
+    world = EvalEnv(env, functools.partial(open_env, env, image_size=size, observations=parts))
     trained, found = learner.config, {}
     for name, rule in RULES[learner.name].items():
         learner.config = replace(learner.config, **rule)

@@ -23,7 +23,7 @@ from cogdata.storage.store import Store
 from cogdata.system.machine import usable_cores
 from collectors.drivers import open_env
 from trainers.checkpoint import list_checkpoints, read_info
-from trainers.evaluation.evaluate import World, evaluate, open_policy, write_evaluation
+from trainers.evaluation.evaluate import EvalEnv, evaluate, open_policy, write_evaluation
 
 
 def chosen(updates: list[int], every: int) -> list[int]:
@@ -34,8 +34,8 @@ def chosen(updates: list[int], every: int) -> list[int]:
 def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes: int) -> dict[str, Any]:
     """Evaluate a checkpoint and write the evaluation into the store."""
     policy = open_policy(store, run, update)
-    parts, size = policy.learner.spec.parts, policy.learner.spec.image_size[0]
-    world = World(env, functools.partial(open_env, env, image_size=size, observations=parts))
+    parts, size = policy.learner.spec.features, policy.learner.spec.image_size[0]
+    world = EvalEnv(env, functools.partial(open_env, env, image_size=size, observations=parts))
     found = evaluate(policy, world, list(range(episodes)), workers=usable_cores())
     write_evaluation(store, found)
     low, high = wilson(found.successes, episodes)

@@ -80,7 +80,9 @@ def values_of(learner: Bfn | Cql, shown: Sequence[Obs], actions: NDArray[np.floa
         SystemExit: The learner is a cql that acts without its critics.
     """
     parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
-    parts |= {name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.parts}
+    parts |= {
+        name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.features
+    }
     obs, one = TensorObs(**parts), torch.from_numpy(actions).unsqueeze(0)
     if isinstance(learner, Bfn):
         outputs = learner.average.critics(learner.average.inputs(obs), one)
@@ -102,7 +104,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
             f"{policy.run} is of {learner.name}, which values no actions: name one of bfn or cql"
         )
     make = functools.partial(
-        open_env, env, image_size=learner.spec.image_size[0], observations=learner.spec.parts
+        open_env, env, image_size=learner.spec.image_size[0], observations=learner.spec.features
     )
     found: list[Traced] = []
     for start in range(DIAGNOSIS_FIRST_SEED, DIAGNOSIS_FIRST_SEED + episodes, WORLDS):

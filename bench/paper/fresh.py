@@ -16,7 +16,7 @@ from typing import Any
 
 from cogdata.storage.manifest import read_info
 from cogdata.storage.store import Store, open_store
-from commands.evaluate import world_of
+from commands.evaluate import eval_env_of
 from trainers.algorithm import OBS_KINDS
 from trainers.checkpoint import list_checkpoints
 from trainers.paper.ablations import CONDITION_LABELS
@@ -43,7 +43,7 @@ def evaluate_again(store: Store, result: Result, there: Evaluated, workers: int)
     """Evaluate the same checkpoint in the same environment, on as many fresh seeds."""
     run, features = result.runs[-1].run, OBS_KINDS[result.experiment.obs]
     size = read_info(store, result.data.mixture).image_size[0]
-    evaluator = Evaluator(store, run, lambda env: world_of(env, size, features), lambda _: None, workers)
+    evaluator = Evaluator(store, run, lambda env: eval_env_of(env, size, features), lambda _: None, workers)
     seeds = range(FRESH_FIRST_SEED, FRESH_FIRST_SEED + there.episodes)
     found = evaluator.evaluate(there.update, there.env, seeds)
     if found.checkpoint_digest != there.checkpoint_digest:

@@ -138,7 +138,7 @@ def small_learner(algo: str, kind: str = "state", *overrides: str, seed: int = 0
 
 
 def tensors(kind: str, count: int, position: int = 0, sample: Sample = anything) -> TensorBatch:
-    return tensor_batch(make_batch(sample, count, 0, position), make_spec(kind).parts, torch.device("cpu"))
+    return tensor_batch(make_batch(sample, count, 0, position), make_spec(kind).features, torch.device("cpu"))
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -28,7 +28,7 @@ def choose(
     """
     device = next(learner.parameters()).device
     parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
-    for part in learner.spec.parts:
+    for part in learner.spec.features:
         rows = np.stack([obs[part] for obs in shown])
         batch = np.zeros((WORLDS, *rows.shape[1:]), rows.dtype)
         batch[: len(rows)] = rows

@@ -11,7 +11,7 @@ import torch
 from cogdata.errors import CogError
 from cogdata.storage.runs import SELECTION, Best, read_best, read_run, with_purpose, write_best
 from cogdata.storage.store import Store
-from trainers.evaluation.evaluate import Policy, World, evaluate, evaluation_path, write_evaluation
+from trainers.evaluation.evaluate import EvalEnv, Policy, evaluate, evaluation_path, write_evaluation
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EvalSchedule:
         seeds: Given to ``env.reset``, an episode each.
     """
 
-    world: World
+    world: EvalEnv
     every: int
     seeds: tuple[int, ...]
 

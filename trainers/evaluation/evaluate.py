@@ -61,7 +61,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class World:
+class EvalEnv:
     """Where to evaluate.
 
     Attributes:
@@ -124,7 +124,7 @@ def open_policy(
 
 def evaluate(
     policy: Policy,
-    world: World,
+    world: EvalEnv,
     seeds: Sequence[int],
     *,
     workers: int | Cluster = 1,
@@ -176,7 +176,7 @@ def write_evaluation(store: Store, evaluation: Evaluation) -> str:
     return path
 
 
-def evaluation_path(policy: Policy, world: World, seeds: Sequence[int], purpose: str = EVALUATION) -> str:
+def evaluation_path(policy: Policy, world: EvalEnv, seeds: Sequence[int], purpose: str = EVALUATION) -> str:
     """Return where the rows of an evaluation are, once there are any."""
     return _path(policy.run, _name(policy, world, seeds, purpose))
 
@@ -197,14 +197,14 @@ class _Episode:
 
 
 def _here(
-    policy: Policy, world: World, rounds: Sequence[_Round], workers: int
+    policy: Policy, world: EvalEnv, rounds: Sequence[_Round], workers: int
 ) -> Iterator[tuple[int, list[_Episode]]]:
     with Worlds(world.make, len(rounds[0][0]), workers) as worlds:
         for number, (seeds, keep) in enumerate(rounds):
             yield number, _round(policy, world, worlds, seeds, keep)
 
 
-def _task(shared: tuple[Policy, World], call: _Round, stop_asked: Callable[[], bool]) -> list[_Episode]:
+def _task(shared: tuple[Policy, EvalEnv], call: _Round, stop_asked: Callable[[], bool]) -> list[_Episode]:
     """A round, on some machine of the cluster; it is short, so it does not end early."""
     torch.set_num_threads(1)
     policy, world = shared
@@ -217,10 +217,10 @@ def _said(call: _Round) -> str:
     return f"episodes with seeds {call[0][0]} to {call[0][-1]}"
 
 
-def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Episode]:
+def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Episode]:
     """Evaluate up to 16 episodes, the first ``keep`` of them with their frames."""
     first = worlds.reset(seeds)
-    _check_parts(policy, world, first[0], keep)
+    _check_features(policy, world, first[0], keep)
     episodes = []
     for number, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(derive_seed("evaluate", policy.seed, seed))
@@ -238,8 +238,8 @@ def _round(policy: Policy, world: World, worlds: Worlds, seeds: Sequence[int], k
     return episodes
 
 
-def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> None:
-    needed = {*policy.learner.spec.parts, *(["image"] if keep else [])}
+def _check_features(policy: Policy, world: EvalEnv, moment: Moment, keep: int) -> None:
+    needed = {*policy.learner.spec.features, *(["image"] if keep else [])}
     if missing := needed - moment.obs.keys():
         raise CogError(f"{world.env} shows {sorted(moment.obs)}, the evaluation needs {sorted(missing)} too")
     spec = policy.learner.spec
@@ -248,13 +248,13 @@ def _check_parts(policy: Policy, world: World, moment: Moment, keep: int) -> Non
             f"{world.env} has a scene of {moment.obs['scene'].size} numbers, the policy was trained on "
             f"{len(spec.scene_fields)} ({', '.join(spec.scene_fields)}): evaluate it in the scene of its data"
         )
-    if "image" in spec.parts and moment.obs["image"].shape[:2] != spec.image_size:
+    if "image" in spec.features and moment.obs["image"].shape[:2] != spec.image_size:
         raise CogError(
             f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy knows {spec.image_size}"
         )
 
 
-def _name(policy: Policy, world: World, seeds: Sequence[int], purpose: str) -> str:
+def _name(policy: Policy, world: EvalEnv, seeds: Sequence[int], purpose: str) -> str:
     """Name an evaluation by what it is: evaluating the same again replaces it by the same rows."""
     identity = json.dumps([policy.run, policy.digest, world.env, list(seeds)])
     slug = re.sub("[^a-z0-9_-]+", "-", world.env.split("/")[-1].lower())
@@ -262,7 +262,9 @@ def _name(policy: Policy, world: World, seeds: Sequence[int], purpose: str) -> s
     return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{tail}"
 
 
-def _table(policy: Policy, world: World, name: str, evaluated: Sequence[_Episode], purpose: str) -> pa.Table:
+def _table(
+    policy: Policy, world: EvalEnv, name: str, evaluated: Sequence[_Episode], purpose: str
+) -> pa.Table:
     now = datetime.now(UTC).replace(tzinfo=None)
     shared = {
         "run": policy.run,

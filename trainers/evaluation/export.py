@@ -64,7 +64,7 @@ class _Acting(nn.Module):
         self.learner._parameters = {}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        parts = self.learner.spec.parts
+        parts = self.learner.spec.features
         named = dict(zip(parts, inputs, strict=False))
         if self.learner.stochastic:
             noise = inputs[-1]
@@ -114,7 +114,7 @@ def random_inputs(learner: Algorithm, count: int, generator: torch.Generator) ->
     spec = learner.spec
     inputs = {}
     offset = 0
-    for part in spec.parts:
+    for part in spec.features:
         if part == "image":
             inputs[part] = torch.randint(
                 256, (count, *spec.image_size, 3), generator=generator, dtype=torch.uint8
@@ -141,7 +141,7 @@ def _about(policy: Policy) -> dict[str, Any]:
         "update": policy.update,
         "weights_digest": policy.digest,
         "cogdata_version": __version__,
-        "scene_fields": list(spec.scene_fields) if "scene" in spec.parts else [],
+        "scene_fields": list(spec.scene_fields) if "scene" in spec.features else [],
         "inputs": [
             {"name": name, "dtype": "uint8" if name == "image" else "float32", "shape": shape}
             for name, shape in shapes.items()

@@ -181,7 +181,7 @@ def _lost(run: str) -> str:
 
 
 def _check_env(spec: ObsSpec, online_env: OnlineEnv) -> None:
-    if "scene" in spec.parts and online_env.scene_fields != spec.scene_fields:
+    if "scene" in spec.features and online_env.scene_fields != spec.scene_fields:
         raise CogError(
             f"{online_env.env} has the scene {', '.join(online_env.scene_fields) or 'of nothing'}, "
             f"the policy was trained on {', '.join(spec.scene_fields)}: fine-tune it in the scene of its data"
@@ -222,7 +222,7 @@ class _Session:
         self.shares = (request.config.batch_size - half, half)
         self.offline: Iterator[Batch] | None = None
         if self.online.data == "symmetric":
-            options = StreamOptions(self.shares[0], request.seed, spec.parts, self.info.memory_bytes)
+            options = StreamOptions(self.shares[0], request.seed, spec.features, self.info.memory_bytes)
             stream = self.context.open_stream(options)
             self.offline = stream.batches(self.learner.updates_done - self.first)
         self.log = RunLog(
@@ -318,7 +318,9 @@ class _Session:
                 return False
             began = time.perf_counter()
             self.generator.manual_seed(derive_seed(self.request.seed, "update", self.learner.updates_done))
-            tensors = tensor_batch(self._batch(), self.learner.spec.parts, torch.device(self.request.device))
+            tensors = tensor_batch(
+                self._batch(), self.learner.spec.features, torch.device(self.request.device)
+            )
             self.metrics.append(self.learner.update(tensors, self.generator))
             self.seconds += time.perf_counter() - began
             self._tell()

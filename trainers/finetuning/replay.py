@@ -23,7 +23,7 @@ class Replay:
     """
 
     def __init__(self, spec: ObsSpec, frames: int, source: int) -> None:
-        self._pool = Pool.empty(frames, spec.parts, spec.image_size, len(spec.scene_fields))
+        self._pool = Pool.empty(frames, spec.features, spec.image_size, len(spec.scene_fields))
         self._pool.source[:] = source
         self._leaving = np.empty(frames, np.int64)
         self._frames = 0
@@ -32,7 +32,7 @@ class Replay:
     @staticmethod
     def needs_bytes(spec: ObsSpec, frames: int) -> int:
         """Bytes of memory that so many observations take."""
-        return frames * (Pool.observation_bytes(spec.parts, spec.image_size, len(spec.scene_fields)) + 8)
+        return frames * (Pool.observation_bytes(spec.features, spec.image_size, len(spec.scene_fields)) + 8)
 
     def add(self, episode: Episode) -> None:
         """Take an episode in.

@@ -157,7 +157,7 @@ class Inputs(nn.Module):
         self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
         self.vectors = Vectors(spec) if spec.vector_dim else None
         self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
-        self.knows_hand = "robot" in spec.parts
+        self.knows_hand = "robot" in spec.features
         if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
             self.dim += 6 * Points.count
             self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)

@@ -84,8 +84,8 @@ class Vectors(nn.Module):
 
     def __init__(self, spec: ObsSpec) -> None:
         super().__init__()
-        self.parts = tuple(part for part in ("robot", "scene") if part in spec.parts)
-        names = (*ROBOT_NAMES, *spec.scene_fields) if "scene" in self.parts else ROBOT_NAMES
+        self.features = tuple(part for part in ("robot", "scene") if part in spec.features)
+        names = (*ROBOT_NAMES, *spec.scene_fields) if "scene" in self.features else ROBOT_NAMES
         starts = quaternion_starts(names)
         turned = {start + offset for start in starts for offset in range(4)}
         _, *things = position_starts(names)
@@ -107,7 +107,7 @@ class Vectors(nn.Module):
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Map the vector part of observations (B, V) to features (B, D)."""
-        found = [getattr(obs, part) for part in self.parts]
+        found = [getattr(obs, part) for part in self.features]
         vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
         scaled = (vector[:, self.plain] - self.mean) * self.inverse_std
         q = vector[:, self.turned]  # (B, rotations, 4)

@@ -11,14 +11,14 @@ from cogdata.storage.manifest import newest_digest
 from cogdata.storage.runs import EVALUATION, FIRST_SELECTION_SEED, SELECTION
 from cogdata.storage.store import Store
 from trainers.checkpoint import list_checkpoints
-from trainers.evaluation.evaluate import World, evaluate, open_policy, write_evaluation
+from trainers.evaluation.evaluate import EvalEnv, evaluate, open_policy, write_evaluation
 from trainers.paper.comparison import differences
 from trainers.paper.experiments import FINETUNED, UPDATES_PER_STEP, Experiment
 from trainers.paper.files import read_result
 from trainers.paper.results import Evaluated, Result
 from trainers.paper.stored import describe_data, describe_runs, find_evaluated, read_evaluated, read_scenes
 
-MakeWorld = Callable[[str], World]
+MakeEvalEnv = Callable[[str], EvalEnv]
 """Environment id → environment to evaluate in."""
 
 
@@ -44,14 +44,14 @@ class Evaluator:
     Attributes:
         store: Where the run is.
         run: Run id.
-        world_of: Makes the environments.
+        eval_env_of: Makes the environments.
         say: Called with a line of progress.
         workers: Processes.
     """
 
     store: Store
     run: str
-    world_of: MakeWorld
+    eval_env_of: MakeEvalEnv
     say: Callable[[str], None]
     workers: int = 1
 
@@ -72,7 +72,7 @@ class Evaluator:
 
         policy = open_policy(self.store, self.run, update)
         found = evaluate(
-            policy, self.world_of(env), seeds, workers=self.workers, on_progress=progress, purpose=purpose
+            policy, self.eval_env_of(env), seeds, workers=self.workers, on_progress=progress, purpose=purpose
         )
         write_evaluation(self.store, found)
         if (evaluated := self._find(update, env, seeds)) is None:

@@ -32,18 +32,18 @@ def obs_spec(kind: str, manifest: Manifest) -> ObsSpec:
     return ObsSpec(kind, manifest.info.image_size, manifest.info.scene_fields, tuple(mean), tuple(std))
 
 
-def tensor_obs(obs: Observation, parts: tuple[str, ...], device: torch.device) -> TensorObs:
-    """Wrap the named parts of B observations; on a CPU they share memory with the arrays."""
+def tensor_obs(obs: Observation, features: tuple[str, ...], device: torch.device) -> TensorObs:
+    """Wrap the named features of B observations; on a CPU they share memory with the arrays."""
     named = {"image": obs.image, "robot": obs.robot, "scene": obs.scene}
-    for part in parts:
-        if named[part] is None:
-            raise ValueError(f"the policy looks at {part!r}, the observation has none")
+    for name in features:
+        if named[name] is None:
+            raise ValueError(f"the policy looks at {name!r}, the observation has none")
     return TensorObs(
-        **{name: _tensor(array, device) if name in parts else None for name, array in named.items()}
+        **{name: _tensor(array, device) if name in features else None for name, array in named.items()}
     )
 
 
-def tensor_batch(batch: Batch, parts: tuple[str, ...], device: torch.device) -> TensorBatch:
+def tensor_batch(batch: Batch, features: tuple[str, ...], device: torch.device) -> TensorBatch:
     """Wrap a batch; on a CPU it shares memory with the arrays."""
     action, reward = _tensor(batch.action, device), _tensor(batch.reward, device)
     terminated, source = _tensor(batch.terminated, device), _tensor(batch.source, device)
@@ -52,10 +52,10 @@ def tensor_batch(batch: Batch, parts: tuple[str, ...], device: torch.device) -> 
     assert terminated is not None
     assert source is not None
     return TensorBatch(
-        obs=tensor_obs(batch.obs, parts, device),
+        obs=tensor_obs(batch.obs, features, device),
         action=action,
         reward=reward,
-        next_obs=tensor_obs(batch.next_obs, parts, device),
+        next_obs=tensor_obs(batch.next_obs, features, device),
         terminated=terminated,
         source=source,
     )

@@ -120,7 +120,7 @@ def train_classifier(
     optimiser = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE, fused=True)
     rewarded = seen = 0
     for _ in range(updates):
-        batch = tensor_batch(next(batches), spec.parts, torch.device("cpu"))
+        batch = tensor_batch(next(batches), spec.features, torch.device("cpu"))
         of_task = batch.source == task
         success = ((batch.reward > 0) & of_task).float()
         loss = F.binary_cross_entropy_with_logits(classifier(batch.next_obs), success)
@@ -179,14 +179,16 @@ def infer_rewards(
     for number, half in enumerate(halves):
         hidden = pc.is_in(manifest.episodes["episode_id"], pa.array([row["episode_id"] for row in half]))
         seen = replace(manifest, episodes=manifest.episodes.filter(pc.invert(hidden)))
-        options = StreamOptions(batch_size=256, seed=derive_seed("infer", seed, number), columns=spec.parts)
+        options = StreamOptions(
+            batch_size=256, seed=derive_seed("infer", seed, number), columns=spec.features
+        )
         stream = open_stream(store, seen, options)
         classifier = train_classifier(
             stream.batches(0), spec, task=stream.sources.index(task), updates=updates, seed=seed
         )
         for row in half:
             times = np.arange(row["t_start"], row["t_end"], dtype=np.int32)
-            after, collected = _read(store, manifest, row, spec.parts, times)
+            after, collected = _read(store, manifest, row, spec.features, times)
             reward = label(classifier, after)
             solved = collected > 0
             found += int((reward > 0).sum())
@@ -217,6 +219,6 @@ def _read(
 @torch.no_grad()
 def label(classifier: SuccessClassifier, after: Observation) -> Float32:
     """Reward (N,) float32 of transitions by what they result in: 1 where success is the likelier, else 0."""
-    logits = classifier(tensor_obs(after, classifier.spec.parts, torch.device("cpu")))
+    logits = classifier(tensor_obs(after, classifier.spec.features, torch.device("cpu")))
     found: Float32 = (logits > 0).float().numpy()
     return found

@@ -153,7 +153,7 @@ def train(
         options = StreamOptions(
             request.config.batch_size,
             request.seed,
-            learner.spec.parts,
+            learner.spec.features,
             info.memory_bytes,
             share=(ranks.index, ranks.count),
         )
@@ -253,7 +253,7 @@ class _Session:
         self.waited += time.perf_counter() - began
         self.generator.manual_seed(derive_seed(request.seed, "update", learner.updates_done))
         if not isinstance(batch, TensorBatch):
-            batch = tensor_batch(batch, learner.spec.parts, torch.device(request.device))
+            batch = tensor_batch(batch, learner.spec.features, torch.device(request.device))
         with self.ranks.own_rows(request.config.batch_size):
             metrics = learner.update(batch, self.generator)
         self.done += 1

@@ -74,5 +74,5 @@ def test_a_specification_checks_itself() -> None:
     with pytest.raises(CogError, match="at least 8×8"):
         ObsSpec("image", (4, 4), (), (), ())
     spec = ObsSpec("state", (48, 48), ("x",), (0.5,) * 11, (1.0,) * 11)
-    assert spec.parts == ("robot", "scene")
+    assert spec.features == ("robot", "scene")
     assert ObsSpec.from_dict({**spec.to_dict(), "image_size": [48, 48]}) == spec

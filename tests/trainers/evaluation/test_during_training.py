@@ -15,11 +15,11 @@ from tests.trainers.toy import ToyEnv, ToyStream, make_manifest
 from tests.trainers.training.test_train import make_request, weights_of
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluation.during_training import EvalSchedule, evaluate_checkpoint, parse_update
-from trainers.evaluation.evaluate import Evaluation, World, evaluate, open_policy
+from trainers.evaluation.evaluate import EvalEnv, Evaluation, evaluate, open_policy
 from trainers.training.runlog import read_metrics
 from trainers.training.train import Progress, train
 
-TOY = World("toy/Chain-v0", ToyEnv)
+TOY = EvalEnv("toy/Chain-v0", ToyEnv)
 SCHEDULE = EvalSchedule(TOY, 2, (FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + 1))
 
 
@@ -93,7 +93,7 @@ def test_another_world_starts_a_new_comparison(store: Store, monkeypatch: pytest
     info, _ = train(store, make_manifest(), request, open_stream=ToyStream, schedule=SCHEDULE)
     assert parse_update(store, info.run, "best") == 2
     longer = replace(request, config=replace(request.config, updates=8))
-    elsewhere = replace(SCHEDULE, world=World("toy/Other-v0", ToyEnv))
+    elsewhere = replace(SCHEDULE, world=EvalEnv("toy/Other-v0", ToyEnv))
     train(store, make_manifest(), longer, open_stream=ToyStream, schedule=elsewhere)
     assert read_best(store, info.run) == Best(6, "toy/Other-v0", SCHEDULE.seeds, 1)
 
@@ -122,7 +122,7 @@ def test_a_signal_cuts_an_evaluation_short_and_keeps_nothing_of_it(store: Store)
             rounds.append(1)
             return super().reset(seed=seed, options=options)
 
-    schedule = EvalSchedule(World("toy", Interrupting), 2, tuple(range(20)))
+    schedule = EvalSchedule(EvalEnv("toy", Interrupting), 2, tuple(range(20)))
     info, state = train(store, make_manifest(), make_request(), open_stream=ToyStream, schedule=schedule)
     assert (state.status, state.updates_done) == ("stopped", 2)
     assert store.list_files(f"runs/{info.run}/evaluations") == []

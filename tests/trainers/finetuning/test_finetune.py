@@ -32,7 +32,7 @@ from tests.trainers.toy import (
 )
 from trainers.algos.bfn import Bfn
 from trainers.checkpoint import list_checkpoints
-from trainers.evaluation.evaluate import World, evaluate, open_policy
+from trainers.evaluation.evaluate import EvalEnv, evaluate, open_policy
 from trainers.finetuning.finetune import FinetuneContext, FinetuneProgress, finetune
 from trainers.finetuning.replay import Replay, joined
 from trainers.training.online import Online, OnlineEnv
@@ -103,7 +103,7 @@ def test_a_half_trained_policy_improves(store: Store) -> None:
     state = go(store, request, on_progress=seen.append)
     run = run_id(make_manifest(), request)
     assert (state.status, state.updates_done) == ("finished", 40 + 40 * 8)  # an update per action
-    world, seeds = World(ENV, ToyEnv), range(60)
+    world, seeds = EvalEnv(ENV, ToyEnv), range(60)
     before, after = (evaluate(open_policy(store, one), world, seeds).successes for one in (parent, run))
     assert before < 0.6 * 60
     assert after > 0.9 * 60
