@@ -161,6 +161,19 @@ class Episode:
             if (values & mask).any():
                 raise ValueError(f"predicate {name!r} holds where it was not judged")
 
+    def check_ends(self) -> None:
+        """Refuse an end in the midst of an episode; what older versions stored is read as it is.
+
+        Raises:
+            ValueError: ``terminated`` or ``truncated`` is true before the last action.
+        """
+        for name, values in (("terminated", self.terminated), ("truncated", self.truncated)):
+            if values[:-1].any():
+                raise ValueError(
+                    f"{name} is true at action {int(np.argmax(values))} of {self.steps}, may be true at the "
+                    f"last one only: {self.meta.episode_id} is more than one episode"
+                )
+
     @property
     def steps(self) -> int:
         """T, the number of actions."""

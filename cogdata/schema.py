@@ -8,6 +8,8 @@ Alignment of one episode with T actions and T+1 observations::
 * ``reward[t]`` is judged on ``o_{t+1}``, the state that ``action[t]`` led to.
 * ``terminated[t]``: ``o_{t+1}`` is absorbing: worth nothing beyond the reward. No world of ours ends so.
 * ``truncated[t]``: the clock stopped the episode at ``o_{t+1}``; a learner bootstraps from it.
+* both may be true at the last action alone. Where both are, both are kept, and ``terminated`` wins: a learner
+  does not bootstrap.
 * a predicate (``grasped``, ``placed`` …) is judged on every observation, so it has T+1 entries; it is null
   in ``steps`` where the scene has no such thing, or where it was not judged. The task's predicate is judged
   on ``o_1 … o_T``, because it is the reward. An episode whose goal was not judged on ``o_T`` is neither a

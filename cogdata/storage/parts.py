@@ -217,12 +217,16 @@ class PartWriter:
 
         Args:
             episode: Must have the next index of the range.
+
+        Raises:
+            ValueError: It has another index, or ends before its last action.
         """
         expected = self._range[0] + len(self._rows)
         if episode.meta.index != expected or episode.meta.collection != self._collection:
             raise ValueError(
                 f"episode {episode.meta.episode_id} added, {self._collection}/{expected} expected"
             )
+        episode.check_ends()
         frames = encode_frames(episode)
         steps = steps_batch(episode)
         encoded = encode_steps(steps)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cogdata.episode import EpisodeMeta, episode_id
+from cogdata.episode import Episode, EpisodeMeta, episode_id
+from cogdata.storage.parts import PartWriter
+from cogdata.storage.samples import read_episode
+from cogdata.storage.store import Store
 from tests.synthetic import make_episode
 
 
@@ -58,6 +63,25 @@ def test_the_digest_changes_with_every_field_and_with_nothing_else() -> None:
 def test_a_wrong_field_is_refused_with_both_numbers(field: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(make_episode("c", 0), **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flag", ["terminated", "truncated"])
+def test_an_episode_that_ends_twice_is_not_stored_but_read(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: dict[str, Any] = {flag: np.array([True, False, True, False])}
+    twice = replace(make_episode("c", 0), **flags)
+    store = Store(str(tmp_path))
+    with pytest.raises(
+        ValueError, match=rf"^{flag} is true at action 0 of 4, may be true at the last one only"
+    ):
+        PartWriter(store, "c", 0, 1).add(twice)
+    monkeypatch.setattr(Episode, "check_ends", lambda self: None)  # as an older version wrote it
+    writer = PartWriter(store, "c", 0, 1)
+    writer.add(twice)
+    (row,) = store.read_table(f"collections/c/{writer.commit().part}/episodes.parquet").to_pylist()
+    monkeypatch.undo()
+    assert read_episode(store, row).digest() == twice.digest()
 
 
 def test_names_that_could_not_be_a_folder_or_a_key_are_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cogdata.errors import CogError
 from cogdata.storage.manifest import REWARDS, Manifest
+from cogdata.storage.parts import PartWriter
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions, open_stream
 from cogdata.streaming.transitions import Batch
@@ -59,6 +60,18 @@ def test_a_batch_holds_what_was_stored(store: Store, rows: list[dict[str, Any]])
         np.testing.assert_array_equal(batch.action[i], episode.action[t])
         assert batch.reward[i] == episode.reward[t]
         assert not batch.terminated[i]
+
+
+def test_where_world_and_clock_end_an_episode_a_learner_sees_the_world_s_end(store: Store) -> None:
+    last = np.arange(4) == 3
+    writer = PartWriter(store, "both", 0, 1)
+    writer.add(replace(make_episode("both", 0), terminated=last, truncated=last))
+    rows = store.read_table(f"collections/both/{writer.commit().part}/episodes.parquet").to_pylist()
+    assert (rows[0]["terminated"], rows[0]["truncated"]) == (True, True)
+    batch = _stream(store, make_manifest(rows, ["a"]), batch_size=4).batch(0)
+    assert sorted(zip([t for _, t in _ids(batch)], batch.terminated.tolist(), strict=True)) == [
+        (0, False), (1, False), (2, False), (3, True),
+    ]  # fmt: skip
 
 
 def test_a_pass_draws_every_transition_once(store: Store, rows: list[dict[str, Any]]) -> None:

@@ -349,6 +349,21 @@ def test_settings_out_of_range_are_one_line(settings: dict[str, Any], said: str)
     assert str(caught.value).startswith(said)
 
 
+def test_an_episode_that_world_and_clock_end_keeps_both_flags(store: Store) -> None:
+    class Both(ToyEnv):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            obs, reward, _, over, info = super().step(action)
+            return obs, reward, over, over, info
+
+    request = request_for(store, parent_of(store), episodes=2)
+    go(store, request, online_env=replace(ONLINE_ENV, make=Both))
+    run = run_id(make_manifest(), request)
+    path = f"collections/{run}/{list_parts(store, run)[0]}/episodes.parquet"
+    for row in store.read_table(path).to_pylist():
+        episode = read_episode(store, row)
+        assert episode.terminated.tolist() == episode.truncated.tolist() == [False] * 7 + [True]
+
+
 def test_rounds_never_cross_the_border_of_a_part() -> None:
     online = Online(ENV, episodes=112, horizon=8, round_episodes=16)
     rounds = online.rounds()
