@@ -31,7 +31,7 @@ EngineName = Annotated[str, typer.Option("--engine", help="local: this machine; 
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster, HOST:PORT or auto; else $RAY_ADDRESS, else one of its own.")
 ]
-Results = Annotated[Path, typer.Option(help="Folder of the JSON files, one per unit.")]
+Results = Annotated[Path, typer.Option(help="Folder of the JSON files, one per experiment.")]
 RESULTS = Path("results/table1")
 
 INTERRUPTED = 130

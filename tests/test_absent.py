@@ -52,7 +52,7 @@ finally:
     [
         ("algorithms", "bc   Behaviour cloning."),
         ("methods", "sac           soft actor-critic on prior and task data: no penalty"),
-        ("variations", "generalist         one policy for every start [drawer]"),
+        ("ablations", "generalist         one policy for every start [drawer]"),
         ("recipes", "drawer_all"),
         ("envs", "cog/PickTray-v0"),
         ("policies", "weak_grasp"),

@@ -65,7 +65,7 @@ def result(folder: Path, name: str) -> dict[str, object]:
     return found
 
 
-def test_every_unit_leaves_a_result(made: Path) -> None:
+def test_every_experiment_leaves_a_result(made: Path) -> None:
     names = sorted(file.name for file in (made / "results").iterdir())
     assert names == ["place_in_tray-state-fast-bc_oracle-s0.json", "place_in_tray-state-fast-bfn-s0.json"]
     data = json.loads((made / "results" / names[1]).read_text())
@@ -118,7 +118,7 @@ def test_what_is_left_is_said_and_not_done(run: Run, made: Path, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_more_trials_are_another_judgement_of_the_same_run(run: Run, made: Path) -> None:
+def test_more_trials_are_another_evaluation_of_the_same_run(run: Run, made: Path) -> None:
     before = result(made, NAME)
     assert run(*reproduce(made, "--trials", "3", "--experiment", NAME)).code == 0
     after = result(made, NAME)
@@ -176,7 +176,7 @@ def test_a_result_is_of_the_version_that_was_learned_from(run: Run, made: Path, 
     assert found["data"] == result(made, NAME.replace("bc_oracle", "bfn"))["data"]
 
 
-def test_finetuning_and_variations(run: Run, made: Path) -> None:
+def test_finetuning_and_ablations(run: Run, made: Path) -> None:
     name = "place_in_tray-state-fast-bfn-online-s0"
     assert run(*reproduce(made, "--finetune", "2", "--experiment", name)).code == 0
     found = result(made, name)
@@ -237,7 +237,7 @@ def test_root_is_for_the_catalog(run: Run, made: Path) -> None:
     assert run("report", "--root", str(made)).error.startswith("--root is read with --catalog alone")
 
 
-def test_more_units_than_memory_are_refused_and_a_killed_one_says_so(
+def test_more_experiments_than_memory_are_refused_and_a_killed_one_says_so(
     run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = reproduce(made, "--seeds", "0:2", "--jobs", "2")
@@ -258,7 +258,7 @@ def test_more_units_than_memory_are_refused_and_a_killed_one_says_so(
     assert "when memory runs out, see --jobs" in _ended_by(-signal.SIGKILL)
 
 
-def test_ctrl_c_stops_the_units_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_experiments_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
     """A run that would take hours is asked to stop once it has begun: a checkpoint, no result, code 130."""
     results = tmp_path / "results"
     command = reproduce(made, "--set", "bfn.updates=900000", "--results", str(results))

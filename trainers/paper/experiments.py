@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from trainers.algorithm import Config
 from trainers.obs_kinds import OBS_KINDS
 from trainers.paper.table1 import TASKS
 from trainers.training.methods import WHOLE, Stage, configure_stages, find_method
+
+if TYPE_CHECKING:
+    from trainers.algorithm import Config
 
 
 @dataclass(frozen=True)

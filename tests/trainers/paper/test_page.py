@@ -61,7 +61,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     assert pages[0].file.read_text() == pages[1].file.read_text()
 
 
-def test_a_unit_says_what_it_was_trained_on(tmp_path: Path) -> None:
+def test_an_experiment_says_what_it_was_trained_on(tmp_path: Path) -> None:
     here, there = (result_of("bfn", seed, "1101") for seed in range(2))
     run = replace(there.runs[0], device="cuda", accelerator="Some Card", mixture_digest="ab" * 32)
     page = write_page([here, replace(there, runs=(run,))], tmp_path, tmp_path / "results.md")
@@ -70,7 +70,7 @@ def test_a_unit_says_what_it_was_trained_on(tmp_path: Path) -> None:
     assert "| `place_in_tray@1` abababababab | 4/4, 3/4 | 1.0 | Some Card | abc |" in text
 
 
-def test_a_unit_says_how_much_each_stage_learned_from(tmp_path: Path) -> None:
+def test_an_experiment_says_how_much_each_stage_learned_from(tmp_path: Path) -> None:
     found = result_of("bc_init", 0, "1101")
     first, second = (replace(found.runs[0], transitions=size) for size in (20_000, 1_000))
     text = write_page(

@@ -34,13 +34,13 @@ def test_a_curve_takes_the_checkpoints_nearest_to_equal_distances() -> None:
     assert curve_updates([], 20, 10) == []
 
 
-def test_units_on_two_places_end_when_the_later_one_does() -> None:
+def test_experiments_on_two_places_end_when_the_later_one_does() -> None:
     """5, 3, 3, 1: the first place has 5 and then 1, the other 3 and 3."""
     assert schedule_seconds([5.0, 3.0, 3.0, 1.0], 2) == 6.0
     assert schedule_seconds([5.0, 3.0], 1) == 8.0
 
 
-def test_a_unit_takes_as_long_as_its_like_did() -> None:
+def test_an_experiment_takes_as_long_as_its_like_did() -> None:
     """60 s of training and 30 s of evaluation; else 6,000 updates of 5 ms and 500 episodes of 60 steps of 2 ms."""
     experiment = experiment_of("bc_all", 7, settings=CLONE)
     like = [result_of("bc_all", seed, "1111", settings=CLONE) for seed in (0, 1)]
@@ -63,7 +63,7 @@ def test_what_has_been_learned_is_not_waited_for() -> None:
     )
 
 
-def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) -> None:
+def test_an_experiment_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) -> None:
     """6,000 updates of the clone and 21,000 of the learner's 30,000 are three quarters of all."""
     store = Store(str(tmp_path))
     experiment = experiment_of("bc_init", 0, settings=("bc.updates=6000", "cql.updates=30000"))
@@ -90,7 +90,7 @@ def test_a_unit_that_was_stopped_has_learned_what_its_runs_have(tmp_path: Path) 
     assert shares_learned(store, [experiment]) == {experiment.name: 1 / 6}
 
 
-def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
+def test_a_result_counts_for_its_experiment_its_mixture_and_its_episodes() -> None:
     experiment = experiment_of("bfn", 0, settings=("bfn.updates=16000",))
     done = result_of("bfn", 0, "1111", settings=experiment.settings)
     updates = experiment.last_update
@@ -111,7 +111,7 @@ def test_a_result_counts_for_its_unit_its_mixture_and_its_trials() -> None:
     assert not is_done(curved, experiment, "e" * 64, replace(TRIALS, curve=4))
 
 
-def test_a_run_tells_its_unit_though_the_configuration_has_grown_since() -> None:
+def test_a_run_tells_its_experiment_though_the_configuration_has_grown_since() -> None:
     experiment = experiment_of("cog", 0)
     config = configure_stages("cog", "fast", experiment.settings)[-1][1].to_dict()
     info = replace(HEAD, config=config)

@@ -57,7 +57,7 @@ def test_outcomes_are_counted() -> None:
         Evaluated(TABLE, 1, "d", 0, "")
 
 
-def test_the_judgement_that_was_asked_for_is_found() -> None:
+def test_the_evaluation_that_was_asked_for_is_found() -> None:
     there = [
         evaluated(TABLE, "01"),
         evaluated(TABLE, "011"),

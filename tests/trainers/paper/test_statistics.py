@@ -45,7 +45,7 @@ def test_methods_are_paired_by_seed_and_scene() -> None:
     assert table.against(TABLE, "cog") is None
 
 
-def test_variants_are_in_no_table_and_kinds_have_their_own() -> None:
+def test_ablations_are_in_no_table_and_kinds_have_their_own() -> None:
     found = [
         result_of("bfn", 0, "1111"),
         result_of("bfn", 0, "0000", change="prior-10"),
@@ -58,7 +58,7 @@ def test_variants_are_in_no_table_and_kinds_have_their_own() -> None:
     ]
 
 
-def test_a_variation_is_held_against_what_it_varies() -> None:
+def test_an_ablation_is_compared_with_what_it_changes() -> None:
     """Seed 0: the whole prior alone in scene 0, a tenth alone in scene 3; another kind of observation is not paired."""
     found = [
         result_of("bfn", 0, "1110"),
@@ -76,7 +76,7 @@ def test_a_variation_is_held_against_what_it_varies() -> None:
     assert (seen.unchanged, seen.against) == (None, None)
 
 
-def test_a_variation_of_a_variation_is_held_against_that_one() -> None:
+def test_an_ablation_of_an_ablation_is_compared_with_that_one() -> None:
     """Kept rewards differ from zeros in one thing; from the table's experiment, here 1.00, in two."""
     found = [
         result_of("bfn", 0, "1111"),

@@ -62,7 +62,7 @@ def test_a_method_without_prior_is_trained_once_for_all_conditions() -> None:
     ]
 
 
-def test_learners_of_pictures_get_the_mixture_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learners_of_images_get_the_mixture_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUDGETS, ("fast", True), {"bfn": ("batch_size=64",)})
     (experiment,) = plan_experiments(
         ["place_in_tray"],
@@ -90,7 +90,7 @@ def test_settings_go_to_the_methods_that_have_such_a_stage() -> None:
     ("obs", "updates", "discount", "acting_samples"),
     [("state", 20, 0.5, 3), ("image+robot", 10, 0.6, 3), ("image", 10, 0.6, 3)],
 )
-def test_a_task_has_its_own_settings_with_and_without_pictures(
+def test_a_task_has_its_own_settings_with_and_without_images(
     obs: str, updates: int, discount: float, acting_samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The budget's 10 updates are the task's 20 from poses; acting samples are the task's for both."""
@@ -133,7 +133,7 @@ def test_tasks_by_name() -> None:
         find_tasks("draw")
 
 
-def test_a_variation_differs_in_what_it_says() -> None:
+def test_an_ablation_differs_in_what_it_says() -> None:
     experiments = {
         experiment.change: experiment
         for experiment in plan_ablations(list(TASKS), list(ABLATIONS), seeds=[1], **STATE)
