@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from cogdata.errors import CogError
+from cogdata.system.imports import guard_processes
 from cogdata.system.interrupts import answer_ctrl_c
 from commands.collect import collect_command
 from commands.data import data_info, data_ls, data_rebuild, data_sheet, data_verify
@@ -126,6 +127,7 @@ def main() -> None:
     """Run the command line; every error of the user's is one line on stderr."""
     try:
         answer_ctrl_c()
+        guard_processes()
         code = app([_typed(word) for word in sys.argv[1:]], prog_name="cog", standalone_mode=False)
     except CogError as error:
         note(f"error: {error}")

@@ -25,7 +25,6 @@ reward of step      None, or 1 where the task's predicate holds and else 0: no o
 from __future__ import annotations
 
 import hashlib
-import importlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +42,7 @@ from numpy.typing import NDArray
 from cogdata.answers import Answer, Judged, no_place, shown
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
+from cogdata.system.imports import import_from_here
 from cogdata.system.interrupts import asked_to_end
 from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
 from collectors.policies.view import Point, SceneView
@@ -355,18 +355,17 @@ def fingerprint(env: str) -> dict[str, str]:
 
 
 def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
-    """Find the class, first in the current directory, as `python -m` would."""
+    """Find the class: in what is installed, then in the working folder."""
     module, _, name = env.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path[:1]:
-        sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
+        found = import_from_here(module)
+    except CogError:
+        raise
     except BaseException as error:
         if asked_to_end(error):
             raise
         raise CogError(
-            f"cannot import {module} of --env {env}: {error!r}; the current directory is {here}"
+            f"cannot import {module} of --env {env}: {error!r}; the current directory is {Path.cwd()}"
         ) from None
     kinds = {key for key, value in vars(found).items() if isinstance(value, type)}
     if not hasattr(found, name):

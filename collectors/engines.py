@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from cogdata.errors import CogError
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
+from cogdata.system.imports import guard_processes
 from cogdata.system.interrupts import LeaveError, ctrl_c_held_back, ignore_ctrl_c
 from collectors.collect import CollectRequest
 from collectors.collect_part import STOP, Event, collect_part
@@ -183,6 +184,7 @@ class LocalEngine:
 
     def _start(self, store: Store, asked: CollectRequest) -> _Worker:
         with ctrl_c_held_back():
+            guard_processes()
             forkserver.ensure_running()
         parent, child = self._context.Pipe()
         process = self._context.Process(

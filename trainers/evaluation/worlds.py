@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cogdata.answers import Answer, Judged, name_of
 from cogdata.errors import CogError
+from cogdata.system.imports import guard_processes
 from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
 Obs = Mapping[str, NDArray[Any]]
@@ -114,6 +115,7 @@ class RemoteGroup:
     """Environments of a spawned process."""
 
     def __init__(self, make_env: MakeEnv, count: int) -> None:
+        guard_processes()
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, make_env, count), daemon=True)

@@ -1,0 +1,105 @@
+"""Files of the user in the working folder never take the place of our modules or of Python's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from tests.running import Said
+
+TRAPS = (
+    "catalog", "cogdata", "collectors", "commands", "trainers", "cli", "typing", "signal", "tests", "duckdb", "numpy",
+)  # fmt: skip
+"""Modules that the user has files of the same name as."""
+
+LAB = """
+import helper_of_lab
+import numpy as np
+from gymnasium import Env
+from gymnasium.spaces import Box, Dict
+
+
+class X(Env):
+    predicates = ("placed",)
+    task_predicate = "placed"
+    horizon = 3
+
+    def __init__(self, image_size):
+        self.action_space = Box(-1, 1, (8,), np.float32)
+        self.observation_space = Dict(
+            image=Box(0, 255, (image_size, image_size, 3), np.uint8), robot=Box(-np.inf, np.inf, (10,), np.float32)
+        )
+        self.size = image_size
+
+    def _see(self):
+        image = np.zeros((self.size, self.size, 3), np.uint8)
+        return {"image": image, "robot": np.zeros(10, np.float32)}, {"predicates": {"placed": helper_of_lab.PLACED}}
+
+    def reset(self, *, seed=None, options=None):
+        return self._see()
+
+    def step(self, action):
+        obs, info = self._see()
+        return obs, 0.0, False, False, info
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder with a driver, a module that it imports, and files with the names of other modules."""
+    (tmp_path / "lab.py").write_text(LAB)
+    (tmp_path / "helper_of_lab.py").write_text("PLACED = False\n")
+    for name in TRAPS:
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name}.py of the working folder')\n")
+    return tmp_path
+
+
+def cog(folder: Path, *args: str) -> Said:
+    """Run the command as a process in that folder, where the project is not installed."""
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONSAFEPATH", "COG_ROOT")
+    }
+    done = subprocess.run(
+        [sys.executable, cli.__file__, *args], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def test_every_command_works_there(folder: Path) -> None:
+    collected = cog(
+        folder, "collect", "--policy", "random", "--env", "lab:X", "--episodes", "4", "--workers", "2",
+        "--image-size", "16",
+    )  # fmt: skip
+    assert collected.code == 0, collected
+    counted = cog(
+        folder, "query", "select count(*) as n, count_if(success) as won from episodes", "--format", "csv"
+    )
+    assert counted.out.splitlines() == ["n,won", "4,0"]
+    assert cog(folder, "query", "select episode_id from episodes", "--as", "all").code == 0
+    trained = cog(
+        folder, "train", "--mixture", "all", "--algo", "bc", "--obs", "image+robot", "--updates", "1",
+        "--set", "batch_size=2", "--set", "widths=8",
+    )  # fmt: skip
+    assert trained.code == 0, trained
+    run = trained.out.split(":")[0]
+    judged = cog(folder, "eval", run, "--env", "lab:X", "--episodes", "2", "--workers", "2")
+    assert f"{run} @ 1 · lab:X: 0/2" in judged.out, judged
+
+
+@pytest.mark.parametrize("name", ["catalog", "typing", "numpy"])
+def test_a_driver_with_the_name_of_another_module_is_refused(folder: Path, name: str) -> None:
+    said = cog(folder, "collect", "--policy", "random", "--env", f"{name}:X", "--episodes", "1")
+    assert said.error.startswith(f"{folder / f'{name}.py'} has the name of another module, ")
+    assert said.error.endswith(f": give it a name of its own, for example my_{name}")
+
+
+def test_a_driver_that_fails_to_import_is_one_line(folder: Path) -> None:
+    (folder / "broken.py").write_text("import nothing_of_this_name\n")
+    said = cog(folder, "collect", "--policy", "random", "--env", "broken:X", "--episodes", "1")
+    assert said.error.startswith("cannot import broken of --env broken:X: ModuleNotFoundError")
