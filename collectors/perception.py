@@ -26,7 +26,7 @@ THRESHOLD: Final = 25
 MIN_AREA_PX: Final = 4
 """Least number of changed pixels of a patch; smaller ones are noise."""
 BOARD_IMAGES: Final = 3
-STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
+CORNER_REFINEMENT: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
 """Stopping criterion of the corner refinement: 50 iterations, or a change below 0.001 px."""
 LEAST_TILT_RAD: Final = math.radians(15)
 """Least difference of the boards' tilts; with less the focal length is not determined."""
@@ -93,7 +93,7 @@ def find_checkerboard(image: Image, board: Checkerboard) -> Float:
         found, corners = cv2.findChessboardCorners(gray, (board.columns, board.rows))
         if not found:
             raise CogError(nothing)
-        corners = cv2.cornerSubPix(gray, corners, (5, 5), (-1, -1), STOP)
+        corners = cv2.cornerSubPix(gray, corners, (5, 5), (-1, -1), CORNER_REFINEMENT)
     grid = np.asarray(corners, np.float64).reshape(board.rows, board.columns, 2)
     (ax, ay), (bx, by) = grid[0, -1] - grid[0, 0], grid[-1, 0] - grid[0, 0]
     if ax * by - ay * bx < 0:

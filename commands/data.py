@@ -116,7 +116,7 @@ def data_sheet(
 ) -> None:
     """Draw first, middle and last frame of many episodes on one page."""
     from catalog.episodes import find_episodes
-    from cogdata.display.captions import Entry, default_factor, overview
+    from cogdata.display.captions import OverviewEntry, default_factor, overview
     from cogdata.display.images import png
     from cogdata.storage.samples import read_episode
 
@@ -129,7 +129,7 @@ def data_sheet(
     check_scale(scale)
     store = open_root(root)
     rows, more = find_episodes(store, episodes, limit)
-    entries = [Entry.of(read_episode(store, row)) for row in rows]
+    entries = [OverviewEntry.of(read_episode(store, row)) for row in rows]
     page = overview(entries, scale or default_factor(entries[0].images.shape[2], 96), columns)
     write_picture(out, png(page))
     if more:

@@ -20,7 +20,7 @@ import cli
 
 EVALUATION_ENVS = ("cog/PickTray-v0", "cog/PlaceTray-v0")
 UNBALANCED = "place_in_tray_unbalanced"
-ABLATIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+SETTING_ABLATIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "bfn, the defaults": ("bfn", "place_in_tray", ()),
     "success is not absorbing": ("bfn", "place_in_tray", ("success=continuing",)),
     "discount .99": ("bfn", "place_in_tray", ("discount=0.99",)),
@@ -61,7 +61,7 @@ def freeze_unbalanced(root: str) -> None:
 
 def measure(root: str, name: str, updates: int, seed: int, episodes: int) -> dict[str, Any]:
     """Train and evaluate an ablation."""
-    algo, mixture, settings = ABLATIONS[name]
+    algo, mixture, settings = SETTING_ABLATIONS[name]
     chosen = [word for setting in settings for word in ("--set", setting)]
     said = cog(
         root, "train", "--mixture", mixture, "--algo", algo, "--obs", "state", "--updates", str(updates),
@@ -116,7 +116,7 @@ def main() -> None:
     freeze_unbalanced(options.root)
     results = []
     print(f"{'variant':<36}{'on the table':>14}{'in the gripper':>16}   of {options.episodes}")
-    for name in ABLATIONS:
+    for name in SETTING_ABLATIONS:
         found = measure(options.root, name, options.updates, options.seed, options.episodes)
         results.append(found)
         table, gripper = (found["successes"][env] for env in EVALUATION_ENVS)

@@ -246,7 +246,7 @@ def _legend(episode: Episode, width: int) -> UInt8:
 
 
 @dataclass(frozen=True)
-class Entry:
+class OverviewEntry:
     """An episode on a page of many.
 
     Attributes:
@@ -264,14 +264,14 @@ class Entry:
     images: UInt8
 
     @classmethod
-    def of(cls, episode: Episode) -> Entry:
+    def of(cls, episode: Episode) -> OverviewEntry:
         """Build the entry of an episode from its first, middle and last image."""
         chosen = [0, episode.steps // 2, episode.steps]
         meta = episode.meta
         return cls(meta.episode_id, meta.policy, episode.success, episode.solved, episode.image[chosen])
 
 
-def overview(entries: Sequence[Entry], factor: int, columns: int) -> UInt8:
+def overview(entries: Sequence[OverviewEntry], factor: int, columns: int) -> UInt8:
     """Draw first, middle and last image of many episodes on one page.
 
     Args:
@@ -294,7 +294,7 @@ def overview(entries: Sequence[Entry], factor: int, columns: int) -> UInt8:
     return _grid([_entry(entry, factor) for entry in entries], columns)
 
 
-def _entry(entry: Entry, factor: int) -> UInt8:
+def _entry(entry: OverviewEntry, factor: int) -> UInt8:
     images = enlarge(entry.images, factor)
     gap = _paper(images.shape[1], 2)
     row = np.concatenate([images[0], gap, images[1], gap, images[2]], axis=1)

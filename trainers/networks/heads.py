@@ -26,7 +26,7 @@ FLOW_STEPS: Final = 10
 MOTION_DIM: Final = 6
 """Number of leading action dimensions that are a motion; the others, gripper and neutral, are commands."""
 
-COMMANDS: Final = ((-1.0, 0.0, 1.0), (0.0, 1.0))
+COMMAND_CATEGORIES: Final = ((-1.0, 0.0, 1.0), (0.0, 1.0))
 """Categories of each command: close, keep or open the gripper; stay or go to the neutral pose."""
 
 
@@ -146,8 +146,8 @@ class HybridCloner(Cloner):
     def __init__(self, motion: Cloner, widths: Sequence[int]) -> None:
         super().__init__()
         self.motion = motion
-        self.noise_dim = motion.noise_dim + len(COMMANDS)
-        self.commands = mlp([motion.inputs.dim, *widths, sum(map(len, COMMANDS))], final_relu=False)
+        self.noise_dim = motion.noise_dim + len(COMMAND_CATEGORIES)
+        self.commands = mlp([motion.inputs.dim, *widths, sum(map(len, COMMAND_CATEGORIES))], final_relu=False)
 
     def encode(self, obs: TensorObs) -> Tensor:
         """Turn observations into features (B, D), for motion and commands."""
@@ -155,7 +155,7 @@ class HybridCloner(Cloner):
 
     def at(self, features: Tensor) -> list[Tensor]:
         """Return the log probabilities of each command's categories, (B, 3) and (B, 2)."""
-        logits = self.commands(features).split([len(values) for values in COMMANDS], dim=1)
+        logits = self.commands(features).split([len(values) for values in COMMAND_CATEGORIES], dim=1)
         return [F.log_softmax(part, dim=1) for part in logits]
 
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
@@ -183,7 +183,7 @@ class HybridCloner(Cloner):
         return self._joined(self.motion.mode(features), [p.argmax(1) for p in self.at(features)])
 
     def _joined(self, motion: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-        pairs = zip(COMMANDS, chosen, strict=True)
+        pairs = zip(COMMAND_CATEGORIES, chosen, strict=True)
         commands = [motion.new_tensor(values)[category] for values, category in pairs]
         return torch.cat([motion[:, :MOTION_DIM], torch.stack(commands, dim=1)], dim=1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from cogdata.display.captions import (
     COLOURS,
-    Entry,
+    OverviewEntry,
     default_factor,
     episode_animation,
     episode_sheet,
@@ -84,7 +84,7 @@ def test_an_animation_shows_every_image_and_holds_the_last(episode: Episode) -> 
 def test_a_page_of_many_shows_first_middle_and_last(episode: Episode) -> None:
     """3 episodes in 2 columns; an entry is 3 images of 96 px 2 px apart over 34 px of text."""
     failed = replace(episode, predicates={**episode.predicates, "placed": np.zeros(5, bool)})
-    page = overview([Entry.of(one) for one in (episode, failed, episode)], 2, 2)
+    page = overview([OverviewEntry.of(one) for one in (episode, failed, episode)], 2, 2)
     assert page.shape == (2 * (96 + 34 + 8) + 6, 2 * (292 + 6) + 6, 3)
     for number, t in enumerate((0, 2, 4)):
         x = 6 + number * 98
@@ -98,7 +98,7 @@ def test_what_was_not_judged_is_neither_filled_nor_an_outline(episode: Episode) 
     """The mark is 9 px high: a pale line in the row of its middle, paper above and below."""
     last = np.arange(5) == 4
     unjudged = replace(episode, unjudged={"placed": last}, predicates={**episode.predicates, "placed": ~last})
-    page = overview([Entry.of(unjudged)], 2, 1)
+    page = overview([OverviewEntry.of(unjudged)], 2, 1)
     x, y = 6 + 1 + 4, 6 + 96 + 16 + 2 + 4
     assert tuple(page[y, x]) == (150, 150, 150)
     assert tuple(page[y - 4, x]) == tuple(page[y + 4, x]) == (PAPER,) * 3
@@ -108,4 +108,4 @@ def test_images_of_two_sizes_do_not_fit_one_page(episode: Episode) -> None:
     small = make_episode("demo", 0, size=16)
     with pytest.raises(CogError, match=r"^images of 16x16 and 48x48 px do not fit one page: add WHERE "
                                        r"image_height = 48$"):  # fmt: skip
-        overview([Entry.of(episode), Entry.of(small)], 2, 2)
+        overview([OverviewEntry.of(episode), OverviewEntry.of(small)], 2, 2)
