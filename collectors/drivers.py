@@ -355,7 +355,7 @@ def fingerprint(env: str) -> dict[str, str]:
 
 
 def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
-    """Find the class: in what is installed, then in the working folder."""
+    """Find the class, first in the working folder."""
     module, _, name = env.partition(":")
     try:
         found = import_from_here(module)

@@ -92,11 +92,19 @@ def test_every_command_works_there(folder: Path) -> None:
     assert f"{run} @ 1 · lab:X: 0/2" in judged.out, judged
 
 
-@pytest.mark.parametrize("name", ["catalog", "typing", "numpy"])
-def test_a_driver_with_the_name_of_another_module_is_refused(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "owner"), [("catalog", "cogdata"), ("typing", "Python")])
+def test_a_driver_with_the_name_of_another_module_is_refused(folder: Path, name: str, owner: str) -> None:
     said = cog(folder, "collect", "--policy", "random", "--env", f"{name}:X", "--episodes", "1")
-    assert said.error.startswith(f"{folder / f'{name}.py'} has the name of another module, ")
-    assert said.error.endswith(f": give it a name of its own, for example my_{name}")
+    assert said.error == (
+        f"{folder / f'{name}.py'} has the name of a module of {owner}: give it a name of its own, for example "
+        f"my_{name}"
+    )
+
+
+def test_a_driver_with_the_name_of_a_library_that_is_loaded_is_refused(folder: Path) -> None:
+    said = cog(folder, "collect", "--policy", "random", "--env", "numpy:X", "--episodes", "1")
+    assert f"{folder / 'numpy.py'} has the name of a module of " in said.error
+    assert said.error.endswith("numpy: give it a name of its own, for example my_numpy")
 
 
 def test_a_driver_that_fails_to_import_is_one_line(folder: Path) -> None:

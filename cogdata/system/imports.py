@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,9 @@ from cogdata.errors import CogError
 
 ROOT: Final = str(Path(__file__).resolve().parents[2])
 """Folder of our packages: a checkout, or where they are installed."""
+
+OURS: Final = ("cogdata", "catalog", "collectors", "trainers", "commands", "cli")
+"""Names that are ours at the top level."""
 
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
@@ -32,40 +34,44 @@ def guard_processes() -> None:
 
 
 def import_from_here(name: str) -> ModuleType:
-    """Import a module of the user: from the working folder, after everything that is installed.
+    """Import a module of the user: from the working folder, else from what is installed.
+
+    The folder comes first on the path during this import alone, and last afterwards.
 
     Args:
         name: Dotted name of the module.
 
     Raises:
-        CogError: A file of that name lies in the working folder, and another module has the name.
+        CogError: A file of that name lies in the working folder, and the name is that of a module of ours, of
+            Python, or of one that is loaded already.
         ImportError: There is no such module. Whatever else its code raises is passed on.
     """
     here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
     top = name.partition(".")[0]
     mine = next((path for path in (Path(here, f"{top}.py"), Path(here, top)) if _is_module(path)), None)
-    if mine is not None:
-        origin = _origin(top)
-        if origin is not None and not origin.is_relative_to(here):
-            raise CogError(
-                f"{mine} has the name of another module, {origin}: give it a name of its own, for example "
-                f"my_{top}"
-            )
-    return importlib.import_module(name)
+    if mine is not None and (owner := _owner(top, here)) is not None:
+        raise CogError(
+            f"{mine} has the name of a module of {owner}: give it a name of its own, for example my_{top}"
+        )
+    if here in sys.path:
+        return importlib.import_module(name)
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
+        sys.path.append(here)  # for what the module imports later
 
 
 def _is_module(path: Path) -> bool:
     return path.is_file() if path.suffix == ".py" else (path / "__init__.py").is_file()
 
 
-def _origin(top: str) -> Path | None:
-    """Where Python finds a module; None: nowhere, or in no file."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    return Path(spec.origin).resolve() if spec.has_location and spec.origin else Path(f"<{top} of Python>")
+def _owner(top: str, here: str) -> str | None:
+    """Whose the name of a module is already; None: nobody's, or that of the module in the folder itself."""
+    if top in OURS:
+        return "cogdata"
+    if top in sys.stdlib_module_names:
+        return "Python"
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    return None if loaded is None or Path(loaded).is_relative_to(here) else str(Path(loaded).parent)
