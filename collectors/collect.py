@@ -12,20 +12,24 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from typing import Any, Final
+
+import pyarrow as pa
 
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.errors import CogError, unknown
 from cogdata.rng import derive_seed, generator
 from cogdata.rollout import rollout
 from cogdata.storage.parts import (
+    EPISODES,
     PART_SIZE,
     CollectionInfo,
     Commit,
     list_parts,
+    part_folder,
     part_range,
     read_collection,
     read_commit,
@@ -62,6 +66,8 @@ class CollectRequest:
         image_size: px, square.
         horizon: Actions per episode.
         localize: Key of ``LOCALIZERS``: who says where movable things are.
+        shared_scenes: Whether a collection in a custom environment sees the scenes of all others with its
+            root seed, as those of version 0.1 do; :func:`plan` finds out.
     """
 
     policy: str
@@ -71,6 +77,7 @@ class CollectRequest:
     image_size: int
     horizon: int
     localize: str = SIMULATOR
+    shared_scenes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could not be collected, naming the option that says so."""
@@ -93,10 +100,20 @@ class CollectRequest:
         if not 0 <= self.root_seed < 2**63:
             raise CogError(f"--seed is {self.root_seed}, must be from 0 to 2^63 - 1")
 
+    def scene_seed(self, index: int) -> int:
+        """Seed of the reset of episode ``index``.
+
+        Collections of `cog/*` with one root seed see the same scenes, as those that were published do; in
+        other environments each collection has scenes of its own.
+        """
+        own = () if self.shared_scenes or not is_driver(self.env) else (self.collection,)
+        return derive_seed("scene", *own, self.root_seed, index)
+
     @property
     def collection(self) -> str:
         """Name of the collection: the policy and a hash of the whole request."""
         given = asdict(self)
+        del given["shared_scenes"]  # a rule of the time at which a collection was begun, not of its name
         if self.localize == SIMULATOR:  # named as before there was a choice
             del given["localize"]
         text = json.dumps(given, sort_keys=True)
@@ -242,7 +259,7 @@ def collect_episode(asked: CollectRequest, index: int) -> Episode:
         policy=asked.policy,
         policy_params=policy.drawn,
         noise=asked.noise,
-        seed=derive_seed("scene", asked.root_seed, index),
+        seed=asked.scene_seed(index),
         task=world.task_predicate,
         goal=spec.goal(world.predicates),
     )
@@ -332,6 +349,19 @@ def plan(store: Store, asked: CollectRequest, episodes: int) -> Plan:
         raise CogError(f"--episodes is {episodes}, must be at least 1")
     if episodes > MAX_EPISODES:
         raise CogError(f"--episodes is {episodes}, must be at most {MAX_EPISODES:,}")
-    have = committed_indices(list_parts(store, asked.collection))
+    parts = list_parts(store, asked.collection)
+    if parts and is_driver(asked.env):
+        asked = replace(asked, shared_scenes=_shares_scenes(store, asked, parts[0]))
+    have = committed_indices(parts)
     wanted = sum(1 for index in have if index < episodes)
     return Plan(asked, episodes, wanted, tuple(missing_ranges(have, episodes)))
+
+
+def _shares_scenes(store: Store, asked: CollectRequest, part: str) -> bool:
+    """Whether a collection was begun when all collections of one root seed saw the same scenes."""
+    path = f"{part_folder(asked.collection, part)}/{EPISODES}"
+    try:
+        first = store.read_table(path).slice(0, 1).select(["seed", "episode_index"]).to_pylist()[0]
+    except (pa.ArrowException, OSError, KeyError, IndexError):
+        raise CogError(f"{store.path(path)} cannot be read: run `cog data verify`") from None
+    return bool(first["seed"] == replace(asked, shared_scenes=True).scene_seed(first["episode_index"]))
