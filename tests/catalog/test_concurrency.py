@@ -87,13 +87,13 @@ def staged(tmp_path: Path) -> Path:
     return root
 
 
-def test_200_of_200_queries_are_answered_while_a_writer_commits(store: Store, staged: Path) -> None:
+def test_100_of_100_queries_are_answered_while_a_writer_commits(store: Store, staged: Path) -> None:
     writer = start(COMMIT_PARTS, str(staged), store.url)
     assert writer.stdout is not None
     assert writer.stdout.readline() == "ready\n"
     answered, counts = 0, set()
     try:
-        for _ in range(200):
+        for _ in range(100):
             rows = run_query(
                 store, "select count(*) n, count(distinct episode_id) ids, sum(steps) s from episodes"
             ).table.to_pylist()  # fmt: skip
@@ -105,7 +105,7 @@ def test_200_of_200_queries_are_answered_while_a_writer_commits(store: Store, st
     finally:
         writer.kill()
         writer.communicate()
-    assert answered == 200
+    assert answered == 100
     assert len(counts) > 2  # the store did change meanwhile
 
 
