@@ -23,6 +23,7 @@ from collectors.collect import (
     world_of,
 )
 from collectors.drivers import Driven
+from collectors.provenance import part_origin
 
 STOP: Final = "stop"
 SKIP: Final = "skip"
@@ -100,7 +101,8 @@ def _collect_span(
     stop_asked: Callable[[], bool],
 ) -> tuple[int, EpisodeFailed | None]:
     """Run episodes until one fails or the end is asked for, and commit them; return the index reached."""
-    writer = PartWriter(store, asked.collection, *span)
+    made_with = part_origin(asked.env, asked.localize)
+    writer = PartWriter(store, asked.collection, *span, made_with)
     for index in range(*span):
         done, failed = None, None
         if not stop_asked():

@@ -24,6 +24,7 @@ reward of step      None, or 1 where the task's predicate holds and else 0: no o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import signal
 import sys
@@ -344,8 +345,12 @@ def close_at_exit(world: Driven) -> Finalize:
     return Finalize(None, close, exitpriority=0)
 
 
-def fingerprint(env: str) -> dict[str, str]:
-    """Say which driver this is: its module and the first digits of the sha256 of its source; {} for ours."""
+@functools.cache
+def fingerprint(env: str) -> Mapping[str, str]:
+    """Say which driver this is: its module and the first digits of the sha256 of its source; {} for ours.
+
+    It is read once per process, when the module is imported: what a process runs is not changed by an edit.
+    """
     if not is_driver(env):
         return {}
     module = env.partition(":")[0]

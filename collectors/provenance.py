@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from cogdata import __version__
 from cogdata.storage.parts import PART_SIZE, CollectionInfo
+from cogdata.storage.versions import origin
 from collectors.drivers import fingerprint
 from collectors.localize import SIMULATOR
 
@@ -28,9 +31,21 @@ def made_with(env: str, localize: str) -> dict[str, str]:
         "gymnasium",
         *(() if localize == SIMULATOR else ("opencv-python",)),
     )
-    libraries = {name: found for name in names if (found := _installed(name))} | fingerprint(env)
+    libraries = {name: found for name in names if (found := _installed(name))} | dict(fingerprint(env))
     machine = {"python": platform.python_version(), "machine": platform.machine()}
     return {"cogdata": __version__, "code": revision(), **libraries, **machine}
+
+
+@functools.cache
+def part_origin(env: str, localize: str) -> dict[str, Any]:
+    """Return what this process makes episodes with, as a part's ``COMMIT.json`` keeps it.
+
+    Args:
+        env: A key of `ENVS`, or ``module:Class``.
+        localize: As in `made_with`.
+    """
+    versions = made_with(env, localize)
+    return origin(env, versions.pop("cogdata"), versions.pop("code"), versions)
 
 
 def _installed(name: str) -> str | None:

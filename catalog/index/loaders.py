@@ -223,8 +223,17 @@ _HEADS: Final = pa.schema(
         *((name, pa.string()) for name in ("file", "collection", "part")),
         *((name, pa.int32()) for name in ("start", "stop", "episodes")),
         *((name, pa.int64()) for name in ("steps", "frames", "bytes")),
+        *((name, pa.string()) for name in ("cogdata_version", "code", "driver", "libraries")),
     ]
 )
+
+
+def _made_with(commit: parts.Commit) -> dict[str, str | None]:
+    """What made the episodes of a part; null where an older version did not keep it."""
+    made = commit.made_with or {}
+    libraries = json.dumps(made["libraries"], sort_keys=True) if "libraries" in made else None
+    return {"cogdata_version": made.get("cogdata"), "code": made.get("code"), "driver": made.get("driver"),
+            "libraries": libraries}  # fmt: skip
 
 
 def _load_parts(con: _Con, store: Store, paths: Sequence[str], load: _LoadEpisodes) -> dict[str, str]:
@@ -236,8 +245,7 @@ def _load_parts(con: _Con, store: Store, paths: Sequence[str], load: _LoadEpisod
         try:
             commit = parts.read_commit(store, collection, part)
             row = {"file": path, "collection": collection, "part": part}
-            numbers = {name: getattr(commit, name) for name in _HEADS.names if name not in row}
-            heads[path] = pa.Table.from_pylist([row | numbers], schema=_HEADS)
+            heads[path] = pa.Table.from_pylist([asdict(commit) | row | _made_with(commit)], schema=_HEADS)
         except _UNREADABLE as error:
             problems[path] = _problem(store, path, error)
     try:

@@ -13,7 +13,7 @@ import duckdb
 
 import cogdata
 
-CATALOG_VERSION: Final = 7
+CATALOG_VERSION: Final = 8
 """Layout of ``schema.sql``; raised with every change there."""
 
 SCHEMA_SQL: Final = files("catalog.index").joinpath("schema.sql").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ CREATE TABLE base.collections (
 );
 CREATE TABLE base.parts (
     file VARCHAR, collection VARCHAR, part VARCHAR, start INTEGER, stop INTEGER, episodes INTEGER, steps BIGINT,
-    frames BIGINT, bytes BIGINT
+    frames BIGINT, bytes BIGINT, cogdata_version VARCHAR, code VARCHAR, driver VARCHAR, libraries VARCHAR
 );
 -- shadowed: another part of the collection holds the same episode and comes first by name.
 CREATE TABLE base.episodes (
@@ -111,6 +111,10 @@ COMMENT ON COLUMN parts.episodes IS 'episodes in it';
 COMMENT ON COLUMN parts.steps IS 'actions in it';
 COMMENT ON COLUMN parts.frames IS 'observations in it';
 COMMENT ON COLUMN parts.bytes IS 'size of its files';
+COMMENT ON COLUMN parts.cogdata_version IS 'version that collected it; null: not kept, by version 0.1';
+COMMENT ON COLUMN parts.code IS 'git revision of the code that collected it; empty: unknown, null: not kept';
+COMMENT ON COLUMN parts.driver IS 'first digits of the sha256 of env''s module; null: none of yours, or not kept';
+COMMENT ON COLUMN parts.libraries IS 'versions of the libraries that decided its bytes, JSON; null: not kept';
 
 COMMENT ON VIEW episodes IS 'one row per committed episode';
 COMMENT ON COLUMN episodes.episode_id IS 'name in every table: <collection>/<index>';
@@ -129,7 +133,7 @@ COMMENT ON COLUMN episodes.image_width IS 'px';
 COMMENT ON COLUMN episodes.scene_fields IS 'names of the entries of steps.scene';
 COMMENT ON COLUMN episodes.steps IS 'T, the number of actions';
 COMMENT ON COLUMN episodes.total_reward IS 'sum of the rewards as collected';
-COMMENT ON COLUMN episodes.success IS 'goal holds on the last observation';
+COMMENT ON COLUMN episodes.success IS 'goal holds on the last observation; null: not judged';
 COMMENT ON COLUMN episodes.solved IS 'task was rewarded at any step';
 COMMENT ON COLUMN episodes.terminated IS 'last observation is absorbing';
 COMMENT ON COLUMN episodes.truncated IS 'the clock stopped it';
@@ -152,12 +156,12 @@ COMMENT ON COLUMN steps.reward IS 'of that action, judged on the next observatio
 COMMENT ON COLUMN steps.terminated IS 'next observation is absorbing; null at t = T';
 COMMENT ON COLUMN steps.truncated IS 'the clock stopped the episode at the next observation; null at t = T';
 COMMENT ON COLUMN steps.phase IS 'what the policy was doing when it chose the action; null at t = T';
-COMMENT ON COLUMN steps.grasped IS 'target is held up, on this observation; null: not in this scene';
-COMMENT ON COLUMN steps.placed IS 'object is in the tray, on this observation; null: not in this scene';
-COMMENT ON COLUMN steps.drawer_open IS 'bottom drawer is open, on this observation; null: not in this scene';
-COMMENT ON COLUMN steps.drawer_closed IS 'bottom drawer is closed, on this observation; null: not in this scene';
-COMMENT ON COLUMN steps.top_drawer_closed IS 'top drawer is closed, on this observation; null: not in this scene';
-COMMENT ON COLUMN steps.blocker_moved IS 'blocking object is out of the way, on this observation; null: not in this scene';
+COMMENT ON COLUMN steps.grasped IS 'target is held up, on this observation; null: not in scene, or not judged';
+COMMENT ON COLUMN steps.placed IS 'object is in the tray, on this observation; null: not in scene, or not judged';
+COMMENT ON COLUMN steps.drawer_open IS 'bottom drawer is open, on this observation; null: not in scene, or not judged';
+COMMENT ON COLUMN steps.drawer_closed IS 'bottom drawer is closed, on this observation; null: not in scene, or not judged';
+COMMENT ON COLUMN steps.top_drawer_closed IS 'top drawer is closed, on this observation; null: not in scene, or not judged';
+COMMENT ON COLUMN steps.blocker_moved IS 'blocking object is out of the way, on this observation; null: not in scene, or not judged';
 
 COMMENT ON VIEW mixtures IS 'one row per frozen version of a mixture';
 COMMENT ON COLUMN mixtures.mixture IS 'name';
@@ -232,10 +236,10 @@ COMMENT ON COLUMN evaluations.steps IS 'actions';
 COMMENT ON COLUMN evaluations.total_reward IS 'sum of the rewards';
 COMMENT ON COLUMN evaluations.stochastic IS 'whether actions were sampled';
 COMMENT ON COLUMN evaluations.created_at IS 'UTC';
-COMMENT ON COLUMN evaluations.grasped IS 'on the last observation; null: not in this scene';
-COMMENT ON COLUMN evaluations.placed IS 'on the last observation; null: not in this scene';
-COMMENT ON COLUMN evaluations.drawer_open IS 'on the last observation; null: not in this scene';
-COMMENT ON COLUMN evaluations.drawer_closed IS 'on the last observation; null: not in this scene';
-COMMENT ON COLUMN evaluations.top_drawer_closed IS 'on the last observation; null: not in this scene';
-COMMENT ON COLUMN evaluations.blocker_moved IS 'on the last observation; null: not in this scene';
+COMMENT ON COLUMN evaluations.grasped IS 'on the last observation; null: not in scene, or not judged';
+COMMENT ON COLUMN evaluations.placed IS 'on the last observation; null: not in scene, or not judged';
+COMMENT ON COLUMN evaluations.drawer_open IS 'on the last observation; null: not in scene, or not judged';
+COMMENT ON COLUMN evaluations.drawer_closed IS 'on the last observation; null: not in scene, or not judged';
+COMMENT ON COLUMN evaluations.top_drawer_closed IS 'on the last observation; null: not in scene, or not judged';
+COMMENT ON COLUMN evaluations.blocker_moved IS 'on the last observation; null: not in scene, or not judged';
 COMMENT ON COLUMN evaluations.purpose IS 'evaluation, or selection: compared checkpoints while training or for a curve';

@@ -17,15 +17,14 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cogdata.episode import Episode
 from cogdata.errors import CogError, unknown
-from cogdata.schema import PREDICATES, SCHEMA_VERSION
+from cogdata.schema import SCHEMA_VERSION
 from cogdata.storage.samples import FRAMES_MEMBER, STEPS_MEMBER, encode_frames, encode_steps, steps_batch
 from cogdata.storage.store import Store
+from cogdata.storage.tables import steps_parquet, to_parquet
 from cogdata.storage.versions import known, read_json, refusal, with_unknown
 
 PART_SIZE: Final = 100
@@ -133,6 +132,7 @@ class Commit:
         frames: Observations in all.
         bytes: Size of the three files together.
         files: name → {"size", "sha256"}.
+        made_with: What made its episodes, from `cogdata.storage.versions.origin`; None: not kept (0.1).
     """
 
     collection: str
@@ -144,6 +144,7 @@ class Commit:
     frames: int
     bytes: int
     files: dict[str, dict[str, Any]]
+    made_with: dict[str, Any] | None = None
 
 
 def part_name(start: int, stop: int) -> str:
@@ -199,14 +200,23 @@ class PartWriter:
         collection: Collection name.
         start: Index of the first episode.
         stop: One past the last.
+        made_with: What makes its episodes, from `cogdata.storage.versions.origin`; None: not kept.
     """
 
-    def __init__(self, store: Store, collection: str, start: int, stop: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        collection: str,
+        start: int,
+        stop: int,
+        made_with: dict[str, Any] | None = None,
+    ) -> None:
         from webdataset.writer import TarWriter
 
         self._store = store
         self._collection = collection
         self._range = (start, stop)
+        self._made_with = made_with
         self._buffer = io.BytesIO()
         self._tar = TarWriter(self._buffer, user="", group="", mtime=0, encoder=False)
         self._steps: list[pa.RecordBatch] = []
@@ -301,7 +311,8 @@ class PartWriter:
         self._locate(shard)
         own = {"part": part, "shard": f"{part_folder(self._collection, part)}/{FRAMES}"}
         episodes = pa.Table.from_pylist([row | own for row in self._rows], schema=PART_EPISODES)
-        files = {FRAMES: shard, STEPS: self._steps_parquet(), EPISODES: _parquet(episodes)}
+        ids = [row["episode_id"] for row in self._rows]
+        files = {FRAMES: shard, STEPS: steps_parquet(ids, self._steps), EPISODES: to_parquet(episodes)}
         steps = sum(row["steps"] for row in self._rows)
         commit = Commit(
             collection=self._collection,
@@ -314,6 +325,7 @@ class PartWriter:
             bytes=sum(len(data) for data in files.values()),
             files={name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                    for name, data in files.items()},
+            made_with=self._made_with,
         )  # fmt: skip
         return commit, files
 
@@ -323,35 +335,6 @@ class PartWriter:
         for row in self._rows:
             for field, extension in (("frames", FRAMES_MEMBER), ("steps", STEPS_MEMBER)):
                 row[f"{field}_offset"], row[f"{field}_size"] = members[f"{row['episode_id']}.{extension}"]
-
-    def _steps_parquet(self) -> bytes:
-        tables = []
-        for row, batch in zip(self._rows, self._steps, strict=True):
-            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-            ids = pa.array([row["episode_id"]] * len(table), pa.string())
-            t = pa.array(np.arange(len(table), dtype=np.int32))
-            tables.append(table.add_column(0, "t", t).add_column(0, "episode_id", ids))
-        joined = pa.concat_tables(tables)
-        for name in (name for name in PREDICATES if name not in joined.column_names):
-            joined = joined.append_column(name, pa.nulls(len(joined), pa.bool_()))
-        phase = joined.column("phase").cast(pa.string())
-        return _parquet(joined.set_column(joined.schema.get_field_index("phase"), "phase", phase))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    """Floats split by byte and zstd: physics noise compresses no better than that."""
-    floats = [
-        field.name + (".list.element" if pa.types.is_fixed_size_list(field.type) else "")
-        for field in table.schema
-        if pa.types.is_fixed_size_list(field.type)
-    ]
-    encoding = {"use_byte_stream_split": floats, "use_dictionary": [
-        field.name for field in table.schema if pa.types.is_string(field.type)
-    ]}  # fmt: skip
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=6, store_schema=False,
-                   write_statistics=False, **encoding)  # fmt: skip
-    return bytes(sink.getvalue())
 
 
 # --- reading -------------------------------------------------------------------------------------------

@@ -120,3 +120,17 @@ def _check(version: object, where: str) -> None:
     if version > SCHEMA_VERSION:
         said = f"(schema {version}, this one reads {SCHEMA_VERSION})"
         raise NewerError(f"{where} {NEWER} {said}: upgrade cogdata")
+
+
+def origin(env: str, cogdata: str, code: str, libraries: Mapping[str, str]) -> dict[str, Any]:
+    """Put together what made the episodes of a part: a driver may be edited between two parts.
+
+    Args:
+        env: Gymnasium id, or ``module:Class``.
+        cogdata: Version that collected.
+        code: Git revision of the code, or "".
+        libraries: Versions of the libraries that decide bytes; of a driver's module the digest.
+    """
+    module, colon, _ = env.partition(":")
+    driver = libraries.get(module) if colon else None
+    return {"cogdata": cogdata, "code": code, "driver": driver, "libraries": dict(libraries)}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 import re
 import signal
@@ -24,6 +26,7 @@ from collectors.engines import LocalEngine
 from collectors.policies import POLICIES
 from collectors.policies.required_landmarks import required_landmarks, required_predicates
 from collectors.policies.view import SceneView
+from tests.running import TINY, Run
 from trainers.evaluation.worlds import Worlds
 
 HERE = __name__
@@ -469,6 +472,54 @@ def test_a_collection_knows_its_driver(tmp_path: Path) -> None:
     info = read_collection(store, asked.collection)
     assert (info.env, info.localize) == (f"{HERE}:Good", "simulator")
     assert re.fullmatch("[0-9a-f]{12}", info.libraries[HERE])
+
+
+def test_a_part_knows_the_driver_that_made_it(run: Run, tmp_path: Path) -> None:
+    """The same command before and after an edit of the driver; a part of version 0.1 says nothing."""
+    store, module = str(tmp_path / "store"), tmp_path / "edited_arm.py"
+    command = (
+        "collect",
+        "--policy",
+        "random",
+        "--env",
+        "edited_arm:Arm",
+        "--image-size",
+        "16",
+        "--root",
+        store,
+    )
+    digests = []
+    for episodes in ("1", "3"):
+        module.write_text(f"from {HERE} import Good\nclass Arm(Good):\n    edited = {episodes}\n")
+        digests.append(hashlib.sha256(module.read_bytes()).hexdigest()[:12])
+        _cog(tmp_path, *command, "--episodes", episodes)
+    assert run("collect", "--policy", "random", "--episodes", "1", *TINY, "--root", store).code == 0
+    commit = next(Path(store).glob("collections/random-*/part-00000-01-02/COMMIT.json"))
+    told = json.loads(commit.read_text())
+    assert told["made_with"].keys() == {"cogdata", "code", "driver", "libraries"}
+    sql = """
+        select part, driver, p.cogdata_version is not null as known, p.libraries->>'numpy' as numpy
+        from parts p join collections using (collection) order by env desc, part
+    """
+    rows = json.loads(run("query", sql, "--format", "json", "--root", store).out)
+    assert [row["driver"] for row in rows] == [*digests, None]
+    assert [row["numpy"] for row in rows] == [np.__version__] * 3
+    del told["made_with"]
+    commit.write_text(json.dumps(told))
+    rows = json.loads(run("query", sql, "--format", "json", "--root", store).out)
+    assert [row["known"] for row in rows] == [True, False, True]
+    assert (rows[1]["driver"], rows[1]["numpy"]) == (None, None)
+
+
+def _cog(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder as a process of its own."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(root / "cli.py"), *command], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(root)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def _block(kind: str) -> str:

@@ -32,6 +32,7 @@ from cogdata.storage.parts import (
 from cogdata.storage.runs import RunInfo, RunState, only_one, read_run, read_state, write_state
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
+from cogdata.storage.versions import origin
 from cogdata.streaming.stream import StreamOptions
 from cogdata.streaming.transitions import Batch
 from trainers.algorithm import Algorithm, ObsSpec
@@ -301,7 +302,9 @@ class _Session:
         steps, seconds = self.explored
         took = time.perf_counter() - began
         self.explored = (steps + sum(episode.steps for episode in episodes), seconds + took)
-        writer = PartWriter(self.store, self.info.run, *span)
+        head = self.context.head
+        made_with = origin(head.env, head.cogdata_version, head.code, head.libraries)
+        writer = PartWriter(self.store, self.info.run, *span, made_with)
         for episode in episodes:
             writer.add(episode)
         writer.commit()

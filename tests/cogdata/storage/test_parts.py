@@ -26,6 +26,7 @@ from cogdata.storage.parts import (
 )
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
+from cogdata.storage.versions import origin
 from tests.synthetic import make_episode, write_episodes
 
 
@@ -53,6 +54,21 @@ def test_the_same_range_is_the_same_bytes(store: Store, tmp_path: Path) -> None:
     for target in (store, other):
         write_episodes(target, "c", 5)
     assert read_commit(store, "c", "part-00000-00-04") == read_commit(other, "c", "part-00000-00-04")
+
+
+def test_what_made_a_part_changes_none_of_its_bytes(store: Store, tmp_path: Path) -> None:
+    made_with = origin("lab:Arm", "0.2.0", "abc", {"numpy": "2", "lab": "1f2e"})
+    assert made_with == {"cogdata": "0.2.0", "code": "abc", "driver": "1f2e",
+                         "libraries": {"numpy": "2", "lab": "1f2e"}}  # fmt: skip
+    assert origin("cog/PickTray-v0", "0.2.0", "", {"numpy": "2"})["driver"] is None
+    commits = []
+    for target, made in ((store, made_with), (Store(str(tmp_path / "other")), None), (store, None)):
+        writer = PartWriter(target, "c", 0, 1, made)
+        writer.add(make_episode("c", 0))
+        commits.append(writer.commit())
+    assert commits[0].files == commits[1].files
+    assert [commit.made_with for commit in commits] == [made_with, None, made_with]  # the first one stays
+    assert read_commit(store, "c", "part-00000-00-00") == commits[0]
 
 
 def test_the_commit_names_size_and_sha256_of_each_file(store: Store) -> None:
