@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from cogdata.system.imports import OURS, ROOT
 from tests.running import Said
 
 TRAPS = (
@@ -90,6 +91,57 @@ def test_every_command_works_there(folder: Path) -> None:
     run = trained.out.split(":")[0]
     judged = cog(folder, "eval", run, "--env", "lab:X", "--episodes", "2", "--workers", "2")
     assert f"{run} @ 1 · lab:X: 0/2" in judged.out, judged
+
+
+_EDITABLE = """
+import importlib.util, sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+root = {root!r}
+
+
+class Editable:  # as setuptools installs a checkout: found after everything on the path
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if path is None and name in {ours!r}:
+            return PathFinder.find_spec(name, [root])
+
+
+if __name__ == "__main__":  # a worker takes over the path of the command
+    sys.path[:] = [one for one in sys.path if one not in ("", root)]
+sys.meta_path[:] = [one for one in sys.meta_path if "ditable" not in repr(one)] + [Editable]
+import cli
+sys.argv[1:] = {args!r}
+if __name__ == "__main__":
+    cli.main()
+"""
+
+
+def test_it_works_where_a_checkout_is_installed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The catalog is imported after the driver, when the working folder is on the path."""
+    (folder / "lab.py").write_text(f"import secrets\nassert secrets.token_hex\n{LAB}")
+    (folder / "secrets.py").write_text("raise RuntimeError('secrets.py of the working folder')\n")
+    script = tmp_path_factory.mktemp("bin") / "cog"
+    args = ["collect", "--policy", "random", "--env", "lab:X", "--episodes", "2", "--image-size", "16"]
+    script.write_text(_EDITABLE.format(root=ROOT, ours=OURS, args=args))
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PYTHONSAFEPATH", "PYTHONPATH", "COG_ROOT")
+    }
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2/2 episodes" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "owner"), [("catalog", "cogdata"), ("typing", "Python")])

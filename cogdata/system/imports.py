@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -36,7 +39,8 @@ def guard_processes() -> None:
 def import_from_here(name: str) -> ModuleType:
     """Import a module of the user: from the working folder, else from what is installed.
 
-    The folder comes first on the path during this import alone, and last afterwards.
+    The folder is searched first during this import alone, though not for names of ours or of Python's own,
+    and last afterwards.
 
     Args:
         name: Dotted name of the module.
@@ -53,14 +57,31 @@ def import_from_here(name: str) -> ModuleType:
         raise CogError(
             f"{mine} has the name of a module of {owner}: give it a name of its own, for example my_{top}"
         )
-    if here in sys.path:
-        return importlib.import_module(name)
-    sys.path.insert(0, here)
+    for folder in (ROOT, here):  # an editable install finds ours only after all of the path
+        if folder not in sys.path:
+            sys.path.append(folder)
+    first = _WorkingFolder(here)
+    sys.meta_path.insert(0, first)
     try:
         return importlib.import_module(name)
     finally:
-        sys.path.remove(here)
-        sys.path.append(here)  # for what the module imports later
+        sys.meta_path.remove(first)
+
+
+class _WorkingFolder(MetaPathFinder):
+    """Finds top-level modules in a folder, but none with a name of ours or of Python's own."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module; a folder without ``__init__.py`` comes after what is installed, as in any path."""
+        if path is not None or name in OURS or name in sys.stdlib_module_names:
+            return None
+        found = PathFinder.find_spec(name, [self._folder], target)
+        return None if found is None or found.loader is None else found
 
 
 def _is_module(path: Path) -> bool:
