@@ -14,7 +14,7 @@ import pytest
 
 from tests.golden.core import files_read
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 PACKAGES = ("cogdata", "collectors", "trainers", "catalog", "commands")
 

@@ -12,7 +12,7 @@ import pytest
 import cogdata
 from cogdata.system.distribution import DISTRIBUTION, pip_install
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TEXTS = ("*.py", "*.md", "*.toml", "*.txt", "*.html", "*.j2", "Makefile")
 INSTALLS = re.compile(r"pip install[^\n]*?[ '\"]cogdata(?!-robot)\b")

@@ -12,7 +12,7 @@ import pytest
 from collectors.sim import without_engine
 from tests.running import TINY
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 _RUN = """
 import json, sys

@@ -1,0 +1,1 @@
+"""Tests of installing: what is needed where, names, the wheel."""
