@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _WORKER = """
-import sys, time, torch
+import sys, time
+import trainers  # before torch: it bounds the spinning
+import torch
 from bench.learners import Case, stepper
 torch.set_num_threads(int(sys.argv[1]))
 step, _ = stepper(Case(sys.argv[2], "fast", "state"))

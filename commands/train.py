@@ -359,7 +359,7 @@ class _Report:
 
 
 class Crowd:
-    """Whether other programs make a run's threads wait for each other; remarked on once."""
+    """Other programs that keep the cores of a run's threads; remarked on once."""
 
     def __init__(self, request: TrainRequest) -> None:
         self._threads = request.threads if request.device == "cpu" else 1
@@ -375,8 +375,8 @@ class Crowd:
             return None
         self._said = True
         return (
-            f"other programs keep {others:.1f} of {cores} cores busy: threads that wait for each other are "
-            f"many times as slow then; stop this, and go on with OMP_WAIT_POLICY=PASSIVE in the environment"
+            f"other programs keep {others:.1f} of {cores} cores busy: {self._threads} threads wait for each "
+            f"other there; another run is faster with --threads 1"
         )
 
 
