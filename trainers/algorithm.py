@@ -136,7 +136,7 @@ class TensorBatch:
         return len(self.action)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings that every algorithm has; each algorithm's file defines the defaults.
 

@@ -24,7 +24,7 @@ PUBLISHED_VALUE: Final = 100.0
 """Largest value at the published γ = .99 without terminals, 1/(1-γ): the scale of the published settings."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig(Config):
     """Settings that all actor-critics have; each algorithm's file defines the defaults.
 
@@ -170,7 +170,7 @@ class ActorCritic(Algorithm):
         return tanh_normal(mean, log_std, noise)[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SoftConfig(ActorCriticConfig):
     """Settings of an entropy term with an automatic temperature.
 

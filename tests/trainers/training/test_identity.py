@@ -13,8 +13,9 @@ from cogdata.errors import CogError
 from cogdata.storage.runs import read_run, write_run
 from cogdata.storage.store import Store
 from tests.trainers.toy import ToyStream, make_manifest, small_config
-from trainers.algorithm import OBS_KINDS
+from trainers.algorithm import OBS_KINDS, Config
 from trainers.algos import ALGORITHMS, algorithm_class, config_from_dict
+from trainers.algos.actor_critic import ActorCriticConfig, SoftConfig
 from trainers.checkpoint import list_checkpoints, read_info
 from trainers.identity import before_later, later
 from trainers.paper.identify import experiment_of_run
@@ -115,6 +116,20 @@ def test_a_setting_that_version_0_1_lacks_is_declared_as_a_later_one(algo: str) 
     kind = type(algorithm_class(algo).presets["fast"])
     named = {one.name for one in fields(kind)} - before_later(kind).keys()
     assert named == set(ALWAYS[algo].split()), "declare a new setting as: name: type = later(default)"
+
+
+@pytest.mark.parametrize("kind", [Config, ActorCriticConfig, SoftConfig])
+def test_a_later_option_may_stand_in_what_algorithms_share(kind: type[Config]) -> None:
+    """Options without a default follow it, in the files of the algorithms."""
+    shared = make_dataclass(
+        "Shared", [("extra", float, later(0.5))], bases=(kind,), frozen=True, kw_only=True
+    )
+    one = make_dataclass("One", [("own", int)], bases=(shared,), frozen=True)
+    base = {
+        name: vars(algorithm_class("cql").presets["fast"])[name] for name in (f.name for f in fields(kind))
+    }
+    made: Any = one(own=3, **base)
+    assert (made.extra, made.own) == (0.5, 3)
 
 
 Adding = Callable[..., None]
