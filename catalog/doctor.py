@@ -21,7 +21,11 @@ from cogdata.storage.versions import NEWER, NewerError
 Progress = Callable[[int, int], None]
 _Episodes = dict[str, dict[tuple[Any, ...], str]]  # episode_id → where its bytes are → digest
 
-_UNREADABLE: Final = (CogError, ValueError, TypeError, KeyError, OSError, pa.ArrowException)
+_UNREADABLE: Final = (
+    CogError, ValueError, TypeError, KeyError, OSError, pa.ArrowException, AttributeError, OverflowError,
+    IndexError, RecursionError,
+)  # fmt: skip
+"""What a damaged file makes its reader raise."""
 
 
 @dataclass(frozen=True)

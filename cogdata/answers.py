@@ -23,6 +23,9 @@ Judged = Mapping[str, bool | None]
 _SHOWN: Final = 80
 """Most characters of a wrong value in a message."""
 
+OF_ERROR: Final = 500
+"""Most characters of an exception in a message."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -134,7 +137,7 @@ class Answer:
         Raises:
             CogError: With the names.
         """
-        if more := sorted(obs.keys() - set(OBSERVATIONS)):
+        if more := sorted(map(str, obs.keys() - set(OBSERVATIONS))):
             raise CogError(no_place(self.env, more, f" {self.when}"))
         if less := [name for name in OBSERVATIONS if name not in obs]:
             raise CogError(f"{self.env} shows no {', '.join(less)} {self.when}, which an episode must have")
@@ -159,10 +162,13 @@ def name_of(env: object) -> str:
     return str(getattr(env, "env_id", type(env).__name__))
 
 
-def shown(value: object) -> str:
+def shown(value: object, most: int = _SHOWN) -> str:
     """Return a value as one line of a message."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def stack_predicates(env: str, judged: Sequence[Judged]) -> tuple[dict[str, Bool], dict[str, Bool]]:

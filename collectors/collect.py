@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +50,9 @@ from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
 from collectors.policies import POLICIES, SceneView, make_policy
 from collectors.policies.required_landmarks import required_landmarks
 from collectors.provenance import made_with
+
+CLOSING_S: Final = 5.0
+"""How long a world that has failed may take to close."""
 
 MAX_EPISODES: Final = 10_000_000
 """Of one collection: the seven digits of an episode's index."""
@@ -223,13 +227,22 @@ def world_of(asked: CollectRequest) -> CogEnv | Driven:
 
 
 def forget_world(asked: CollectRequest) -> None:
-    """Close the world of a request after a failure; the next episode gets a new one."""
+    """Close the world of a request after a failure; the next episode gets a new one.
+
+    A world that does not close within :data:`CLOSING_S` is left behind.
+    """
     world, closing = _WORLDS.pop(_kind(asked), (None, None))
     if closing is not None:
         closing.cancel()
     if world is not None:
-        with suppress(Exception):  # it has failed already
-            world.close()
+        closing_thread = threading.Thread(target=_close, args=(world,), daemon=True)
+        closing_thread.start()
+        closing_thread.join(CLOSING_S)
+
+
+def _close(world: CogEnv | Driven) -> None:
+    with suppress(BaseException):  # it has failed already
+        world.close()
 
 
 def _viewer(

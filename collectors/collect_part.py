@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from cogdata.answers import OF_ERROR, shown
 from cogdata.errors import CogError
 from cogdata.storage.parts import Commit, PartWriter, list_parts
 from cogdata.storage.store import Store
@@ -111,12 +112,12 @@ def _collect_span(
             except CogError as error:
                 failed = EpisodeFailed(index, str(error))
             except Exception as error:  # an environment of ours, or what it showed
-                failed = EpisodeFailed(index, " ".join(f"{asked.env}: {error!r}".split()))
+                failed = EpisodeFailed(index, " ".join(f"{asked.env}: {shown(error, OF_ERROR)}".split()))
         if done is None:
-            if failed is not None:
-                forget_world(asked)
             if index > span[0]:
                 on_event(writer.commit(short=True))
+            if failed is not None:  # last: closing what has failed may hang, or end this process
+                forget_world(asked)
             return index, failed
         on_event(done)
     on_event(writer.commit())

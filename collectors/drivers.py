@@ -40,7 +40,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
-from cogdata.answers import Answer, Judged, no_place, shown
+from cogdata.answers import OF_ERROR, Answer, Judged, no_place, shown
 from cogdata.errors import CogError, unknown
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
 from cogdata.system.imports import import_from_here
@@ -217,7 +217,7 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         except BaseException as error:
             if asked_to_end(error):
                 raise
-            raise CogError(f"{self.env_id} fails to {what}: {error!r}") from error
+            raise CogError(f"{self.env_id} fails to {what}: {shown(error, OF_ERROR)}") from error
 
     def _reward(self, own: object, holds: bool) -> float:
         """The reward that is stored; a driver's own must be the same, or None."""
@@ -255,7 +255,7 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
                     f"{space.shape}"
                 )
         if isinstance(obs, dict) and (
-            more := sorted(obs.keys() - self.driver.observation_space.spaces.keys())
+            more := sorted(map(str, obs.keys() - self.driver.observation_space.spaces.keys()))
         ):
             raise CogError(no_place(self.env_id, more, f" {self._answer.when}"))
 
@@ -305,7 +305,9 @@ def open_env(
     except BaseException as error:
         if asked_to_end(error):
             raise
-        raise CogError(f"{env} cannot be made by Class(image_size={image_size}): {error!r}") from None
+        raise CogError(
+            f"{env} cannot be made by Class(image_size={image_size}): {shown(error, OF_ERROR)}"
+        ) from None
     try:
         _check_spaces(env, driver, image_size)
     except CogError:
@@ -370,7 +372,8 @@ def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
         if asked_to_end(error):
             raise
         raise CogError(
-            f"cannot import {module} of --env {env}: {error!r}; the current directory is {Path.cwd()}"
+            f"cannot import {module} of --env {env}: {shown(error, OF_ERROR)}; the current directory is "
+            f"{Path.cwd()}"
         ) from None
     kinds = {key for key, value in vars(found).items() if isinstance(value, type)}
     if not hasattr(found, name):

@@ -26,7 +26,7 @@ from cogdata.storage.versions import check_table
 
 _UNREADABLE: Final = (
     duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
-    RecursionError,
+    IndexError, RecursionError,
 )  # fmt: skip
 """What a damaged file, or a folder in the place of one, makes its reader raise; CogError is a ValueError."""
 

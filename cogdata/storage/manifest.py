@@ -157,7 +157,15 @@ class MixtureInfo:
         }
         data["image_size"] = tuple(data["image_size"])
         data["scene_fields"] = tuple(data["scene_fields"])
-        return cls(**data)
+        info = cls(**data)
+        texts = (info.name, info.digest, info.sql, info.shape, info.created_at, info.cogdata_version)
+        counts = [number for one in info.counts.values() for number in vars(one).values()]
+        numbers = (info.version, *info.image_size, *counts)
+        if not all(isinstance(text, str) for text in texts) or len(info.image_size) != 2:
+            raise TypeError("a text is missing, or the size of the images")
+        if not all(isinstance(n, int) and abs(n) < 2**63 for n in numbers):
+            raise TypeError("a count is no whole number")
+        return info
 
 
 @dataclass(frozen=True)

@@ -363,10 +363,35 @@ def read_commit(store: Store, collection: str, part: str) -> Commit:
     """
     path = f"{part_folder(collection, part)}/{COMMIT}"
     try:
-        return Commit(**known(Commit, read_json(store, path)))
+        return _checked(Commit(**known(Commit, read_json(store, path))))
     except (TypeError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         said = f"{store.path(path)} is damaged: remove the folder and collect again"
         raise refusal(error, said) from None
+
+
+def _checked(commit: Commit) -> Commit:
+    """Refuse numbers that are none, and other files than a part has.
+
+    Raises:
+        ValueError: As it says.
+    """
+    numbers = {
+        name: getattr(commit, name) for name in ("start", "stop", "episodes", "steps", "frames", "bytes")
+    }
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise ValueError(f"{name} is {value!r}, must be a whole number from 0")
+    if commit.start >= commit.stop:
+        raise ValueError(f"[{commit.start}, {commit.stop}) is no range of episodes")
+    if not isinstance(commit.files, dict) or commit.files.keys() != {FRAMES, STEPS, EPISODES}:
+        raise ValueError(f"files are {commit.files!r}, must be {FRAMES}, {STEPS} and {EPISODES}")
+    for name, said in commit.files.items():
+        whole = isinstance(said, dict) and isinstance(said.get("size"), int)
+        if not whole or not isinstance(said.get("sha256"), str):
+            raise ValueError(f"{name} has {said!r}, must have a size and a sha256")
+    if sum(said["size"] for said in commit.files.values()) != commit.bytes:
+        raise ValueError(f"bytes is {commit.bytes}, must be the sum of the sizes")
+    return commit
 
 
 def read_collection(store: Store, name: str) -> CollectionInfo:

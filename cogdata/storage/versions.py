@@ -37,7 +37,7 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
         NewerError: A newer version wrote it.
         CogError: It is missing.
         ValueError: It is no JSON.
-        TypeError: It is no object, or its version is no number.
+        TypeError: It is no object, or its version is no number from 0.
     """
     return parse(store.read_text(path), store.path(path))
 
@@ -49,7 +49,12 @@ def parse(text: str, where: str) -> dict[str, Any]:
         text: What the file says.
         where: Its path, for errors.
     """
-    data = json.loads(text)
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError) as error:  # nested too deeply, a number of thousands of digits
+        raise json.JSONDecodeError(f"{where}: {error}", "", 0) from None
     if not isinstance(data, dict):
         raise TypeError(f"{where} is no JSON object")
     _check(data.get(KEY, 1), where)
@@ -115,8 +120,8 @@ def with_unknown(store: Store, path: str, kind: type[Any], data: Mapping[str, An
 
 
 def _check(version: object, where: str) -> None:
-    if not isinstance(version, int):
-        raise TypeError(f"{where} has {KEY} {version!r}, no number")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise TypeError(f"{where} has {KEY} {version!r}, must be a whole number from 0")
     if version > SCHEMA_VERSION:
         said = f"(schema {version}, this one reads {SCHEMA_VERSION})"
         raise NewerError(f"{where} {NEWER} {said}: upgrade cogdata")

@@ -15,7 +15,7 @@ from cogdata.storage.parts import PART_SIZE, Commit, list_parts
 from cogdata.storage.store import Store
 from collectors import engines
 from collectors.checks import check_env
-from collectors.collect import EpisodeDone, plan, prepare, request
+from collectors.collect import EpisodeDone, committed_indices, plan, prepare, request
 from collectors.collect_part import MOST_IN_A_ROW, EpisodeFailed, Event, collect_part
 from collectors.engines import LocalEngine
 from collectors.progress import ProgressCounter
@@ -263,3 +263,23 @@ def test_only_the_first_skipped_episodes_are_named(tmp_path: Path) -> None:
     left = counter.seconds_left
     assert left is not None
     assert left == pytest.approx(7 * counter.seconds, rel=0.2)  # 20 wanted, 12 skipped, 1 done
+
+
+class CloseDies(Fragile):
+    """Ends the process when it is closed after its failure."""
+
+    def close(self) -> None:
+        os._exit(3)
+
+
+def test_what_is_finished_is_kept_where_closing_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAK", "2")
+    monkeypatch.setenv("HOW", "OSError")
+    store = Store(str(tmp_path))
+    planned = plan(store, request("random", env=f"{HERE}:CloseDies", image_size=16, horizon=3), 4)
+    prepare(store, planned.asked, "cog collect")
+    with pytest.raises(CogError):
+        list(LocalEngine(1)(store, planned.asked, planned.ranges))
+    assert committed_indices(list_parts(store, planned.asked.collection)) >= {0, 1}
