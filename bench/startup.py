@@ -14,11 +14,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from commands.listing import LISTS
+
 CLI: Final = str(Path(__file__).parent.parent / "cli.py")
 COMMANDS: Final = (
     ("--help",),
     ("train", "--help"),
-    *(("list", what) for what in ("algorithms", "methods", "variations", "recipes", "envs", "policies")),
+    *(("list", what) for what in LISTS),
 )
 
 

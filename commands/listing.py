@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 import typer
 
 from cogdata.errors import CogError, unknown
 from commands.shared import say
 
+LISTS: Final = ("policies", "envs", "algorithms", "methods", "recipes", "ablations")
+"""What `cog list` lists."""
+
 
 def list_command(
-    what: Annotated[str, typer.Argument(help="policies, envs, algorithms, methods, recipes or ablations.")],
+    what: Annotated[str, typer.Argument(help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}.")],
 ) -> None:
     """List what there is by name, with a line of help each."""
-    tables = {
-        "policies": _policies,
-        "envs": _envs,
-        "algorithms": _algorithms,
-        "methods": _methods,
-        "recipes": _recipes,
-        "ablations": _ablations,
-    }
     if what == "variations":
         raise CogError("variations are called ablations now: type `cog list ablations`")
-    if what not in tables:
-        raise unknown("list", what, tables)
-    rows = tables[what]()
+    if what not in LISTS:
+        raise unknown("list", what, LISTS)
+    rows = _TABLES[what]()
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         say(f"{name:<{width}}  {text}")
@@ -72,3 +68,8 @@ def _ablations() -> list[tuple[str, str]]:
     from trainers.paper.ablations import ABLATIONS
 
     return [(name, f"{one.summary} [{one.task}]") for name, one in ABLATIONS.items()]
+
+
+_TABLES: Final[dict[str, Callable[[], list[tuple[str, str]]]]] = dict(
+    zip(LISTS, (_policies, _envs, _algorithms, _methods, _recipes, _ablations), strict=True)
+)

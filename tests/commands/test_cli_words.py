@@ -9,11 +9,19 @@ import filelock
 import pytest
 
 import cogdata
+from bench.startup import COMMANDS
 from tests.running import Run
 
 
 def test_version(run: Run) -> None:
     assert run("--version").out == f"cogdata {cogdata.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_commands_of_the_start_up_benchmark_succeed(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert (result.code, result.err) == (0, "")
+    assert result.out
 
 
 @pytest.mark.parametrize(
