@@ -33,7 +33,7 @@ def test_show_draws_a_sheet_and_an_animation(run: Run, here: Path) -> None:
     picture = cv2.imread(str(sheet))
     assert picture is not None
     assert picture.shape[1] == 4 * (144 + 6) + 6  # 3 actions
-    found, frames = cv2.imdecodeanimation(np.frombuffer(animation.read_bytes(), np.uint8))
+    found, frames = cv2.imdecodeanimation(np.frombuffer(animation.read_bytes(), np.uint8)[None])
     assert found
     assert len(frames.frames) == 4  # WebP joins frames that are alike
     assert sum(frames.durations) == (4 + 10) * 100  # ms

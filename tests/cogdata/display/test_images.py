@@ -31,7 +31,7 @@ def test_png_is_rgb_and_lossless() -> None:
 
 def test_the_animation_has_every_image_and_its_speed() -> None:
     data = animated_webp(enlarge(_images(6), 4), frames_per_s=20)
-    done, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
+    done, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8)[None])  # OpenCV 4 reads a row alone
     assert done
     assert len(animation.frames) == 6
     assert animation.frames[0].shape[:2] == (16, 16)
