@@ -22,6 +22,7 @@ from commands.shared import (
     ending_on_request,
     note,
     open_root,
+    root_option,
     say,
     wants_ray,
     worker_count,
@@ -114,7 +115,8 @@ def collect_command(
     if skipped:
         raise typer.Exit(1)
     if recipe is not None:
-        say(f"{missing:,} episodes to collect" if dry_run else f"next: cog train --mixture {recipe}")
+        next_command = f"next: cog train --mixture {recipe}{root_option(root)}"
+        say(f"{missing:,} episodes to collect" if dry_run else next_command)
 
 
 def _wanted(

@@ -14,6 +14,7 @@ from commands.shared import (
     frozen_mixture,
     open_root,
     print_listing,
+    root_option,
     say,
     say_copied,
     say_frozen,
@@ -94,7 +95,7 @@ def mix_infer(
     store = open_root(root)
     count = countable("--updates", updates)
     ref = infer_mixture(store, frozen_mixture(store, mixture), as_, obs=obs, updates=count, seed=seed)
-    say(f"next: cog train --mixture {ref.partition('@')[0]}")
+    say(f"next: cog train --mixture {ref.partition('@')[0]}{root_option(root)}")
 
 
 def infer_mixture(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -216,7 +217,8 @@ def _reproduce(asked: _Reproduction, command: list[str], *, dry_run: bool) -> No
     check_memory(asked.store, remaining.left, asked.at_once)
     run_experiments(expected, asked.at_once, command)
     count, minutes = len(asked.experiments), (time.monotonic() - began) / 60
-    say(f"{count} experiments are in {asked.results} · {minutes:.1f} minutes · next: cog report")
+    results = "" if asked.results == RESULTS else f" --results {shlex.quote(str(asked.results))}"
+    say(f"{count} experiments are in {asked.results} · {minutes:.1f} minutes · next: cog report{results}")
 
 
 def _forecast(asked: _Reproduction, remaining: Remaining) -> dict[str, float]:

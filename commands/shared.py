@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -75,6 +76,11 @@ def open_root(root: str | None) -> Store:
     from cogdata.storage.store import open_store
 
     return open_store(root)
+
+
+def root_option(root: str | None) -> str:
+    """What a command to type next needs in order to mean the same store."""
+    return "" if root is None else f" --root {shlex.quote(root)}"
 
 
 def check_fraction(scale: float) -> None:

@@ -51,7 +51,7 @@ def test_the_prior_is_rewarded_where_it_looks_solved(run: Run, store: Store) -> 
         "mix", "infer", "place_in_tray_solved", "--as", "told", "--updates", "400", "--root", store.url
     ).out
     assert "1,200 transitions labelled" in said  # 24 · 40 + 8 · 30
-    assert "next: cog train --mixture told\n" in said
+    assert f"next: cog train --mixture told --root {store.url}\n" in said
     info = read_manifest(store, "told").info
     whole = read_manifest(store, "place_in_tray_solved").info
     assert (info.shape, info.weights) == ("step", whole.weights)

@@ -48,7 +48,7 @@ def test_one_command_collects_what_a_recipe_needs(run: Run, tmp_path: Path) -> N
     assert "place in cog/PlaceTray-v0, 1 episodes wanted, 0 there" in planned
     assert run("query", "from episodes", *store).code == 1
     assert planned.endswith("\n3 episodes to collect\n")
-    assert run(*collect).out.endswith("\nnext: cog train --mixture place_in_tray\n")
+    assert run(*collect).out.endswith(f"\nnext: cog train --mixture place_in_tray --root {store[1]}\n")
     again = run(*collect).out
     assert "weak_grasp in cog/PickTray-v0, 2 episodes wanted, 2 there, 0 to collect in 0 parts" in again
     trained = run(

@@ -58,6 +58,7 @@ def _make(folder: Path) -> None:
     assert "2 experiments, 0 there, 2 to do" in done.stdout
     assert "[2/2] " in done.stdout
     assert "2 experiments are in" in done.stdout
+    assert done.stdout.endswith(f" minutes · next: cog report --results {folder / 'results'}\n")
 
 
 def result(folder: Path, name: str) -> dict[str, object]:
