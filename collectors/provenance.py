@@ -22,7 +22,7 @@ def made_with(env: str, localize: str) -> dict[str, str]:
 
     Args:
         env: A key of `ENVS`, or ``module:Class``.
-        localize: Who says where movable things are.
+        localize: Source of object positions: simulator or camera.
     """
     names = (
         "pybullet",

@@ -37,11 +37,13 @@ SYNC_PAUSE_S = 2.0
 
 
 def collect_command(
-    policy: Annotated[str | None, typer.Option(help="Who acts: see `cog list policies`.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Scripted policy: see `cog list policies`.")] = None,
     episodes: Annotated[int | None, typer.Option(help="How many the collection shall hold in all.")] = None,
     env: Annotated[
         str | None,
-        typer.Option(help="Where: see `cog list envs`, or module:Class of yours; else the policy's own."),
+        typer.Option(
+            help="Environment id: see `cog list envs`, or module:Class of yours; else the policy's own."
+        ),
     ] = None,
     seed: Seed = 0,
     noise: Annotated[float, typer.Option(help="Standard deviation of the action noise.")] = 0.2,
@@ -51,7 +53,7 @@ def collect_command(
         int | None, typer.Option(help="Actions per episode; else the policy's, or yours if they are fewer.")
     ] = None,
     localize: Annotated[
-        str, typer.Option(help="Who says where movable things are: simulator or camera.")
+        str, typer.Option(help="Source of object positions: simulator or camera.")
     ] = "simulator",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
     recipe: Annotated[

@@ -35,16 +35,18 @@ def eval_command(
     env: Annotated[
         list[str],
         typer.Option(
-            help="Where: see `cog list envs`, or module:Class of yours; may be given several times."
+            help="Environment id: see `cog list envs`, or module:Class of yours; may be given several times."
         ),
     ],
-    episodes: Annotated[int | None, typer.Option(help="How many; else as many as --seeds, or 250.")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Number of episodes; else as many as --seeds, or 250.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="START:STOP, given to the world's reset.")] = None,
     update: Annotated[
         str | None, typer.Option(help="Which checkpoint, a number or best; else the newest.")
     ] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
-    record: Annotated[int, typer.Option(help="Write an animated WebP of so many first episodes.")] = 0,
+    record: Annotated[int, typer.Option(help="Record the first N episodes as animated WebP.")] = 0,
     engine: EngineName = "local",
     address: Address = None,
     root: Root = None,
@@ -95,7 +97,7 @@ def cluster_of(address: str | None, workers: str) -> Cluster:
 
 
 def eval_env_of(env: str, image_size: int, parts: Iterable[str]) -> EvalEnv:
-    """Where policies are evaluated that look at these parts of an observation."""
+    """Where policies are evaluated that look at these features of an observation."""
     import functools
 
     from collectors.drivers import open_env

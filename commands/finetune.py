@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def finetune_command(
     run: Annotated[str, typer.Argument(help="RUN, RUN@UPDATE or RUN@best to go on from.")],
-    env: Annotated[str, typer.Option(help="Where: see `cog list envs`, or module:Class of yours.")],
+    env: Annotated[str, typer.Option(help="Environment id: see `cog list envs`, or module:Class of yours.")],
     episodes: Annotated[int, typer.Option(help="How many the run shall collect in all.")],
     algo: Annotated[
         str | None,

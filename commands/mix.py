@@ -91,7 +91,7 @@ def mix_infer(
     seed: Annotated[int, typer.Option(help="Root of its random streams.")] = 0,
     root: Root = None,
 ) -> None:
-    """Reward all but the task data as a success classifier says that learned from these; freeze that."""
+    """Train a success classifier on task data, reward the other sources with it, and freeze the result."""
     store = open_root(root)
     count = countable("--updates", updates)
     ref = infer_mixture(store, frozen_mixture(store, mixture), as_, obs=obs, updates=count, seed=seed)

@@ -140,7 +140,7 @@ def evaluate(
         seeds: Given to ``env.reset``, all different.
         workers: Processes that hold the environments, 1: this one; or a cluster, whose tasks evaluate 16
             episodes each with the policy beside them. Does not change the result.
-        record: Keep the frames of so many first episodes (the world must show images).
+        record: Keep the frames of the first N episodes (the world must show images).
         on_progress: Called after each round of episodes.
         purpose: What the rows are for, as :data:`cogdata.storage.runs.EVALUATIONS` says.
 
