@@ -1,4 +1,4 @@
-"""One episode from a world and whatever acts in it: the loop that collecting and judging share."""
+"""One episode from a world and whatever acts in it: the loop that collecting and evaluation share."""
 
 from __future__ import annotations
 

@@ -9,4 +9,4 @@ from typing import Final
 OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"image": ("image",), "image+robot": ("image", "robot"), "state": ("robot", "scene")}
 )
-"""What a learner may look at → the parts of an observation that this needs."""
+"""What a learner may look at → the features of an observation that this needs."""

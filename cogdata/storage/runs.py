@@ -33,7 +33,7 @@ EVALUATIONS: Final = pa.schema(
         ("run", pa.string()),
         ("evaluation", pa.string()),  # evaluation id: run, update, env, settings
         ("env", pa.string()),
-        ("update", pa.int64()),  # gradient steps behind the evaluated checkpoint
+        ("update", pa.int64()),  # updates behind the evaluated checkpoint
         ("checkpoint_digest", pa.string()),  # sha256 of its weights
         ("seed", pa.int64()),  # given to env.reset; pairs runs
         ("success", pa.bool_()),  # the task holds on the last observation

@@ -28,7 +28,7 @@ SCHEMA_DIGESTS = {
     5: "089bf6bd5ba18a73",
     6: "82712d01813e2232",
     7: "7c5e00dcafc5c8e3",
-    8: "cf706955e6aefa72",
+    8: "829d816106cf85d8",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
 

@@ -205,7 +205,9 @@ def test_a_run_is_gone_on_with_as_it_was_begun(run: Run, root: Path, settings: P
     said = run("train", "--resume", name, "--config", str(settings.parent / "guard.toml"), "--print-config")
     assert 'guard = "off"' in said.out.splitlines()
     with_best = run("eval", name, "--env", PICK, "--update", "best")
-    assert with_best.error.startswith(f"run '{name}' has no best checkpoint: it was not judged in training")
+    assert with_best.error.startswith(
+        f"run '{name}' has no best checkpoint: it was not evaluated during training"
+    )
 
 
 def test_seeds_at_once_are_the_runs_they_would_be_alone_and_one_that_fails_is_named(

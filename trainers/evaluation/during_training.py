@@ -59,7 +59,8 @@ def parse_update(store: Store, run: str, text: str | None) -> int | None:
     best = read_best(store, run)
     if best is None:
         raise CogError(
-            f"run {run!r} has no best checkpoint: it was not judged in training, see `cog train --eval-env`"
+            f"run {run!r} has no best checkpoint: it was not evaluated during training, "
+            f"see `cog train --eval-env`"
         )
     return best.update
 

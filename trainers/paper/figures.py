@@ -82,7 +82,7 @@ def _point(axes: Any, x: float, cell: Cell, method: str) -> None:  # noqa: ANN40
 
 
 def draw_curves(table: ResultTable, folder: Path) -> list[Path]:
-    """Draw success against gradient steps, a panel per hard condition: mean and span of the seeds.
+    """Draw success against updates, a panel per hard condition: mean and span of the seeds.
 
     Args:
         table: What to draw.

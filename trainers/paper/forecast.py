@@ -30,7 +30,7 @@ HORIZON: Final = 60
 
 
 def shares_learned(store: Store, experiments: Sequence[Experiment]) -> dict[str, float]:
-    """Say which share of their gradient steps experiments have behind them: of those that go on online none.
+    """Say which share of their updates experiments have behind them: of those that go on online none.
 
     Args:
         store: Where their runs are, if they were begun.
@@ -53,7 +53,7 @@ def shares_learned(store: Store, experiments: Sequence[Experiment]) -> dict[str,
 def _share_learned(
     experiment: Experiment, there: Sequence[tuple[RunInfo, int]], digests: Mapping[str, str | None]
 ) -> float:
-    """Share of an experiment's gradient steps that runs of its stages on the present mixtures have."""
+    """Share of an experiment's updates that runs of its stages on the present mixtures have."""
     done = total = 0
     for stage, config in experiment.stages:
         digest = digests[portion_of(experiment.learned_from, stage.portion)]
@@ -94,7 +94,7 @@ def expected_seconds(
         budget: How much it is evaluated.
         known: Results that say how long they took.
         device: Torch device that it will learn on; another kind's times say nothing.
-        learned: Share of its gradient steps that are done already.
+        learned: Share of its updates that are done already.
     """
     like = [
         result.training_seconds * (1 - learned) + result.evaluation_seconds

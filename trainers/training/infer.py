@@ -154,7 +154,7 @@ def infer_rewards(
         manifest: The mixture, frozen by episodes.
         task: Its source with rewards.
         obs: Observation kind that the classifier looks at.
-        updates: Its gradient steps, of 256 transitions.
+        updates: Number of updates, of 256 transitions each.
         seed: Root of its weights and batches.
         on_episode: Told how many episodes of how many are labelled.
 

@@ -164,7 +164,8 @@ def test_which_checkpoint_is_meant(store: Store) -> None:
     with pytest.raises(CogError, match="--update 'last' must be a number of updates, or best"):
         parse_update(store, info.run, "last")
     with pytest.raises(
-        CogError, match="has no best checkpoint: it was not judged in training, see `cog train --eval-env`"
+        CogError,
+        match="has no best checkpoint: it was not evaluated during training, see `cog train --eval-env`",
     ):
         parse_update(store, info.run, "best")
     store.write_text(f"runs/{info.run}/best.json", "{}")
