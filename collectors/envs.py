@@ -80,7 +80,7 @@ ENVS: Final[dict[str, EnvSpec]] = {
                 ("Open", drawer.OPEN, "it starts open"),
                 ("Closed", drawer.CLOSED, "it starts closed"),
                 ("Blocked1", drawer.BLOCKED_1, "it starts closed, the top drawer half open above its handle"),
-                ("Blocked2", drawer.BLOCKED_2, "it starts closed, a bottle before it"),
+                ("Blocked2", drawer.BLOCKED_2, "it starts closed, a bottle in front of it"),
             )
         ),
     )
