@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "trainers": {"cogdata", "trainers"},
     "commands": {"cogdata", "catalog", "collectors", "trainers", "commands"},
 }
-OURS = {*MAY_IMPORT, "commands", "cli", "tests"}
+OURS = {*MAY_IMPORT, "cli", "tests"}
 FORBIDDEN_OUTSIDE = {
     "cogdata": {"torch", "duckdb", "pybullet"},
     "catalog": {"torch", "pybullet"},

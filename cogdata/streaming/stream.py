@@ -168,11 +168,6 @@ class Stream:
         return sum(segment.stratum.size for segment in self._segments)
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches that draw as many transitions as the mixture has."""
-        return -(-self.transitions // self._options.batch_size)
-
-    @property
     def moves(self) -> bool:
         """Whether the mixture is larger than the memory, so that the pool moves through it."""
         return self._block > 0

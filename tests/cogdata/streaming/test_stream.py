@@ -76,7 +76,7 @@ def test_where_world_and_clock_end_an_episode_a_learner_sees_the_world_s_end(sto
 
 def test_a_pass_draws_every_transition_once(store: Store, rows: list[dict[str, Any]]) -> None:
     stream = _stream(store, make_manifest(rows, ["a"] * 24))
-    assert (stream.transitions, stream.batches_per_epoch, stream.moves) == (96, 12, False)
+    assert (stream.transitions, stream.moves) == (96, False)
     for epoch in range(2):
         drawn = [pair for p in range(12) for pair in _ids(stream.batch(12 * epoch + p))]
         assert sorted(drawn) == sorted(itertools.product(range(24), range(4)))
