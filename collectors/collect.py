@@ -229,7 +229,8 @@ def world_of(asked: CollectRequest) -> CogEnv | Driven:
 def forget_world(asked: CollectRequest) -> None:
     """Close the world of a request after a failure; the next episode gets a new one.
 
-    A world that does not close within :data:`CLOSING_S` is left behind.
+    Raises:
+        CogError: It does not close within :data:`CLOSING_S`; a second one beside it could harm a robot.
     """
     world, closing = _WORLDS.pop(_kind(asked), (None, None))
     if closing is not None:
@@ -238,6 +239,8 @@ def forget_world(asked: CollectRequest) -> None:
         closing_thread = threading.Thread(target=_close, args=(world,), daemon=True)
         closing_thread.start()
         closing_thread.join(CLOSING_S)
+        if closing_thread.is_alive():
+            raise CogError(f"{asked.env} does not close within {CLOSING_S:g} s after its failure")
 
 
 def _close(world: CogEnv | Driven) -> None:

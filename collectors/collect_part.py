@@ -117,7 +117,10 @@ def _collect_span(
             if index > span[0]:
                 on_event(writer.commit(short=True))
             if failed is not None:  # last: closing what has failed may hang, or end this process
-                forget_world(asked)
+                try:
+                    forget_world(asked)
+                except CogError as error:
+                    raise CogError(f"episode {index} failed: {failed.why}; {error}") from None
             return index, failed
         on_event(done)
     on_event(writer.commit())

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Protocol
 
+from cogdata.answers import OF_ERROR, shown
 from cogdata.errors import CogError
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
@@ -60,7 +61,9 @@ def _serve(
                 except (EOFError, BrokenPipeError, ConnectionResetError):
                     raise
                 except Exception as error:  # the same episode would fail again: no retry helps
-                    connection.send(CogError(f"{_name(span)} of {asked.collection} failed: {error!r}"))
+                    connection.send(
+                        CogError(f"{_name(span)} of {asked.collection} failed: {shown(error, OF_ERROR)}")
+                    )
                 else:
                     connection.send(None)
     finally:

@@ -16,7 +16,7 @@ from cogdata.storage.store import Store
 from collectors import engines
 from collectors.checks import check_env
 from collectors.collect import EpisodeDone, committed_indices, plan, prepare, request
-from collectors.collect_part import MOST_IN_A_ROW, EpisodeFailed, Event, collect_part
+from collectors.collect_part import MOST_IN_A_ROW, SKIP, EpisodeFailed, Event, collect_part
 from collectors.engines import LocalEngine
 from collectors.progress import ProgressCounter
 from tests.collectors.test_foreign_env import STATE, Good
@@ -283,3 +283,27 @@ def test_what_is_finished_is_kept_where_closing_ends_the_process(
     with pytest.raises(CogError):
         list(LocalEngine(1)(store, planned.asked, planned.ranges))
     assert committed_indices(list_parts(store, planned.asked.collection)) >= {0, 1}
+
+
+class CloseHangs(Fragile):
+    """Does not come back from being closed after its failure."""
+
+    def close(self) -> None:
+        time.sleep(60 if self.broken else 0)
+
+
+def test_a_driver_that_does_not_close_ends_the_command_and_costs_nothing_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAK", "2")
+    monkeypatch.setenv("HOW", "OSError")
+    monkeypatch.setattr("collectors.collect.CLOSING_S", 0.1)
+    store = Store(str(tmp_path))
+    what = request("random", env=f"{HERE}:CloseHangs", image_size=16, horizon=3)
+    Fragile.episodes = 0
+    prepare(store, what, "cog collect")
+    with pytest.raises(
+        CogError, match=r"^episode 2 failed: .* hung up.*; .*:CloseHangs does not close within 0.1 s"
+    ):
+        collect_part(store, what, (0, 4), lambda event: None, lambda: False, SKIP)
+    assert committed_indices(list_parts(store, what.collection)) == {0, 1}
