@@ -16,6 +16,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cogdata.errors import CogError, unknown
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout1_spec
 from cogdata.schema import NAME_PATTERN, SCHEMA_VERSION
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
@@ -106,6 +108,11 @@ class MixtureInfo:
     cogdata_version: str
     schema_version: int = SCHEMA_VERSION
     asked_weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> EpisodeSpec:
+        """Declaration of what its batches deliver."""
+        return layout1_spec(self.image_size, self.scene_fields, ())
 
     @property
     def ref(self) -> str:
