@@ -27,6 +27,7 @@ from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
 from catalog.recipes import RECIPES, Need, recipe_sql
 from cogdata.episode import Episode, EpisodeMeta
+from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
 from cogdata.storage.store import Store
@@ -87,16 +88,18 @@ def episode(collection: str, need: Need, index: int, steps: int) -> Episode:
             collection, index, need.env, need.policy, {"threshold_m": float(rng.normal(0.04, 0.01))}, 0.2,
             int(rng.integers(2**62)), "grasped", "grasped",
         ),
-        image=rng.integers(0, 256, (steps + 1, 4, 4, 3), np.uint8),
-        robot=rng.random((steps + 1, 10), np.float32),
-        scene=rng.random((steps + 1, len(DRAWER_SCENE_FIELDS)), np.float32),
+        spec=layout1_spec((4, 4), DRAWER_SCENE_FIELDS, ("grasped", "drawer_open")),
+        observations={
+            "image": rng.integers(0, 256, (steps + 1, 4, 4, 3), np.uint8),
+            "robot": rng.random((steps + 1, 10), np.float32),
+            "scene": rng.random((steps + 1, len(DRAWER_SCENE_FIELDS)), np.float32),
+        },
         action=rng.uniform(-0.9, 0.9, (steps, 8)).astype(np.float32),
         reward=grasped[1:].astype(np.float32),
         terminated=np.zeros(steps, bool),
         truncated=np.arange(steps) == steps - 1,
         predicates={"grasped": grasped, "drawer_open": rng.random(steps + 1) < 0.5},
         phase=("approach",) * (steps - 1) + ("hold",),
-        scene_fields=DRAWER_SCENE_FIELDS,
     )  # fmt: skip
 
 

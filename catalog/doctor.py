@@ -168,7 +168,7 @@ def _verify_settings(
                 f"remove it and run the same `cog collect` again",
             )
     longest = max((row["steps"] for row in rows), default=0)
-    if longest > info.horizon:
+    if info.horizon is not None and longest > info.horizon:
         yield Problem(
             f"collections/{collection}/collection.json",
             f"says horizon {info.horizon}, an episode of {folder.rpartition('/')[2]} has {longest} steps: "

@@ -15,7 +15,6 @@ import numpy as np
 
 from cogdata.episode import Bool
 from cogdata.errors import CogError
-from cogdata.streaming.transitions import OBSERVATIONS
 
 Judged = Mapping[str, bool | None]
 """Predicate → whether it holds; None: not judged."""
@@ -131,20 +130,24 @@ class Answer:
                 f"finite"
             )
 
-    def check_stored(self, obs: Mapping[str, Any]) -> None:
-        """Refuse an observation with other parts than the store has a place for.
+    def check_stored(self, obs: Mapping[str, Any], declared: Sequence[str]) -> None:
+        """Refuse an observation with other features than are declared.
+
+        Args:
+            obs: What is shown.
+            declared: Names of the features.
 
         Raises:
             CogError: With the names.
         """
-        if more := sorted(map(str, obs.keys() - set(OBSERVATIONS))):
-            raise CogError(no_place(self.env, more, f" {self.when}"))
-        if less := [name for name in OBSERVATIONS if name not in obs]:
-            raise CogError(f"{self.env} shows no {', '.join(less)} {self.when}, which an episode must have")
+        if more := sorted(map(str, obs.keys() - set(declared))):
+            raise CogError(undeclared(self.env, more, f" {self.when}"))
+        if less := [name for name in declared if name not in obs]:
+            raise CogError(f"{self.env} shows no {', '.join(less)} {self.when}, which it declares")
 
 
-def no_place(env: str, names: Sequence[str], when: str = "") -> str:
-    """Say that an environment shows what the store has no place for.
+def undeclared(env: str, names: Sequence[str], when: str = "") -> str:
+    """Say that an environment shows what it does not declare.
 
     Args:
         env: Name of the environment.
@@ -152,8 +155,8 @@ def no_place(env: str, names: Sequence[str], when: str = "") -> str:
         when: The moment, with a space before it.
     """
     return (
-        f"{env} shows {', '.join(map(repr, names))}{when}, which the store has no place for yet: leave it "
-        f"out of observation_space and of what is shown"
+        f"{env} shows {', '.join(map(repr, names))}{when}, which it does not declare: declare it in "
+        f"observation_space, or do not show it"
     )
 
 

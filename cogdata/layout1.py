@@ -37,6 +37,10 @@ ROBOT: Final = Feature(
 )
 
 
+OBSERVATIONS: Final = ("image", "robot", "scene")
+"""Names of its observations, in the order of its declaration."""
+
+
 @lru_cache(maxsize=256)
 def _declared(
     image_size: tuple[int, int], scene_fields: tuple[str, ...], predicates: tuple[str, ...]
@@ -70,7 +74,7 @@ def layout1_spec(
 @lru_cache(maxsize=256)
 def layout_of(spec: EpisodeSpec) -> Literal[1, 2]:
     """Return the layout of episodes of a declaration: 1 for that of a world that is built in, else 2."""
-    if [one.name for one in spec.observations] != ["image", "robot", "scene"] or spec.rate_hz is not None:
+    if tuple(one.name for one in spec.observations) != OBSERVATIONS or spec.rate_hz is not None:
         return 2
     image, scene = spec["image"], spec["scene"]
     if len(image.shape) != 3 or not set(spec.predicates) <= set(PREDICATES):

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cogdata.answers import Answer, stack_predicates
-from cogdata.episode import Episode, EpisodeMeta, Float32
-from cogdata.streaming.transitions import OBSERVATIONS
+from cogdata.answers import Answer, shown, stack_predicates
+from cogdata.episode import Episode, EpisodeMeta
+from cogdata.errors import CogError
+from cogdata.features import EpisodeSpec, Feature, Per
+from cogdata.layout1 import layout_of
 
-Act = Callable[[dict[str, NDArray[Any]]], tuple[Float32, str]]
-"""From the observation (image, robot, scene) to an action, float32 (8,), and the name of its phase."""
+Act = Callable[[dict[str, NDArray[Any]]], tuple[NDArray[Any], str]]
+"""From the observation to an action and the name of its phase."""
 
 
 class Env(Protocol):
     """What a Gymnasium environment must offer beside its API for its episodes to be stored.
 
     ``info["predicates"]`` of reset and step maps predicate names to booleans, or to None where one was not
-    judged; the task's predicate is judged at every step. What is given is kept until the episode ends: it may
-    not be written into again.
+    judged; an annotation that is declared is an entry of ``info``, of reset if it is per episode, of step if
+    it is per transition. What is given is kept until the episode ends: it may not be written into again.
     """
 
-    scene_fields: tuple[str, ...]
-    task_predicate: str
+    @property
+    def episode_spec(self) -> EpisodeSpec:
+        """Declaration of its episodes."""
+        ...
+
+    @property
+    def task_predicate(self) -> str | None:
+        """Predicate of its task; None: it states no success."""
+        ...
 
     def reset(self, *, seed: int | None = None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Start an episode that the seed alone decides."""
         ...
 
-    def step(self, action: Float32) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Apply an action."""
         ...
 
@@ -40,7 +49,7 @@ def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
     """Run one episode until the world says terminated or truncated.
 
     Args:
-        world: Shows image, robot and scene.
+        world: Shows what it declares.
         act: Chooses the actions.
         meta: Of the episode; its seed resets the world.
 
@@ -50,8 +59,10 @@ def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
     Raises:
         CogError: The world answers what an episode cannot hold (`cogdata.answers`).
     """
+    spec = world.episode_spec
     obs, info = world.reset(seed=meta.seed)
-    observations, judged = [obs], [_checked(Answer(meta.env, 0), obs, info)]
+    observations, infos = [obs], [info]
+    judged = [_checked(Answer(meta.env, 0), spec, obs, info)]
     actions, rewards, ends, phases = [], [], [], []
     over = False
     while not over:
@@ -59,8 +70,10 @@ def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
         obs, reward, terminated, truncated, info = world.step(action)
         answer = Answer(meta.env, len(observations))
         observations.append(obs)
-        judged.append(_checked(answer, obs, info))
-        answer.rewarded(meta.task, judged[-1].get(meta.task))
+        infos.append(info)
+        judged.append(_checked(answer, spec, obs, info))
+        if meta.task is not None and layout_of(spec) == 1:
+            answer.rewarded(meta.task, judged[-1].get(meta.task))
         actions.append(action)
         rewards.append(reward)
         ends.append((answer.ending("terminated", terminated), answer.ending("truncated", truncated)))
@@ -69,20 +82,52 @@ def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
     predicates, unjudged = stack_predicates(meta.env, judged)
     return Episode(
         meta=meta,
-        **{name: np.stack([obs[name] for obs in observations]) for name in OBSERVATIONS},
-        action=np.stack(actions).astype(np.float32),
-        reward=np.array(rewards, np.float32),
+        spec=spec,
+        observations={one.name: _stacked(one, observations) for one in spec.observations},
+        action=np.stack(actions).astype(spec.action.numpy_dtype),
+        reward=np.array(rewards, spec.reward),
         terminated=np.array([end[0] for end in ends], bool),
         truncated=np.array([end[1] for end in ends], bool),
         predicates=predicates,
         phase=tuple(phases),
-        scene_fields=world.scene_fields,
         unjudged=unjudged,
+        extras={one.name: _annotation(meta.env, one, infos) for one in spec.extras},
     )
 
 
-def _checked(answer: Answer, obs: dict[str, NDArray[Any]], info: object) -> dict[str, bool | None]:
+def _stacked(feature: Feature, rows: Sequence[Mapping[str, Any]]) -> NDArray[Any]:
+    """The rows of an observation."""
+    if feature.is_text:
+        return np.array([row[feature.name] for row in rows], object)
+    return np.stack([row[feature.name] for row in rows])
+
+
+def _annotation(env: str, feature: Feature, infos: Sequence[Mapping[str, Any]]) -> NDArray[Any]:
+    """The rows of an annotation: from the reset, after each step, or both.
+
+    Raises:
+        CogError: An answer lacks it.
+    """
+    rows = {Per.EPISODE: infos[:1], Per.TRANSITION: infos[1:], Per.OBSERVATION: infos}[feature.per]
+    values = np.empty((len(rows), *feature.shape), feature.numpy_dtype)
+    for number, info in enumerate(rows):
+        step = number + (feature.per is Per.TRANSITION)
+        if feature.name not in info:
+            raise CogError(f"{env} declares {feature.name}, and info has none {Answer(env, step).when}")
+        try:
+            values[number] = info[feature.name]
+        except (TypeError, ValueError):
+            raise CogError(
+                f"{env} gives info[{feature.name!r}] = {shown(info[feature.name])} {Answer(env, step).when}, "
+                f"declared is {feature.describe()}"
+            ) from None
+    return values
+
+
+def _checked(
+    answer: Answer, spec: EpisodeSpec, obs: dict[str, NDArray[Any]], info: object
+) -> dict[str, bool | None]:
     """Check an observation; return the predicates on it."""
-    answer.check_stored(obs)
+    answer.check_stored(obs, [one.name for one in spec.observations])
     answer.check_finite(obs)
     return answer.predicates(info)

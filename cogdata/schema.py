@@ -1,4 +1,4 @@
-"""The data contract: what a step means, field by field. This file is the only place that says it.
+"""The data contract: what a step means. This file is the only place that says it.
 
 Alignment of one episode with T actions and T+1 observations::
 
@@ -10,16 +10,20 @@ Alignment of one episode with T actions and T+1 observations::
 * ``truncated[t]``: the clock stopped the episode at ``o_{t+1}``; a learner bootstraps from it.
 * both may be true at the last action alone. Where both are, both are kept, and ``terminated`` wins: a learner
   does not bootstrap.
-* a predicate (``grasped``, ``placed`` …) is judged on every observation, so it has T+1 entries; it is null
-  in ``steps`` where the scene has no such thing, or where it was not judged. The task's predicate is judged
-  on ``o_1 … o_T``, because it is the reward. An episode whose goal was not judged on ``o_T`` is neither a
-  success nor a failure: ``success`` is null.
+* a predicate (``grasped``, ``cup_on_shelf`` …) is judged on every observation; it is null in ``steps`` where
+  the scene has no such thing, or where it was not judged. An episode whose goal was not judged on ``o_T`` is
+  neither a success nor a failure: ``success`` is null, as it is where no goal is stated.
+* ``reward``, ``terminated``, ``truncated`` and ``o_T`` may be unknown, in the data of others. They are null
+  then, and an episode without ``o_T`` has T observations.
 
 One row of the ``steps`` table is one *observation*, t = 0 … T. Its ``action``, ``reward``, ``terminated``,
 ``truncated`` and ``phase`` describe the action taken *from* it and are null on the last row.
 
+What is observed and done is declared by each collection, see :mod:`cogdata.features`. The worlds that are
+built in declare this (:mod:`cogdata.layout1`):
+
 =========== ======== ============= ==================================================================
-field       dtype    shape         meaning, unit, frame
+feature     dtype    shape         meaning, unit, frame
 =========== ======== ============= ==================================================================
 image       uint8    (T+1,H,W,3)   RGB camera image
 robot       float32  (T+1,10)      end-effector position m (3, world), quaternion xyzw (4), finger
@@ -27,9 +31,8 @@ robot       float32  (T+1,10)      end-effector position m (3, world), quaternio
 scene       float32  (T+1,S)       poses of the movable things, privileged; names in ``scene_fields``
 action      float32  (T,8)         x y z (0.2 m each), alpha beta gamma (20° each), gripper, neutral;
                                    in [-1, 1]
-reward      float32  (T,)          1 where o_{t+1} satisfies the task, else 0
-terminated  bool     (T,)          see above
-truncated   bool     (T,)          see above
+reward      float32  (T,)          1 where o_{t+1} satisfies the task, else 0; the task's predicate is
+                                   judged on ``o_1 … o_T``, because it is the reward
 =========== ======== ============= ==================================================================
 """
 
@@ -38,7 +41,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Newest version of the store's files that this program reads and writes."""
+
+LAYOUT_1_VERSION: Final = 1
+"""Version that files without a declaration say: those of the worlds that are built in."""
 
 ACTION_NAMES: Final = ("x", "y", "z", "alpha", "beta", "gamma", "gripper", "neutral")
 ACTION_DIM: Final = len(ACTION_NAMES)
@@ -53,7 +60,7 @@ ROBOT_DIM: Final = len(ROBOT_NAMES)
 PREDICATES: Final = (
     "grasped", "placed", "drawer_open", "drawer_closed", "top_drawer_closed", "blocker_moved",
 )  # fmt: skip
-"""Every success predicate that a world of ours can judge, each a nullable boolean column of ``steps``."""
+"""Every predicate of the worlds that are built in, each always a nullable boolean column of ``steps``."""
 
 LONGEST_NAME: Final = 64
 """Characters of a name."""

@@ -165,14 +165,14 @@ class EpisodeDone:
         index: Episode index.
         steps: Actions.
         success: Whether the policy reached its goal; None: that was not judged.
-        solved: Whether the world's task was rewarded.
+        solved: Whether the world's task was rewarded; None: it states none.
         unstored: Keys of ``info`` that the store has no place for.
     """
 
     index: int
     steps: int
     success: bool | None
-    solved: bool
+    solved: bool | None
     unstored: tuple[str, ...] = ()
 
 

@@ -40,12 +40,14 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
-from cogdata.answers import OF_ERROR, Answer, Judged, no_place, shown
+from cogdata.answers import OF_ERROR, Answer, Judged, shown, undeclared
 from cogdata.errors import CogError, unknown
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import OBSERVATIONS, layout1_spec
 from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
 from cogdata.system.imports import import_from_here
 from cogdata.system.interrupts import asked_to_end
-from collectors.envs import ENVS, OBSERVATIONS, CogEnv, Observation, make
+from collectors.envs import ENVS, CogEnv, Observation, make
 from collectors.policies.view import Point, SceneView
 from collectors.robots.kinematics import matrix_from_quat
 from collectors.robots.widowx import turned_from_down
@@ -175,6 +177,12 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         over = answer.ending("terminated", terminated), answer.ending("truncated", truncated)
         return seen, reward, over[0], over[1] or self._time >= self.horizon, judged
 
+    @property
+    def episode_spec(self) -> EpisodeSpec:
+        """Declaration of its episodes."""
+        size: tuple[int, int] = self.driver.observation_space["image"].shape[:2]
+        return layout1_spec(size, self.scene_fields, self.predicates)
+
     def view(self) -> SceneView:
         """What a scripted policy sees of the present moment.
 
@@ -257,7 +265,7 @@ class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
         if isinstance(obs, dict) and (
             more := sorted(map(str, obs.keys() - self.driver.observation_space.spaces.keys()))
         ):
-            raise CogError(no_place(self.env_id, more, f" {self._answer.when}"))
+            raise CogError(undeclared(self.env_id, more, f" {self._answer.when}"))
 
     def _check_info(self, info: object) -> dict[str, bool | None]:
         """Hold what the driver tells against what it announced; return the predicates."""
@@ -402,7 +410,7 @@ def _check_spaces(env: str, driver: object, image_size: int) -> None:
     if "scene" in space.spaces or fields:
         needed["scene"] = ((len(fields),), np.float32)
     if more := sorted(space.spaces.keys() - {*needed, "scene"}):
-        raise CogError(no_place(env, more))
+        raise CogError(undeclared(env, more))
     for part, (shape, dtype) in needed.items():
         found = space.spaces.get(part)
         if not isinstance(found, Box) or found.shape != shape or found.dtype != np.dtype(dtype):

@@ -18,6 +18,8 @@ from gymnasium.spaces import Box, Dict, Space
 from numpy.typing import NDArray
 
 from cogdata.errors import CogError, unknown
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import OBSERVATIONS, layout1_spec
 from cogdata.schema import ACTION_DIM, ROBOT_DIM
 from collectors.policies.view import SceneView
 from collectors.robots.widowx import WidowX, turned_from_down
@@ -27,7 +29,6 @@ from collectors.tasks.drawer import DrawerTask
 from collectors.tasks.tray import TrayTask
 
 Observation = dict[str, NDArray[Any]]
-OBSERVATIONS: Final = ("image", "robot", "scene")
 
 CAMERA: Final = Camera(
     target_m=(0.6, 0.2, -0.28), distance_m=0.29, yaw_deg=180.0, pitch_deg=-40.0,
@@ -170,6 +171,11 @@ class CogEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         info = self._info()
         truncated = self._time >= self.horizon
         return self._observe(), float(info["success"]), False, truncated, info
+
+    @property
+    def episode_spec(self) -> EpisodeSpec:
+        """Declaration of its episodes."""
+        return layout1_spec((self.image_size, self.image_size), self.scene_fields, self.predicates)
 
     def view(self) -> SceneView:
         """What a scripted policy sees of the present state."""

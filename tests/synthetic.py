@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cogdata.episode import Episode, EpisodeMeta
+from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.storage.manifest import EPISODES, Manifest, MixtureInfo, SourceCounts, Stats, mixture_digest
 from cogdata.storage.parts import PART_SIZE, PartWriter
@@ -26,16 +27,18 @@ def make_episode(collection: str, index: int, *, steps: int = 4, size: int = 4) 
     return Episode(
         meta=EpisodeMeta(collection, index, "cog/PickTray-v0", "weak_grasp", {"threshold_m": 0.04}, 0.2,
                          1000 + index, "placed", "placed"),
-        image=rng.integers(0, 256, (steps + 1, size, size, 3), np.uint8),
-        robot=robot,
-        scene=np.full((steps + 1, 2), index, np.float32),
+        spec=layout1_spec((size, size), ("object_x_m", "object_y_m"), ("placed", "grasped")),
+        observations={
+            "image": rng.integers(0, 256, (steps + 1, size, size, 3), np.uint8),
+            "robot": robot,
+            "scene": np.full((steps + 1, 2), index, np.float32),
+        },
         action=rng.uniform(-0.9, 0.9, (steps, 8)).astype(np.float32),
         reward=placed[1:].astype(np.float32),
         terminated=np.zeros(steps, bool),
         truncated=truncated,
         predicates={"placed": placed, "grasped": ~placed},
         phase=("approach",) * (steps - 1) + ("hold",),
-        scene_fields=("object_x_m", "object_y_m"),
     )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def read_data(store: Store, mixture: str, learner: Bfn) -> CriticTransitions:
         thing.append(torch.from_numpy(episode.scene[start : end + 1, first : first + 3].copy()))
         at.append(torch.arange(frames, frames + end - start))
         action.append(torch.from_numpy(episode.action[start:end].copy()))
+        assert episode.reward is not None
         given = episode.reward[start:end].copy()
         reward.append(
             torch.from_numpy(given if row["reward"] is None else np.full_like(given, row["reward"]))

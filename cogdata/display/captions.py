@@ -160,7 +160,7 @@ def episode_animation(episode: Episode, factor: int) -> UInt8:
 
 def _reward(episode: Episode, t: int) -> str:
     """Format the reward of the action that led to observation t; empty: reward 0."""
-    reward = float(episode.reward[t - 1]) if t else 0.0
+    reward = float(episode.reward[t - 1]) if t and episode.reward is not None else 0.0
     return f"{reward:+g}" if reward else ""
 
 
@@ -253,14 +253,14 @@ class OverviewEntry:
         episode_id: Id of the episode.
         policy: Policy that acted.
         success: Whether the policy's goal holds on the last observation; None: not judged.
-        solved: Whether a reward was given.
+        solved: Whether the world's task held; None: it was not judged.
         images: uint8 (3, H, W, 3): first, middle and last image.
     """
 
     episode_id: str
     policy: str
     success: bool | None
-    solved: bool
+    solved: bool | None
     images: UInt8
 
     @classmethod

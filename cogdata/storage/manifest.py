@@ -18,7 +18,7 @@ import pyarrow as pa
 from cogdata.errors import CogError, unknown
 from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout1_spec
-from cogdata.schema import NAME_PATTERN, SCHEMA_VERSION
+from cogdata.schema import LAYOUT_1_VERSION, NAME_PATTERN
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
 from cogdata.storage.versions import known, parse, read_json, refusal, with_unknown
@@ -106,7 +106,7 @@ class MixtureInfo:
     scene_fields: tuple[str, ...]
     created_at: str
     cogdata_version: str
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = LAYOUT_1_VERSION
     asked_weights: dict[str, float] = field(default_factory=dict)
 
     @property

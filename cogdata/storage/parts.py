@@ -1,9 +1,9 @@
 """A part: a committed range of a collection's episodes. Encoding, the commit protocol, decoding.
 
-``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode:
-``<episode_id>.frames.zst``, ``<episode_id>.steps.arrow.zst``), ``steps.parquet``, ``episodes.parquet`` and,
-written last, ``COMMIT.json``. Without it the folder does not exist for any reader; it is created, never
-overwritten. The same range has the same name and the same bytes, so two writers cannot harm each other.
+``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode, see
+`cogdata.storage.samples`), ``steps.parquet``, ``episodes.parquet`` and, written last, ``COMMIT.json``. Without
+it the folder does not exist for any reader; it is created, never overwritten. The same range has the same
+name and the same bytes, so two writers cannot harm each other.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ import pyarrow as pa
 
 from cogdata.episode import Episode
 from cogdata.errors import CogError, unknown
-from cogdata.schema import SCHEMA_VERSION
-from cogdata.storage.samples import FRAMES_MEMBER, STEPS_MEMBER, encode_frames, encode_steps, steps_batch
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout1_spec, layout_of
+from cogdata.schema import LAYOUT_1_VERSION, PREDICATES, SCHEMA_VERSION
+from cogdata.storage.samples import (
+    STEPS_MEMBER,
+    encode_steps,
+    encoded_members,
+    extras_json,
+    member_name,
+    seal,
+    steps_batch,
+)
 from cogdata.storage.store import Store
 from cogdata.storage.tables import steps_parquet, to_parquet
 from cogdata.storage.versions import known, read_json, refusal, with_unknown
@@ -69,6 +79,27 @@ PART_EPISODES: Final = pa.schema(
         ("steps_crc32", pa.int64()),
     ]
 )
+"""Columns of ``episodes.parquet`` in layout 1."""
+
+MEMBERS: Final = pa.list_(
+    pa.struct(
+        [
+            ("feature", pa.string()),
+            ("file", pa.string()),  # path within the store; null: the shard
+            ("offset", pa.int64()),
+            ("size", pa.int64()),
+            ("crc32", pa.int64()),
+            ("first", pa.int32()),  # pictures in a video before the first of the episode
+        ]
+    )
+)
+"""Type of the column that says where the features with a codec lie."""
+
+PART_EPISODES_2: Final = pa.schema(
+    [*PART_EPISODES, ("observations", pa.int32()), ("members", MEMBERS), ("extras", pa.string())]
+)
+"""Columns of ``episodes.parquet`` in layout 2: also N, the members, and the annotations per episode as JSON.
+What belongs to the one camera of layout 1 is null."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +113,8 @@ class CollectionInfo:
         env: Gymnasium id.
         noise: Action noise, standard deviation.
         root_seed: Episode i is a function of (root_seed, i).
-        image_size: px, square.
-        horizon: Actions per episode.
+        image_size: px, square; None: the world says how large its cameras are.
+        horizon: Most actions per episode; None: unknown.
         success_range: Success rate that the policy documents for its own environment, (low, high); else 0, 1.
         part_size: Episodes per whole part.
         created_at: ISO time, UTC.
@@ -92,6 +123,7 @@ class CollectionInfo:
         libraries: Versions of the libraries that decide bytes.
         host: Machine that started it.
         localize: Who said where movable things are: "simulator" or "camera".
+        spec: Declaration of its episodes; None: that of the worlds that are built in.
     """
 
     name: str
@@ -100,8 +132,8 @@ class CollectionInfo:
     env: str
     noise: float
     root_seed: int
-    image_size: int
-    horizon: int
+    image_size: int | None
+    horizon: int | None
     success_range: tuple[float, float]
     part_size: int
     created_at: str
@@ -109,13 +141,32 @@ class CollectionInfo:
     code: str
     libraries: dict[str, str]
     host: str
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = LAYOUT_1_VERSION
     localize: str = "simulator"
+    spec: EpisodeSpec | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return what the name was derived from: the request, by the names that it has there."""
         names = ("policy", "env", "noise", "root_seed", "image_size", "horizon", "localize")
         return {name: getattr(self, name) for name in names}
+
+    def to_data(self) -> dict[str, Any]:
+        """Return plain JSON values; without a declaration those of version 1."""
+        data = {name: value for name, value in vars(self).items() if name != "spec"}
+        if self.spec is None:
+            return data
+        return data | {"spec": self.spec.to_data(), "schema_version": SCHEMA_VERSION}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> CollectionInfo:
+        """Read what :meth:`to_data` returned.
+
+        Raises:
+            TypeError, KeyError, ValueError: It is no head of a collection.
+        """
+        spec = data.get("spec")
+        declared = None if spec is None else EpisodeSpec.from_data(spec)
+        return cls(**(data | {"success_range": tuple(data["success_range"]), "spec": declared}))
 
 
 @dataclass(frozen=True)
@@ -221,6 +272,7 @@ class PartWriter:
         self._tar = TarWriter(self._buffer, user="", group="", mtime=0, encoder=False)
         self._steps: list[pa.RecordBatch] = []
         self._rows: list[dict[str, Any]] = []
+        self._spec: EpisodeSpec | None = None
 
     def add(self, episode: Episode) -> None:
         """Encode the next episode.
@@ -237,18 +289,40 @@ class PartWriter:
                 f"episode {episode.meta.episode_id} added, {self._collection}/{expected} expected"
             )
         episode.check_ends()
-        frames = encode_frames(episode)
+        episode = seal(self._alike(episode))
+        layout = layout_of(episode.spec)
         steps = steps_batch(episode)
         encoded = encode_steps(steps)
-        key = episode.meta.episode_id
-        self._tar.write({"__key__": key, FRAMES_MEMBER: frames, STEPS_MEMBER: encoded})
+        sample: dict[str, Any] = {"__key__": episode.meta.episode_id}
+        members = []
+        for feature, data, first in encoded_members(episode):
+            extension = member_name(feature, layout)
+            sample[extension] = data
+            members.append(
+                {"feature": feature.name, "extension": extension, "crc32": zlib.crc32(data), "first": first}
+            )
+        self._tar.write(sample | {STEPS_MEMBER: encoded})
         self._steps.append(steps)
-        self._rows.append(self._row(episode) | {"frames_crc32": zlib.crc32(frames),
-                                                "steps_crc32": zlib.crc32(encoded)})  # fmt: skip
+        self._rows.append(self._row(episode) | {"members": members, "steps_crc32": zlib.crc32(encoded)})
+
+    def _alike(self, episode: Episode) -> Episode:
+        """Refuse an episode of another declaration than the part's first.
+
+        Raises:
+            ValueError: It is.
+        """
+        if self._spec is None:
+            self._spec = episode.spec
+        elif self._spec is not episode.spec and self._spec.identity() != episode.spec.identity():
+            raise ValueError(
+                f"{episode.meta.episode_id} is declared otherwise than the episodes before it: a collection "
+                f"has one declaration"
+            )
+        return episode
 
     def _row(self, episode: Episode) -> dict[str, Any]:
         meta = episode.meta
-        return {
+        row = {
             "episode_id": meta.episode_id,
             "collection": meta.collection,
             "episode_index": meta.index,
@@ -259,17 +333,20 @@ class PartWriter:
             "seed": meta.seed,
             "task": meta.task,
             "goal": meta.goal,
-            "image_height": episode.image.shape[1],
-            "image_width": episode.image.shape[2],
-            "scene_fields": list(episode.scene_fields),
             "steps": episode.steps,
-            "total_reward": float(episode.reward.sum()),
+            "total_reward": None if episode.reward is None else float(episode.reward.sum()),
             "success": episode.success,
             "solved": episode.solved,
-            "terminated": bool(episode.terminated[-1]),
-            "truncated": bool(episode.truncated[-1]),
+            "terminated": None if episode.terminated is None else bool(episode.terminated[-1]),
+            "truncated": None if episode.truncated is None else bool(episode.truncated[-1]),
             "digest": episode.digest(),
+            "observations": episode.length,
         }
+        if layout_of(episode.spec) == 2:
+            return row | {"extras": extras_json(episode)}
+        height, width = episode.image.shape[1:3]
+        fields = list(episode.scene_fields)
+        return row | {"image_height": height, "image_width": width, "scene_fields": fields}
 
     def commit(self, *, short: bool = False) -> Commit:
         """Write the three files, then ``COMMIT.json``.
@@ -310,9 +387,15 @@ class PartWriter:
         shard = self._buffer.getvalue()
         self._locate(shard)
         own = {"part": part, "shard": f"{part_folder(self._collection, part)}/{FRAMES}"}
-        episodes = pa.Table.from_pylist([row | own for row in self._rows], schema=PART_EPISODES)
+        assert self._spec is not None  # it holds an episode at least
+        schema = PART_EPISODES if layout_of(self._spec) == 1 else PART_EPISODES_2
+        rows = [
+            {name: value for name, value in (row | own).items() if name in schema.names} for row in self._rows
+        ]
+        episodes = pa.Table.from_pylist(rows, schema=schema)
         ids = [row["episode_id"] for row in self._rows]
-        files = {FRAMES: shard, STEPS: steps_parquet(ids, self._steps), EPISODES: to_parquet(episodes)}
+        steps_file = steps_parquet(ids, self._steps, PREDICATES if schema is PART_EPISODES else ())
+        files = {FRAMES: shard, STEPS: steps_file, EPISODES: to_parquet(episodes)}
         steps = sum(row["steps"] for row in self._rows)
         commit = Commit(
             collection=self._collection,
@@ -321,7 +404,7 @@ class PartWriter:
             stop=stop,
             episodes=stop - start,
             steps=steps,
-            frames=steps + stop - start,
+            frames=sum(row["observations"] for row in self._rows),
             bytes=sum(len(data) for data in files.values()),
             files={name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                    for name, data in files.items()},
@@ -333,8 +416,12 @@ class PartWriter:
         with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
             members = {member.name: (member.offset_data, member.size) for member in tar}
         for row in self._rows:
-            for field, extension in (("frames", FRAMES_MEMBER), ("steps", STEPS_MEMBER)):
-                row[f"{field}_offset"], row[f"{field}_size"] = members[f"{row['episode_id']}.{extension}"]
+            key = row["episode_id"]
+            row["steps_offset"], row["steps_size"] = members[f"{key}.{STEPS_MEMBER}"]
+            for member in row["members"]:
+                member["offset"], member["size"] = members[f"{key}.{member['extension']}"]
+            for name in ("offset", "size", "crc32"):  # layout 1 has one member
+                row[f"frames_{name}"] = row["members"][0][name] if "image_height" in row else None
 
 
 # --- reading -------------------------------------------------------------------------------------------
@@ -404,8 +491,7 @@ def read_collection(store: Store, name: str) -> CollectionInfo:
     if not store.exists(path):
         raise unknown("collection", name, list_collections(store))
     try:
-        data = known(CollectionInfo, read_json(store, path))
-        return CollectionInfo(**(data | {"success_range": tuple(data["success_range"])}))
+        return CollectionInfo.from_data(known(CollectionInfo, read_json(store, path)))
     except (TypeError, KeyError, ValueError) as error:
         said = f"{store.path(path)} is damaged: run the same `cog collect` again"
         raise refusal(error, said) from None
@@ -414,5 +500,29 @@ def read_collection(store: Store, name: str) -> CollectionInfo:
 def write_collection(store: Store, info: CollectionInfo) -> None:
     """Write a collection's head; of one that is there, what this version does not know stays."""
     path = f"collections/{info.name}/collection.json"
-    data = with_unknown(store, path, CollectionInfo, asdict(info))
+    data = with_unknown(store, path, CollectionInfo, info.to_data())
     store.write_text(path, json.dumps(data, indent=2, sort_keys=True))
+
+
+def declared(store: Store, name: str) -> EpisodeSpec:
+    """Return the declaration of a collection's episodes.
+
+    Args:
+        store: Where from.
+        name: Collection.
+
+    Raises:
+        CogError: There is no such collection, it has no episode that would say it, or it is damaged.
+    """
+    spec = read_collection(store, name).spec
+    if spec is not None:
+        return spec
+    for part in list_parts(store, name):
+        path = f"{part_folder(name, part)}/{EPISODES}"
+        try:
+            table = store.read_table(path).select(["image_height", "image_width", "scene_fields"])
+            row = table.slice(0, 1).to_pylist()[0]
+        except (pa.ArrowException, OSError, KeyError, IndexError):
+            raise CogError(f"{store.path(path)} cannot be read: run `cog data verify`") from None
+        return layout1_spec((row["image_height"], row["image_width"]), row["scene_fields"], PREDICATES)
+    raise CogError(f"collection {name} has no episode yet")

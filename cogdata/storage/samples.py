@@ -1,115 +1,222 @@
-"""One episode as the two members of a WebDataset sample: frames, and step arrays with the metadata.
+"""One episode as the members of a WebDataset sample: pictures, and step arrays with the metadata.
 
-``<episode_id>.frames.zst`` holds the pixels (:mod:`cogdata.storage.frames`); ``<episode_id>.steps.arrow.zst``
-an Arrow IPC stream, compressed whole, of one row per observation, whose schema metadata carry the episode's
-own.
+``<episode_id>.<feature>.<codec>`` holds the rows of a feature that is declared with a codec;
+``<episode_id>.steps.arrow.zst`` an Arrow IPC stream, compressed whole, of one row per observation, whose
+schema metadata carry the episode's own. In layout 1 the pictures' member is called ``frames.zst``.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from cogdata.episode import Episode, EpisodeMeta, Float32
+from cogdata.episode import Encoded, Episode, EpisodeMeta, Float32, Recorded
 from cogdata.errors import CogError
-from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
-from cogdata.storage.frames import DEFAULT_CODEC, frame_codec
+from cogdata.features import EpisodeSpec, Feature, Per
+from cogdata.layout1 import layout1_spec, layout_of
+from cogdata.schema import PREDICATES
+from cogdata.storage.frames import frame_codec
 from cogdata.storage.store import Store
 
 STEPS_MEMBER: Final = "steps.arrow.zst"
-FRAMES_MEMBER: Final = f"frames.{DEFAULT_CODEC}"
+FRAMES_MEMBER: Final = "frames.zst"
+
+_ARROW: Final = {
+    "uint8": pa.uint8(), "uint16": pa.uint16(), "int32": pa.int32(), "int64": pa.int64(), "bool": pa.bool_(),
+    "float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64(),
+    "string": pa.dictionary(pa.int32(), pa.string()),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where the bytes of a feature lie.
+
+    Attributes:
+        file: Path within the store.
+        offset: First byte.
+        size: Number of bytes.
+        crc32: Checksum of these bytes.
+        first: Pictures in a video before the first of the episode.
+    """
+
+    file: str
+    offset: int
+    size: int
+    crc32: int
+    first: int = 0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Where the bytes of one episode lie: byte ranges of two members of a shard.
+    """Where the bytes of one episode lie: byte ranges, mostly of one shard.
 
     Attributes:
-        shard: Path within the store.
-        frames: (offset, size, crc32) of the frames.
-        steps: (offset, size, crc32) of the step arrays.
+        steps: The step arrays.
+        members: Feature → its bytes.
     """
 
-    shard: str
-    frames: tuple[int, int, int]
-    steps: tuple[int, int, int]
+    steps: Member
+    members: Mapping[str, Member]
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Sample:
         """Read it from a row of :data:`PART_EPISODES` or of a manifest."""
-        frames, steps = (
-            (row[f"{member}_offset"], row[f"{member}_size"], row[f"{member}_crc32"])
-            for member in ("frames", "steps")
+        shard = row["shard"]
+        steps = Member(shard, row["steps_offset"], row["steps_size"], row["steps_crc32"])
+        listed = row.get("members")
+        if listed is None:
+            frames = Member(shard, row["frames_offset"], row["frames_size"], row["frames_crc32"])
+            return cls(steps, {"image": frames})
+        return cls(
+            steps,
+            {
+                one["feature"]: Member(
+                    one["file"] or shard, one["offset"], one["size"], one["crc32"], one["first"] or 0
+                )
+                for one in listed
+            },
         )
-        return cls(row["shard"], frames, steps)
 
 
-def _step_fields(scene_dim: int, predicates: Sequence[str]) -> list[pa.Field]:
-    return [
-        pa.field("robot", pa.list_(pa.float32(), ROBOT_DIM)),
-        pa.field("scene", pa.list_(pa.float32(), scene_dim or -1)),  # no fixed size may be 0
-        pa.field("action", pa.list_(pa.float32(), ACTION_DIM)),
-        pa.field("reward", pa.float32()),
-        pa.field("terminated", pa.bool_()),
-        pa.field("truncated", pa.bool_()),
-        pa.field("phase", pa.dictionary(pa.int8(), pa.string())),
-        *(pa.field(name, pa.bool_()) for name in predicates),
-    ]
+def member_name(feature: Feature, layout: int) -> str:
+    """Return the extension of a feature's member within a sample."""
+    return FRAMES_MEMBER if layout == 1 else f"{feature.name}.{feature.codec}"
 
 
-def _fixed(values: Float32, rows: int) -> pa.Array:
-    """(n, D) float32 → fixed-size lists; rows beyond n are null. Nothing is known of a scene of size 0."""
-    dim = values.shape[1]
-    if not dim:
-        return pa.array([[]] * rows, pa.list_(pa.float32()))
-    padded = np.zeros((rows, dim), np.float32)
-    padded[: len(values)] = values
-    mask = pa.array(np.arange(rows) >= len(values)) if len(values) < rows else None
-    return pa.FixedSizeListArray.from_arrays(pa.array(padded.reshape(-1)), dim, mask=mask)
+# --- encoding ------------------------------------------------------------------------------------------
 
 
-def _last_null(values: np.ndarray[Any, Any]) -> pa.Array:
-    """T values and a null for the last observation, from which nothing was done."""
-    return pa.array(np.append(values, values[-1:]), mask=np.arange(len(values) + 1) == len(values))
+def seal(episode: Episode) -> Episode:
+    """Return an episode as it will be read back: what a lossy codec changes is held as its bytes.
+
+    Raises:
+        CogError: A codec cannot hold a feature.
+    """
+    held = {
+        one.name: _sealed(one, episode.observations[one.name], episode) for one in episode.spec.observations
+    }
+    extras = {one.name: _sealed(one, episode.extras[one.name], episode) for one in episode.spec.extras}
+    if all(held[name] is episode.observations[name] for name in held) and all(
+        extras[name] is episode.extras[name] for name in extras
+    ):
+        return episode
+    return Episode(**vars(episode) | {"observations": held, "extras": extras})
+
+
+def _sealed(feature: Feature, values: Recorded, episode: Episode) -> Recorded:
+    if isinstance(values, Encoded) or not feature.is_member or frame_codec(feature.codec).lossless:
+        return values
+    return Encoded(feature.codec, encode_member(feature, values, episode), values.shape, feature.dtype)
+
+
+def encode_member(feature: Feature, values: Recorded, episode: Episode) -> bytes:
+    """Return the rows of a feature in its codec.
+
+    Raises:
+        CogError: The codec cannot hold them.
+    """
+    if isinstance(values, Encoded):
+        if values.codec != feature.codec:
+            raise CogError(f"{feature.name} is held as {values.codec}, declared as {feature.codec}")
+        return values.data
+    return frame_codec(feature.codec).encode(values)
+
+
+def encoded_members(episode: Episode) -> Iterator[tuple[Feature, bytes, int]]:
+    """Yield each feature that is a member of its own: the feature, its bytes, pictures before its first."""
+    for feature in episode.spec.members:
+        held = episode.observations if feature.name in episode.observations else episode.extras
+        values = held[feature.name]
+        first = values.first if isinstance(values, Encoded) else 0
+        yield feature, encode_member(feature, values, episode), first
 
 
 def steps_batch(episode: Episode) -> pa.RecordBatch:
     """Return the step arrays of an episode, one row per observation.
 
     Args:
-        episode: T actions, T+1 observations.
+        episode: T actions, N observations.
     """
-    rows = episode.steps + 1
-    names = list(dict.fromkeys(episode.phase))
-    phase = pa.DictionaryArray.from_arrays(
-        pa.array([names.index(name) for name in episode.phase] + [None], pa.int8()),
-        pa.array(names, pa.string()),
-    )
-    present = [name for name in PREDICATES if name in episode.predicates]
-    arrays = [
-        _fixed(episode.robot, rows),
-        _fixed(episode.scene, rows),
-        _fixed(episode.action, rows),
-        _last_null(episode.reward),
-        _last_null(episode.terminated),
-        _last_null(episode.truncated),
-        phase,
-        *(pa.array(episode.predicates[name], mask=episode.unjudged.get(name)) for name in present),
-    ]
-    meta = {
-        "meta": episode.meta.to_json(),
-        "scene_fields": json.dumps(episode.scene_fields),
-        "frames_shape": json.dumps(episode.image.shape),
-    }
-    return pa.RecordBatch.from_arrays(
-        arrays, schema=pa.schema(_step_fields(episode.scene.shape[1], present), meta)
-    )
+    spec, rows = episode.spec, episode.length
+    columns: dict[str, pa.Array] = {}
+    for feature in (one for one in spec.observations if not one.is_member):
+        columns[feature.name] = _column(feature, episode.array(feature.name), rows)
+    columns["action"] = _column(spec.action, episode.action, rows)
+    columns["reward"] = _per_action(episode.reward, rows, _ARROW[spec.reward])
+    columns["terminated"] = _per_action(episode.terminated, rows, pa.bool_())
+    columns["truncated"] = _per_action(episode.truncated, rows, pa.bool_())
+    columns["phase"] = _phases(episode.phase, rows)
+    for name in _in_order(spec):
+        columns[name] = pa.array(episode.predicates[name], mask=episode.unjudged.get(name))
+    for feature in (one for one in spec.extras if not one.is_member and one.per is not Per.EPISODE):
+        columns[feature.name] = _column(feature, episode.array(feature.name), rows)
+    fields = [pa.field(name, array.type) for name, array in columns.items()]
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields, _metadata(episode)))
+
+
+def _in_order(spec: EpisodeSpec) -> list[str]:
+    """Predicates in the order of their columns."""
+    if layout_of(spec) == 1:
+        return [name for name in PREDICATES if name in spec.predicates]
+    return list(spec.predicates)
+
+
+def _metadata(episode: Episode) -> dict[str, str]:
+    meta = {"meta": episode.meta.to_json()}
+    if layout_of(episode.spec) == 1:
+        return meta | {
+            "scene_fields": json.dumps(episode.scene_fields),
+            "frames_shape": json.dumps(episode.image.shape),
+        }
+    return meta | {"spec": episode.spec.to_json(), "extras": extras_json(episode)}
+
+
+def extras_json(episode: Episode) -> str:
+    """Return the annotations per episode as JSON: name → value."""
+    values = {one.name: episode.array(one.name)[0] for one in episode.spec.per_episode if not one.is_member}
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+    return json.dumps(plain, sort_keys=True)
+
+
+def _column(feature: Feature, values: NDArray[Any], rows: int) -> pa.Array:
+    """Rows of a feature as a column: numbers, texts, or the flat entries of arrays; null beyond its rows."""
+    if feature.is_text:
+        texts = [*values.tolist(), *[None] * (rows - len(values))]
+        return pa.array(texts, pa.string()).dictionary_encode().cast(_ARROW["string"])
+    if not feature.shape:
+        return _per_action(values, rows, _ARROW[feature.dtype])
+    if not feature.size:  # no fixed size may be 0
+        return pa.array([[]] * rows, pa.list_(_ARROW[feature.dtype]))
+    padded = np.zeros((rows, feature.size), feature.numpy_dtype)
+    padded[: len(values)] = values.reshape(len(values), feature.size)
+    mask = pa.array(np.arange(rows) >= len(values)) if len(values) < rows else None
+    entries = pa.array(padded.reshape(-1), _ARROW[feature.dtype])
+    return pa.FixedSizeListArray.from_arrays(entries, feature.size, mask=mask)
+
+
+def _per_action(values: NDArray[Any] | None, rows: int, kind: pa.DataType) -> pa.Array:
+    """Values, null for a last observation from which nothing was done; None: all are null."""
+    if values is None:
+        return pa.nulls(rows, kind)
+    if len(values) == rows:
+        return pa.array(values, kind)
+    return pa.array(np.append(values, values[-1:]), kind, mask=np.arange(rows) == len(values))
+
+
+def _phases(phase: tuple[str, ...], rows: int) -> pa.Array:
+    names = list(dict.fromkeys(phase))
+    kind = pa.int8() if len(names) < 128 else pa.int32()
+    numbers = {name: number for number, name in enumerate(names)}
+    indices = [numbers[name] for name in phase] + [None] * (rows - len(phase))
+    return pa.DictionaryArray.from_arrays(pa.array(indices, kind), pa.array(names, pa.string()))
 
 
 def encode_steps(batch: pa.RecordBatch) -> bytes:
@@ -121,16 +228,13 @@ def encode_steps(batch: pa.RecordBatch) -> bytes:
     return encoded
 
 
-def encode_frames(episode: Episode) -> bytes:
-    """Return the pixels of an episode in the shard's codec."""
-    return frame_codec(DEFAULT_CODEC).encode(episode.image)
+# --- decoding ------------------------------------------------------------------------------------------
 
 
-def _checked(store: Store, sample: Sample, member: tuple[int, int, int]) -> bytes:
-    offset, size, crc32 = member
-    data = store.read_bytes(sample.shard, offset, size)
-    if zlib.crc32(data) != crc32:
-        raise CogError(f"{store.path(sample.shard)} is damaged at byte {offset}: run `cog data verify`")
+def _checked(store: Store, member: Member) -> bytes:
+    data = store.read_bytes(member.file, member.offset, member.size)
+    if zlib.crc32(data) != member.crc32:
+        raise CogError(f"{store.path(member.file)} is damaged at byte {member.offset}: run `cog data verify`")
     return data
 
 
@@ -140,18 +244,55 @@ def read_steps(store: Store, sample: Sample) -> pa.RecordBatch:
     Raises:
         CogError: The shard is missing, truncated or damaged.
     """
-    data = _checked(store, sample, sample.steps)
+    data = _checked(store, sample.steps)
     with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
         return pa.ipc.open_stream(stream.read_buffer()).read_next_batch()
 
 
-def read_frames(store: Store, sample: Sample, out: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-    """Decode the frames of one episode into a contiguous uint8 (T+1, H, W, 3) array.
+def read_member(store: Store, sample: Sample, feature: Feature, out: NDArray[Any]) -> None:
+    """Decode the rows of a feature into a contiguous array (N, *shape).
+
+    Raises:
+        CogError: The shard is missing, truncated or damaged, or has no such member.
+    """
+    member = _member(store, sample, feature)
+    frame_codec(feature.codec).decode(_checked(store, member), out)
+
+
+def read_frames(store: Store, sample: Sample, out: NDArray[np.uint8]) -> None:
+    """Decode the frames of one episode of layout 1 into a contiguous uint8 (T+1, H, W, 3) array.
 
     Raises:
         CogError: The shard is missing, truncated or damaged.
     """
-    frame_codec(DEFAULT_CODEC).decode(_checked(store, sample, sample.frames), out)
+    frame_codec("zst").decode(_checked(store, sample.members["image"]), out)
+
+
+def _member(store: Store, sample: Sample, feature: Feature) -> Member:
+    if feature.name not in sample.members:
+        raise CogError(
+            f"{store.path(sample.steps.file)} has no member for {feature.name}: run `cog data verify`"
+        )
+    return sample.members[feature.name]
+
+
+def column_values(batch: pa.RecordBatch, feature: Feature) -> NDArray[Any]:
+    """Return a column of a steps batch as an array (rows, *shape), numbers without a copy.
+
+    Args:
+        batch: From :func:`read_steps`.
+        feature: Declared without a codec. Of one per transition the last row is meaningless where there is
+            a final observation.
+    """
+    array = batch.column(feature.name)
+    if feature.is_text:
+        return np.array(array.to_pylist(), object)
+    if not feature.shape:
+        filled = array.fill_null(False if feature.dtype == "bool" else 0) if array.null_count else array
+        scalars: NDArray[Any] = filled.to_numpy(zero_copy_only=False)
+        return scalars.astype(feature.numpy_dtype, copy=False)
+    values: NDArray[Any] = array.values.to_numpy(zero_copy_only=feature.dtype != "bool")
+    return values.reshape(len(array), *feature.shape)
 
 
 def floats(batch: pa.RecordBatch, column: str) -> Float32:
@@ -166,13 +307,23 @@ def floats(batch: pa.RecordBatch, column: str) -> Float32:
     return values.reshape(len(array), values.size // len(array))
 
 
-def _column(batch: pa.RecordBatch, name: str, steps: int) -> np.ndarray[Any, Any]:
-    values: np.ndarray[Any, Any] = batch.column(name).slice(0, steps).to_numpy(zero_copy_only=False)
-    return values
+def declared_in(batch: pa.RecordBatch, row: Mapping[str, Any]) -> EpisodeSpec:
+    """Return the declaration of an episode.
+
+    Args:
+        batch: From :func:`read_steps`.
+        row: Of the same episode.
+    """
+    metadata = batch.schema.metadata
+    if b"spec" in metadata:
+        return EpisodeSpec.from_json(metadata[b"spec"].decode())
+    fields = tuple(json.loads(metadata[b"scene_fields"]))
+    present = [name for name in PREDICATES if name in batch.schema.names]
+    return layout1_spec((row["image_height"], row["image_width"]), fields, present)
 
 
 def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
-    """Read one episode back, whole.
+    """Read one episode back, whole; pictures of lossy codecs as their bytes.
 
     Args:
         store: Where from.
@@ -183,22 +334,73 @@ def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
     """
     sample = Sample.of(row)
     batch = read_steps(store, sample)
-    steps = batch.num_rows - 1
-    image = np.empty((steps + 1, row["image_height"], row["image_width"], 3), np.uint8)
-    read_frames(store, sample, image)
-    present = [name for name in PREDICATES if name in batch.schema.names]
-    unjudged = {name: np.array(batch.column(name).is_null()) for name in present}
+    spec = declared_in(batch, row)
+    steps = batch.num_rows - batch.column("action").null_count
+    names = spec.predicates
+    unjudged = {name: np.array(batch.column(name).is_null()) for name in names}
+    given = json.loads(batch.schema.metadata.get(b"extras", b"{}"))
+    counts = {Per.OBSERVATION: batch.num_rows, Per.TRANSITION: steps, Per.EPISODE: 1}
+
+    def rows_of(feature: Feature) -> Recorded:
+        if feature.is_member:
+            return _recorded(store, sample, feature, counts[feature.per])
+        if feature.per is Per.EPISODE:
+            return _single(feature, given.get(feature.name))
+        return column_values(batch, feature)[: counts[feature.per]]
+
     return Episode(
         meta=EpisodeMeta(**json.loads(batch.schema.metadata[b"meta"])),
-        image=image,
-        robot=floats(batch, "robot"),
-        scene=floats(batch, "scene"),
-        action=floats(batch, "action")[:steps],
-        reward=_column(batch, "reward", steps).astype(np.float32),
-        terminated=_column(batch, "terminated", steps).astype(bool),
-        truncated=_column(batch, "truncated", steps).astype(bool),
-        predicates={name: np.array(batch.column(name).fill_null(False), bool) for name in present},
+        spec=spec,
+        observations={one.name: rows_of(one) for one in spec.observations},
+        extras={one.name: rows_of(one) for one in spec.extras},
+        action=column_values(batch, spec.action)[:steps],
+        reward=_known(batch, "reward", steps, spec.reward),
+        terminated=_known(batch, "terminated", steps, "bool"),
+        truncated=_known(batch, "truncated", steps, "bool"),
+        predicates={name: np.array(batch.column(name).fill_null(False), bool) for name in names},
         phase=tuple(batch.column("phase").slice(0, steps).to_pylist()),
-        scene_fields=tuple(json.loads(batch.schema.metadata[b"scene_fields"])),
         unjudged={name: mask for name, mask in unjudged.items() if mask.any()},
     )
+
+
+def _known(batch: pa.RecordBatch, name: str, steps: int, dtype: str) -> NDArray[Any] | None:
+    """A column of the actions; None: it is unknown."""
+    column = batch.column(name).slice(0, steps)
+    if column.null_count == steps:
+        return None
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values.astype(dtype)
+
+
+def _single(feature: Feature, value: object) -> NDArray[Any]:
+    """The one value of an annotation per episode, (1, *shape)."""
+    if feature.is_text:
+        return np.array([value], object)
+    return np.asarray(value, feature.numpy_dtype).reshape(1, *feature.shape)
+
+
+def _recorded(store: Store, sample: Sample, feature: Feature, rows: int) -> Recorded:
+    codec = frame_codec(feature.codec)
+    if not codec.lossless:
+        member = _member(store, sample, feature)
+        shape = (rows, *feature.shape)
+        return Encoded(feature.codec, _checked(store, member), shape, feature.dtype, member.first)
+    out = np.empty((rows, *feature.shape), feature.numpy_dtype)
+    read_member(store, sample, feature, out)
+    return out
+
+
+def decoded(episode: Episode, name: str) -> NDArray[Any]:
+    """Return the rows of a feature, pictures decoded, (N, *shape).
+
+    Raises:
+        CogError: There is no such feature, or its bytes are damaged.
+    """
+    feature = episode.spec[name]
+    held = episode.observations if name in episode.observations else episode.extras
+    values = held[name]
+    if not isinstance(values, Encoded):
+        return values
+    out = np.empty(values.shape, feature.numpy_dtype)
+    frame_codec(values.codec).decode(values.data, out)
+    return out

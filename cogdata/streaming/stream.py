@@ -394,8 +394,8 @@ class Stream:
         steps = batch.num_rows - 1
         if steps != entry["steps"]:
             raise CogError(
-                f"{self._store.path(sample.shard)}: episode {entry['episode_id']} has {steps} steps, its "
-                f"mixture says {entry['steps']}: run `cog data verify`"
+                f"{self._store.path(sample.steps.file)}: episode {entry['episode_id']} has {steps} steps, "
+                f"its mixture says {entry['steps']}: run `cog data verify`"
             )
         rows = slice(offset, offset + steps + 1)
         if pool.image is not None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from catalog.index.db import connect
 from catalog.index.sync import TABLES
 from cogdata.episode import Episode, EpisodeMeta
+from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.storage.manifest import MixtureInfo
 from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
@@ -46,16 +47,18 @@ def make_episode(collection: str, index: int, **options: Any) -> Episode:
             task="placed",
             goal="placed",
         ),
-        image=rng.integers(0, 256, (steps + 1, pixels, pixels, 3), dtype=np.uint8),
-        robot=(np.arange((steps + 1) * 10).reshape(steps + 1, 10) / 100 + index).astype(np.float32),
-        scene=np.full((steps + 1, len(fields)), index, np.float32),
+        spec=layout1_spec((pixels, pixels), fields, ("placed", "grasped")),
+        observations={
+            "image": rng.integers(0, 256, (steps + 1, pixels, pixels, 3), dtype=np.uint8),
+            "robot": (np.arange((steps + 1) * 10).reshape(steps + 1, 10) / 100 + index).astype(np.float32),
+            "scene": np.full((steps + 1, len(fields)), index, np.float32),
+        },
         action=np.repeat(np.arange(steps, dtype=np.float32)[:, None] / 100, 8, axis=1),
         reward=placed[1:].astype(np.float32),
         terminated=np.zeros(steps, bool),
         truncated=truncated,
         predicates={"placed": placed, "grasped": np.ones(steps + 1, bool)},
         phase=("approach",) * (steps - 1) + ("hold",),
-        scene_fields=tuple(fields),
     )
 
 

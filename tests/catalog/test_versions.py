@@ -20,7 +20,7 @@ from cogdata.storage.store import Store
 from cogdata.storage.versions import with_unknown
 from tests.catalog.support import collect_into, edit_json, write_evaluation, write_run_of
 
-SAID = "was written by a newer cogdata (schema 2, this one reads 1): upgrade cogdata"
+SAID = "was written by a newer cogdata (schema 3, this one reads 2): upgrade cogdata"
 
 GRASPS = "collections/grasps/part-00000-00-11"
 READERS: dict[str, Callable[[Store], object]] = {
@@ -60,7 +60,7 @@ def whole(store: Store, whole_files: Path) -> Store:
 
 @pytest.mark.parametrize("path", READERS)
 def test_a_newer_file_is_one_line(whole: Store, path: str) -> None:
-    edit_json(whole, path, schema_version=2, success_range="of another shape", seeds=None)
+    edit_json(whole, path, schema_version=3, success_range="of another shape", seeds=None)
     with pytest.raises(CogError) as raised:
         READERS[path](whole)
     assert str(raised.value) == f"{whole.path(path)} {SAID}"
@@ -91,7 +91,7 @@ def test_damage_is_still_one_line_that_says_what_to_do(whole: Store, path: str, 
 @pytest.mark.parametrize("path", INDEXED)
 def test_sync_names_a_newer_file_and_indexes_the_rest(whole: Store, path: str) -> None:
     sync(whole)
-    edit_json(whole, path, schema_version=2)
+    edit_json(whole, path, schema_version=3)
     line = f"{whole.path(path)} {SAID}"
     assert sync(whole).problems == (line,)
     assert rebuild(whole).problems == (line,)
@@ -107,7 +107,7 @@ def test_a_newer_evaluation_is_named_and_the_rest_is_indexed(whole: Store) -> No
     write_evaluation(whole, "run-1", "later", [True])
     path = "runs/run-1/evaluations/later.parquet"
     table = whole.read_table(path)
-    whole.write_table(path, table.replace_schema_metadata({"schema_version": "2"}))
+    whole.write_table(path, table.replace_schema_metadata({"schema_version": "3"}))
     line = f"{whole.path(path)} {SAID}"
     assert sync(whole).problems == (line,)
     assert [str(problem) for problem in verify(whole)] == [f"{path}: {SAID}"]
@@ -161,7 +161,7 @@ def test_unknown_keys_stay_when_a_file_is_written_again(whole: Store, path: str)
 
 @pytest.mark.parametrize("path", REWRITES)
 def test_a_newer_file_is_not_written_over(whole: Store, path: str) -> None:
-    edit_json(whole, path, schema_version=2)
+    edit_json(whole, path, schema_version=3)
     text = whole.read_text(path)
     with pytest.raises(CogError, match="upgrade cogdata$"):
         REWRITES[path](whole)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cogdata.episode import Episode, EpisodeMeta, episode_id
+from cogdata.layout1 import OBSERVATIONS, layout1_spec
 from cogdata.storage.parts import PartWriter
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
@@ -29,14 +30,17 @@ def test_the_digest_changes_with_every_field_and_with_nothing_else() -> None:
     image[0, 0, 0, 0] ^= 1
     robot[-1, -1] += 1
     action[0, 0] = -action[0, 0]
+    assert episode.reward is not None
+    assert episode.truncated is not None
+    renamed = layout1_spec((4, 4), ("a", "b"), ("placed", "grasped"))
     others = [
-        replace(episode, image=image),
-        replace(episode, robot=robot),
+        replace(episode, observations={**episode.observations, "image": image}),
+        replace(episode, observations={**episode.observations, "robot": robot}),
         replace(episode, action=action),
         replace(episode, reward=1 - episode.reward),
         replace(episode, truncated=~episode.truncated),
         replace(episode, phase=("x",) * 4),
-        replace(episode, scene_fields=("a", "b")),
+        replace(episode, spec=renamed),
         replace(episode, predicates={**episode.predicates, "grasped": episode.predicates["placed"]}),
         replace(episode, meta=replace(episode.meta, policy_params={"threshold_m": 0.05})),
     ]
@@ -49,20 +53,34 @@ def test_the_digest_changes_with_every_field_and_with_nothing_else() -> None:
         (
             "robot",
             np.zeros((4, 10), np.float32),
-            r"robot has shape \(4, 10\), must be \(5, 10\) for 4 actions",
+            r"robot has shape \(4, 10\), must be \(5, 10\)",
         ),
         ("reward", np.zeros(4), "reward is float64, must be float32"),
-        ("action", np.full((4, 8), 1.5, np.float32), r"action reaches 1.500, must be within \[-1, 1\]"),
-        ("scene", np.full((5, 2), np.nan, np.float32), "scene holds a value that is not finite"),
+        (
+            "action",
+            np.full((4, 8), 1.5, np.float32),
+            r"action\[0\] \(x\) is 1.5 at row 0, above its bound 1; nothing",
+        ),
+        (
+            "scene",
+            np.full((5, 2), np.nan, np.float32),
+            "scene is nan at row 0: it holds a value that is not finite",
+        ),
         ("phase", ("x",), "phase has 1 names, must be 4"),
-        ("predicates", {"flying": np.zeros(5, bool)}, "predicate 'flying' is not one of grasped, placed"),
-        ("predicates", {"grasped": np.zeros(5, bool)}, "predicate 'placed' is judged nowhere"),
-        ("image", np.zeros((5, 4, 4), np.uint8), r"must be \(T\+1, H, W, 3\)"),
+        (
+            "predicates",
+            {"flying": np.zeros(5, bool)},
+            "predicates flying are judged, placed, grasped declared",
+        ),
+        ("image", np.zeros((5, 4, 4), np.uint8), r"must be \(5, 4, 4, 3\)"),
     ],
 )
 def test_a_wrong_field_is_refused_with_both_numbers(field: str, value: object, message: str) -> None:
+    episode = make_episode("c", 0)
+    observed: Any = {"observations": {**episode.observations, field: value}}
+    changed: Any = observed if field in OBSERVATIONS else {field: value}
     with pytest.raises(ValueError, match=message):
-        replace(make_episode("c", 0), **{field: value})  # type: ignore[arg-type]
+        replace(episode, **changed)
 
 
 @pytest.mark.parametrize("flag", ["terminated", "truncated"])

@@ -12,6 +12,7 @@ import pytest
 
 from cogdata.episode import Episode
 from cogdata.errors import CogError
+from cogdata.layout1 import layout1_spec
 from cogdata.rollout import rollout
 from cogdata.storage.parts import PartWriter, list_parts
 from cogdata.storage.samples import read_episode
@@ -105,13 +106,17 @@ def test_an_environment_that_is_no_driver_is_held_to_the_same_answers() -> None:
             obs, _, terminated, *_ = super().step(action)
             return obs, 0.0, terminated, np.bool_(True), self.observe()[1]
 
+        episode_spec = layout1_spec((16, 16), (), ("placed",))
+
     with Worlds(lambda: Bare(16), 1, 1) as worlds:
         worlds.reset([0])
         with pytest.raises(CogError, match=r"^Bare gives info\['success'\] = nan at step 1, must be True"):
             worlds.step({0: STILL})
     episode = _collected()
-    with pytest.raises(CogError, match="shows no scene at the reset, which an episode must have"):
-        rollout(Bare(16), lambda _: (STILL, "wait"), episode.meta)
+    bare = Bare(16)
+    bare.episode_spec = episode.spec
+    with pytest.raises(CogError, match="shows no scene at the reset, which it declares"):
+        rollout(bare, lambda _: (STILL, "wait"), episode.meta)
 
 
 class Leaving(Good):
@@ -130,6 +135,7 @@ def test_an_environment_that_exits_in_a_process_of_its_own_is_one_line() -> None
 def test_numpy_s_bools_are_bools() -> None:
     episode = _collected(grasped=np.bool_(True), placed=np.True_, ends=(np.False_, np.True_))
     assert episode.predicates["grasped"].tolist() == [False, False, True]
+    assert episode.reward is not None
     assert episode.reward.tolist() == [0, 1]
     assert not episode.unjudged
 
@@ -162,6 +168,7 @@ def test_the_task_need_not_be_judged_before_anything_was_done(monkeypatch: pytes
     monkeypatch.setattr(Told, "judge", lambda self: {"grasped": True, "placed": True if self.time else None})
     episode = collect_episode(request("random", env=f"{HERE}:Told", image_size=16, horizon=2), 0)
     assert episode.unjudged["placed"].tolist() == [True, False, False]
+    assert episode.reward is not None
     assert episode.reward.tolist() == [1, 1]
 
 

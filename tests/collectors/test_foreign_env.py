@@ -356,6 +356,8 @@ def test_a_good_driver_passes(policy: str) -> None:
 def test_an_episode_has_the_driver_s_pictures_and_our_reward() -> None:
     episode = collect_episode(request("random", env=f"{HERE}:Good", image_size=16, horizon=4), 0)
     assert episode.image[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert episode.reward is not None
+    assert episode.truncated is not None
     assert episode.reward.tolist() == [0, 0, 1, 0]  # judged on what the third action led to
     assert episode.truncated.tolist() == [False, False, False, True]
     assert (episode.scene.shape, episode.scene_fields) == ((5, 0), ())

@@ -85,7 +85,7 @@ class Agreeing(Shaped):
     [
         (
             "Wrist",
-            "shows 'wrist', which the store has no place for yet: leave it out of observation_space and",
+            "shows 'wrist', which it does not declare: declare it in observation_space, or do not show it",
         ),
         (
             "Undeclared",
@@ -110,7 +110,7 @@ def test_what_has_no_place_is_refused_when_a_command_starts(kind: str, said: str
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("LateWrist", "shows 'wrist' at step 2, which the store has no place for yet"),
+        ("LateWrist", "shows 'wrist' at step 2, which it does not declare"),
         (
             "Shaped",
             "gives a reward of -0.25 at step 1, where placed is False and 0 is stored: let step() give 1 where "
@@ -128,6 +128,7 @@ def test_what_has_no_place_is_refused_at_the_step_where_it_comes(kind: str, said
 
 def test_a_reward_that_is_the_predicate_is_its_own() -> None:
     episode = collect_episode(request("random", env=f"{HERE}:Agreeing", image_size=16), 0)
+    assert episode.reward is not None
     assert episode.reward.tolist() == [0, 0, 1, 0, 0]
 
 
@@ -148,7 +149,7 @@ def test_a_world_of_a_library_user_drops_nothing_either() -> None:
     shown = world.reset(seed=0)
 
     class Two:
-        scene_fields, task_predicate = world.scene_fields, world.task_predicate
+        episode_spec, task_predicate = world.episode_spec, world.task_predicate
 
         def reset(self, *, seed: int | None = None) -> Any:
             return shown[0] | {"wrist": PICTURE}, shown[1]
@@ -157,5 +158,7 @@ def test_a_world_of_a_library_user_drops_nothing_either() -> None:
             raise AssertionError
 
     meta = collect_episode(request("random", image_size=16, horizon=1), 0).meta
-    with pytest.raises(CogError, match="^cog/PickTray-v0 shows 'wrist' at the reset, which the store has no"):
+    with pytest.raises(
+        CogError, match="^cog/PickTray-v0 shows 'wrist' at the reset, which it does not declare"
+    ):
         rollout(Two(), lambda _: (np.zeros(8, np.float32), "wait"), meta)

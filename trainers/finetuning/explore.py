@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cogdata.answers import Answer, stack_predicates
 from cogdata.episode import Episode, EpisodeMeta
+from cogdata.layout1 import OBSERVATIONS, layout1_spec
 from cogdata.rng import derive_seed
-from cogdata.streaming.transitions import OBSERVATIONS
 from trainers.algorithm import Algorithm
 from trainers.evaluation.acting import choose
 from trainers.evaluation.worlds import Moment, Worlds
@@ -101,17 +101,17 @@ def _begin(learner: Algorithm, online_env: OnlineEnv, run: str, seed: int, index
 def _episode(done: _OpenEpisode, online_env: OnlineEnv) -> Episode:
     moments, after = done.moments, done.moments[1:]
     for step, moment in enumerate(moments):
-        Answer(online_env.env, step).check_stored(moment.obs)
+        Answer(online_env.env, step).check_stored(moment.obs, OBSERVATIONS)
     predicates, unjudged = stack_predicates(online_env.env, [moment.predicates for moment in moments])
     return Episode(
         meta=done.meta,
-        **{name: np.stack([moment.obs[name] for moment in moments]) for name in OBSERVATIONS},
+        spec=layout1_spec((online_env.image_size,) * 2, online_env.scene_fields, tuple(predicates)),
+        observations={name: np.stack([moment.obs[name] for moment in moments]) for name in OBSERVATIONS},
         action=np.stack(done.actions),
         reward=np.array([moment.reward for moment in after], np.float32),
         terminated=np.array([moment.terminated for moment in after], bool),
         truncated=np.array([moment.truncated for moment in after], bool),
         predicates=predicates,
         phase=(PHASE,) * len(after),
-        scene_fields=online_env.scene_fields,
         unjudged=unjudged,
     )

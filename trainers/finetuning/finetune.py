@@ -344,7 +344,7 @@ class _Session:
         values |= {
             "episodes": float(len(self.outcomes)),
             "online_success": sum(episode.success is True for episode in episodes) / len(episodes),
-            "online_reward": sum(float(episode.reward.sum()) for episode in episodes) / len(episodes),
+            "online_reward": sum(_return(episode) for episode in episodes) / len(episodes),
         }
         self.log.write(self.learner.updates_done, values)
 
@@ -395,3 +395,8 @@ class _Session:
                 update / learning if learning else None,
             )
         )
+
+
+def _return(episode: Episode) -> float:
+    """Sum of the rewards of an episode that was just run."""
+    return 0.0 if episode.reward is None else float(episode.reward.sum())

@@ -12,6 +12,7 @@ import pytest
 import webdataset
 
 from cogdata.errors import CogError
+from cogdata.layout1 import layout1_spec
 from cogdata.storage.parts import (
     COMMIT,
     FRAMES,
@@ -41,7 +42,12 @@ def test_an_episode_comes_back_bit_for_bit(store: Store) -> None:
 
 
 def test_a_scene_of_which_nothing_is_known_comes_back_empty(store: Store) -> None:
-    bare = replace(make_episode("c", 0), scene=np.zeros((5, 0), np.float32), scene_fields=())
+    whole = make_episode("c", 0)
+    bare = replace(
+        whole,
+        spec=layout1_spec((4, 4), (), ("placed", "grasped")),
+        observations={**whole.observations, "scene": np.zeros((5, 0), np.float32)},
+    )
     writer = PartWriter(store, "c", 0, 1)
     writer.add(bare)
     (row,) = store.read_table(f"collections/c/{writer.commit().part}/episodes.parquet").to_pylist()

@@ -105,9 +105,9 @@ def test_a_file_of_a_newer_version_is_said_to_be_one_and_an_unknown_key_is_left_
         before = read(store, "run-1")
         store.write_text(path, json.dumps(json.loads(store.read_text(path)) | {"x": 1}))
         assert read(store, "run-1") == before
-        store.write_text(path, json.dumps(json.loads(store.read_text(path)) | {"schema_version": 2}))
+        store.write_text(path, json.dumps(json.loads(store.read_text(path)) | {"schema_version": 3}))
         said = (
-            f"{store.path(path)} was written by a newer cogdata (schema 2, this one reads 1): upgrade cogdata"
+            f"{store.path(path)} was written by a newer cogdata (schema 3, this one reads 2): upgrade cogdata"
         )
         with pytest.raises(CogError, match=f"^{re.escape(said)}$"):
             read(store, "run-1")

@@ -57,6 +57,7 @@ def test_a_batch_holds_what_was_stored(store: Store, rows: list[dict[str, Any]])
         np.testing.assert_array_equal(batch.obs.image[i], episode.image[t])
         np.testing.assert_array_equal(batch.next_obs.image[i], episode.image[t + 1])
         np.testing.assert_array_equal(batch.next_obs.robot[i], episode.robot[t + 1])
+        assert episode.reward is not None
         np.testing.assert_array_equal(batch.action[i], episode.action[t])
         assert batch.reward[i] == episode.reward[t]
         assert not batch.terminated[i]

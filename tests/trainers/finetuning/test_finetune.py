@@ -129,6 +129,9 @@ def test_a_run_says_where_it_comes_from_and_keeps_its_episodes(store: Store) -> 
     assert (episode.meta.policy, episode.meta.env, episode.meta.index) == (run, ENV, 3)
     assert episode.meta.policy_params == {"update": 4 + 3 * 8}  # who acted: the learner after one round
     assert episode.image.shape == (9, SIZE, SIZE, 3)
+    assert episode.reward is not None
+    assert episode.truncated is not None
+    assert episode.terminated is not None
     places = episode.robot[:, 0]
     assert places[0] == episode.meta.seed % 3
     assert np.array_equal(places[1:] == PLACES - 1, episode.reward > 0)
@@ -361,6 +364,8 @@ def test_an_episode_that_world_and_clock_end_keeps_both_flags(store: Store) -> N
     path = f"collections/{run}/{list_parts(store, run)[0]}/episodes.parquet"
     for row in store.read_table(path).to_pylist():
         episode = read_episode(store, row)
+        assert episode.terminated is not None
+        assert episode.truncated is not None
         assert episode.terminated.tolist() == episode.truncated.tolist() == [False] * 7 + [True]
 
 
