@@ -90,12 +90,14 @@ class Noise:
             start += 1
 
     def _observe(self, rng: np.random.Generator) -> Observation:
-        count, columns = self.options.batch_size, self.options.columns
-        return Observation(
-            rng.integers(0, 256, (count, self.size, self.size, 3), np.uint8) if "image" in columns else None,
-            rng.standard_normal((count, 10), np.float32) if "robot" in columns else None,
-            rng.standard_normal((count, len(TRAY_SCENE_FIELDS)), np.float32) if "scene" in columns else None,
-        )
+        count, parts = self.options.batch_size, {}
+        for one in self.options.features(make_manifest(self.size).info.spec):
+            shape = (count, *one.shape)
+            if one.is_image:
+                parts[one.name] = rng.integers(0, 256, shape, np.uint8)
+            else:
+                parts[one.name] = rng.standard_normal(shape, np.float32)
+        return Observation(parts)
 
 
 @dataclass(frozen=True)

@@ -94,21 +94,30 @@ class ObsSpec:
 
 @dataclass(frozen=True)
 class TensorObs:
-    """B observations on the learner's device; a feature that is not used is None.
+    """B observations on the learner's device.
 
     Attributes:
-        image: uint8 (B, H, W, 3), or the result of :func:`trainers.networks.encoders.scaled`.
-        robot: float32 (B, 10).
-        scene: float32 (B, S).
+        parts: Feature → (B, *shape). An image is uint8 (B, H, W, C), or the result of
+            :func:`trainers.networks.encoders.scaled`.
     """
 
-    image: Tensor | None
-    robot: Tensor | None
-    scene: Tensor | None
+    parts: Mapping[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a feature, (B, *shape)."""
+        return self.parts[name]
+
+    def get(self, name: str) -> Tensor | None:
+        """Return a feature, (B, *shape); None if it is not there."""
+        return self.parts.get(name)
+
+    def having(self, name: str, part: Tensor) -> TensorObs:
+        """Return the same observations with another tensor for a feature."""
+        return TensorObs({**self.parts, name: part})
 
     def __len__(self) -> int:
         """B."""
-        return len(next(part for part in (self.image, self.robot, self.scene) if part is not None))
+        return len(next(iter(self.parts.values())))
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def read_data(store: Store, mixture: str, learner: Bfn) -> CriticTransitions:
         start, end = row["t_start"], row["t_end"]
         image = torch.from_numpy(episode.image[start : end + 1].copy())
         robot = torch.from_numpy(episode.robot[start : end + 1].copy())
-        features.append(learner.average.inputs(TensorObs(image, robot, None)).half())
+        features.append(learner.average.inputs(TensorObs({"image": image, "robot": robot})).half())
         hand.append(robot[:, END_EFFECTOR])
         first = episode.scene_fields.index("object_x_m")
         thing.append(torch.from_numpy(episode.scene[start : end + 1, first : first + 3].copy()))
@@ -206,7 +206,7 @@ def evaluate_critics(learner: Bfn, critics: Values, seeds: list[int]) -> CriticS
         while True:
             image, robot = (torch.from_numpy(seen[name][None].copy()) for name in ("image", "robot"))
             thing = torch.from_numpy(seen["scene"][None, :3].copy())
-            features = learner.average.inputs(TensorObs(image, robot, None))
+            features = learner.average.inputs(TensorObs({"image": image, "robot": robot}))
             noise = torch.randn((learner.config.acting_samples, 1, 8), generator=generator)
             actions = learner.average.flow.sample(features, noise, learner.config.flow_steps)
             best = critics(features, robot[:, END_EFFECTOR], thing, actions).mean(0)[:, 0].argmax()

@@ -79,11 +79,8 @@ def values_of(learner: Bfn | Cql, shown: Sequence[Obs], actions: NDArray[np.floa
     Raises:
         SystemExit: The learner is a cql that acts without its critics.
     """
-    parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
-    parts |= {
-        name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.features
-    }
-    obs, one = TensorObs(**parts), torch.from_numpy(actions).unsqueeze(0)
+    parts = {name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.features}
+    obs, one = TensorObs(parts), torch.from_numpy(actions).unsqueeze(0)
     if isinstance(learner, Bfn):
         outputs = learner.average.critics(learner.average.inputs(obs), one)
         return learner.values(outputs).mean(0)[0].tolist()

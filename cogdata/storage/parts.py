@@ -1,9 +1,9 @@
 """A part: a committed range of a collection's episodes. Encoding, the commit protocol, decoding.
 
-``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode, see
-`cogdata.storage.samples`), ``steps.parquet``, ``episodes.parquet`` and, written last, ``COMMIT.json``. Without
-it the folder does not exist for any reader; it is created, never overwritten. The same range has the same
-name and the same bytes, so two writers cannot harm each other.
+``collections/<collection>/part-00007/`` holds ``frames.tar`` (a WebDataset shard, one sample per episode,
+see `cogdata.storage.samples`), ``steps.parquet``, ``episodes.parquet`` and, written last, ``COMMIT.json``.
+Without it the folder does not exist for any reader; it is created, never overwritten. The same range has
+the same name and the same bytes, so two writers cannot harm each other.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def footprint(manifest: Manifest, options: StreamOptions) -> tuple[int, int]:
         options: Settings of the stream.
     """
     info = manifest.info
-    per_observation = Pool.observation_bytes(options.columns, info.image_size, len(info.scene_fields))
+    per_observation = Pool.observation_bytes(options.features(info.spec), info.spec.action)
     observations = sum(steps + 1 for steps in manifest.episodes.column("steps").to_pylist())
     batches = _BATCHES * 2 * options.batch_size * per_observation  # a transition has two observations
     return min(observations * per_observation, options.budget), batches

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cogdata.episode import Float32
 from cogdata.errors import CogError
+from cogdata.features import EpisodeSpec, Feature
 from cogdata.storage.manifest import Manifest
 from cogdata.storage.samples import Sample, floats, read_frames, read_steps
 from cogdata.storage.store import Store
@@ -36,7 +37,7 @@ from cogdata.streaming.plan import (
     windows,
 )
 from cogdata.streaming.pool import Pool
-from cogdata.streaming.transitions import OBSERVATIONS, Batch
+from cogdata.streaming.transitions import Batch
 
 _CHUNK: Final = 32
 """Number of episodes that a reading thread takes at a time."""
@@ -60,7 +61,7 @@ class StreamOptions:
     Attributes:
         batch_size: B.
         seed: Seed of the sampling order.
-        columns: Observation features to deliver, of ``OBSERVATIONS``.
+        columns: Names of the features to deliver; None: all observations of the mixture's declaration.
         memory_bytes: Memory of the replay pool; None: :func:`default_memory`.
         threads: Number of threads that read and decode.
         share: (r, n): deliver only rows r, r + n, r + 2n, … of each batch.
@@ -68,17 +69,26 @@ class StreamOptions:
 
     batch_size: int = 256
     seed: int = 0
-    columns: tuple[str, ...] = OBSERVATIONS
+    columns: tuple[str, ...] | None = None
     memory_bytes: int | None = None
     threads: int = 2
     share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
-        """Raise on a batch size below 1 and on unknown observation features."""
+        """Raise on a batch size below 1."""
         if self.batch_size < 1:
             raise CogError(f"batch size is {self.batch_size}, must be at least 1")
-        if unknown := set(self.columns) - set(OBSERVATIONS):
-            raise ValueError(f"columns {sorted(unknown)} are not among {OBSERVATIONS}")
+
+    def features(self, spec: EpisodeSpec) -> tuple[Feature, ...]:
+        """Return the features to deliver, in the order of the declaration.
+
+        Args:
+            spec: Declaration of the mixture's episodes.
+
+        Raises:
+            CogError: A column is not declared.
+        """
+        return spec.observations if self.columns is None else spec.taking(self.columns).features
 
     @property
     def budget(self) -> int:
@@ -141,7 +151,7 @@ class Stream:
         options: Settings of the stream.
 
     Raises:
-        CogError: The memory is too small for two episodes of each source.
+        CogError: The memory is too small for two episodes of each source, or a column is not declared.
     """
 
     def __init__(self, store: Store, manifest: Manifest, options: StreamOptions) -> None:
@@ -149,8 +159,8 @@ class Stream:
         self._manifest = manifest
         self._options = options
         self.sources = manifest.sources
-        self.image_size = manifest.info.image_size
-        self.scene_fields = manifest.info.scene_fields
+        self.spec = manifest.info.spec
+        self._features = options.features(self.spec)
         self._rows = manifest.episodes.to_pylist()
         self._times = _transition_times(manifest, self._rows)
         self._rewards = _relabelled(manifest, self._rows)
@@ -189,10 +199,7 @@ class Stream:
 
     def _layout(self, strata: list[Stratum]) -> tuple[list[_Segment], int, int]:
         lengths = np.array([row["steps"] + 1 for row in self._rows])
-        per_observation = Pool.observation_bytes(
-            self._options.columns, self.image_size, len(self.scene_fields)
-        )
-        budget = self._options.budget // per_observation  # observations
+        budget = self._options.budget // Pool.observation_bytes(self._features, self.spec.action)
         capacities = [len(s.episodes) for s in strata]
         if lengths.sum() > budget:
             capacities = _capacities(strata, lengths, budget)
@@ -398,22 +405,21 @@ class Stream:
                 f"its mixture says {entry['steps']}: run `cog data verify`"
             )
         rows = slice(offset, offset + steps + 1)
-        if pool.image is not None:
-            read_frames(self._store, sample, pool.image[rows])
-        if pool.robot is not None:
-            pool.robot[rows] = floats(batch, "robot")
-        if pool.scene is not None:
-            pool.scene[rows] = floats(batch, "scene")
-        pool.action[rows] = floats(batch, "action")
-        pool.reward[rows] = batch.column("reward").fill_null(0).to_numpy(zero_copy_only=False)
-        pool.terminated[rows] = batch.column("terminated").fill_null(False).to_numpy(zero_copy_only=False)
-        pool.source[rows] = self.sources.index(entry["source"])
+        for feature in self._features:
+            if feature.is_member:
+                read_frames(self._store, sample, pool[feature.name][rows])
+            else:
+                pool[feature.name][rows] = floats(batch, feature.name)
+        pool["action"][rows] = floats(batch, "action")
+        pool["reward"][rows] = batch.column("reward").fill_null(0).to_numpy(zero_copy_only=False)
+        pool["terminated"][rows] = batch.column("terminated").fill_null(False).to_numpy(zero_copy_only=False)
+        pool["source"][rows] = self.sources.index(entry["source"])
         if row in self._rewards:
             times, rewards = self._rewards[row]
-            pool.reward[offset + times] = rewards
+            pool["reward"][offset + times] = rewards
 
     def _empty_pool(self, count: int) -> Pool:
-        return Pool.empty(count, self._options.columns, self.image_size, len(self.scene_fields))
+        return Pool.empty(count, self._features, self.spec.action)
 
 
 def open_stream(store: Store, manifest: Manifest, options: StreamOptions) -> Stream:

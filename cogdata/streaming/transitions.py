@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cogdata.episode import Bool, Float32, UInt8
-
-OBSERVATIONS: Final = ("image", "robot", "scene")
-"""The observation features that a stream can deliver."""
+from cogdata.episode import Bool, Float32
 
 
 @dataclass(frozen=True)
 class Observation:
-    """B observations; a feature that was not asked for is None.
+    """B observations.
 
     Attributes:
-        image: uint8 (B, H, W, 3).
-        robot: float32 (B, 10).
-        scene: float32 (B, S).
+        parts: Feature → (B, *shape), in the order of the declaration; only what was asked for. A text is the
+            int32 index of its value in the stream's ``texts``.
     """
 
-    image: UInt8 | None
-    robot: Float32 | None
-    scene: Float32 | None
+    parts: Mapping[str, NDArray[Any]]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return a feature, (B, *shape)."""
+        return self.parts[name]
+
+    def get(self, name: str) -> NDArray[Any] | None:
+        """Return a feature, (B, *shape); None if it was not asked for."""
+        return self.parts.get(name)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Batch:
 
     Attributes:
         obs: s.
-        action: float32 (B, 8).
+        action: (B, *shape) of the declared type.
         reward: float32 (B,), relabelled by the mixture.
         next_obs: s'.
         terminated: bool (B,); s' is absorbing, as the environment reported (time limits are not).
@@ -43,7 +46,7 @@ class Batch:
     """
 
     obs: Observation
-    action: Float32
+    action: NDArray[Any]
     reward: Float32
     next_obs: Observation
     terminated: Bool

@@ -136,8 +136,7 @@ def batches(store: Store) -> list[bytes]:
     found = []
     for position in range(3):
         batch = stream.batch(position)
-        assert batch.obs.image is not None
-        found.append(b"".join(array.tobytes() for array in (batch.obs.image, batch.action, batch.reward)))
+        found.append(b"".join(array.tobytes() for array in (batch.obs["image"], batch.action, batch.reward)))
     return found
 
 

@@ -43,8 +43,8 @@ def _batches(store: Store, mixture: str) -> list[dict[str, str]]:
     batches = stream.batches()
     for _ in range(BATCHES):
         batch = next(batches)
-        arrays = {f"obs.{name}": value for name, value in vars(batch.obs).items()}
-        arrays |= {f"next_obs.{name}": value for name, value in vars(batch.next_obs).items()}
+        arrays = {f"obs.{name}": value for name, value in batch.obs.parts.items()}
+        arrays |= {f"next_obs.{name}": value for name, value in batch.next_obs.parts.items()}
         arrays |= {name: getattr(batch, name) for name in ("action", "reward", "terminated", "source")}
         found.append({name: _sha(value) for name, value in arrays.items()})
     return found

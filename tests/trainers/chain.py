@@ -56,7 +56,7 @@ class ChainStream(ToyStream):
 
 
 def _state(obs: Observation) -> Observation:
-    return replace(obs, image=None)
+    return Observation({name: obs[name] for name in ("robot", "scene")})
 
 
 def open_stream(options: StreamOptions) -> ChainStream:

@@ -49,7 +49,8 @@ def observe(place: NDArray[np.int64]) -> Observation:
     robot = np.zeros((count, 10), np.float32)
     robot[:, 0] = place
     robot[:, 6] = 1
-    return Observation(image, robot, np.stack([place, np.ones(count)], axis=1).astype(np.float32))
+    scene = np.stack([place, np.ones(count)], axis=1).astype(np.float32)
+    return Observation({"image": image, "robot": robot, "scene": scene})
 
 
 def move(place: NDArray[np.int64], action: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -109,8 +110,9 @@ class ToyStream:
             position += 1
 
     def _parts(self, obs: Observation) -> Observation:
+        columns = self.options.columns
         return Observation(
-            **{name: value if name in self.options.columns else None for name, value in vars(obs).items()}
+            {name: part for name, part in obs.parts.items() if columns is None or name in columns}
         )
 
 
@@ -172,7 +174,7 @@ class ToyEnv(gymnasium.Env[Any, Any]):
 
     def _obs(self) -> dict[str, NDArray[Any]]:
         shown = observe(self.place)
-        return {name: getattr(shown, name)[0] for name in self.parts}
+        return {name: shown[name][0] for name in self.parts}
 
     def _info(self) -> dict[str, Any]:
         placed = bool(self.place[0] == PLACES - 1)

@@ -214,7 +214,8 @@ class SoftActorCritic(ActorCritic):
 
 
 def _cast(obs: TensorObs) -> TensorObs:
-    return obs if obs.image is None else replace(obs, image=scaled(obs.image))
+    image = obs.get("image")
+    return obs if image is None else obs.having("image", scaled(image))
 
 
 def value_metrics(data: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ def choose(
         (16, 8); row i is for observation i.
     """
     device = next(learner.parameters()).device
-    parts: dict[str, torch.Tensor | None] = dict.fromkeys(("image", "robot", "scene"))
+    parts: dict[str, torch.Tensor] = {}
     for part in learner.spec.features:
         rows = np.stack([obs[part] for obs in shown])
         batch = np.zeros((WORLDS, *rows.shape[1:]), rows.dtype)
@@ -39,5 +39,5 @@ def choose(
     drawn = torch.zeros((WORLDS, *shape))
     for number, generator in enumerate(noise):
         drawn[number] = torch.randn(shape, generator=generator)
-    actions: NDArray[np.float32] = act(TensorObs(**parts), drawn.to(device)).cpu().numpy()
+    actions: NDArray[np.float32] = act(TensorObs(parts), drawn.to(device)).cpu().numpy()
     return actions

@@ -70,8 +70,7 @@ class _Acting(nn.Module):
             noise = inputs[-1]
         else:
             noise = torch.zeros((inputs[0].shape[0], *self.learner.noise_shape))
-        obs = TensorObs(**{part: named.get(part) for part in ("image", "robot", "scene")})
-        return self.learner.act(obs, noise)
+        return self.learner.act(TensorObs({part: named[part] for part in parts}), noise)
 
 
 def export_policy(policy: Policy, format: str) -> Exported:

@@ -7,10 +7,18 @@ from dataclasses import fields
 import numpy as np
 
 from cogdata.episode import Episode
+from cogdata.features import Feature
+from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.streaming.pool import Pool
 from cogdata.streaming.transitions import Batch, Observation
 from trainers.algorithm import ObsSpec
+
+
+def _declared(spec: ObsSpec) -> tuple[tuple[Feature, ...], Feature]:
+    """Features of the observations that a learner looks at, and the action."""
+    whole = layout1_spec(spec.image_size, spec.scene_fields, ())
+    return whole.taking(spec.features).observations, whole.action
 
 
 class Replay:
@@ -23,8 +31,8 @@ class Replay:
     """
 
     def __init__(self, spec: ObsSpec, frames: int, source: int) -> None:
-        self._pool = Pool.empty(frames, spec.features, spec.image_size, len(spec.scene_fields))
-        self._pool.source[:] = source
+        self._pool = Pool.empty(frames, *_declared(spec))
+        self._pool["source"][:] = source
         self._leaving = np.empty(frames, np.int64)
         self._frames = 0
         self.transitions = 0
@@ -32,7 +40,7 @@ class Replay:
     @staticmethod
     def needs_bytes(spec: ObsSpec, frames: int) -> int:
         """Bytes of memory that so many observations take."""
-        return frames * (Pool.observation_bytes(spec.features, spec.image_size, len(spec.scene_fields)) + 8)
+        return frames * (Pool.observation_bytes(*_declared(spec)) + 8)
 
     def add(self, episode: Episode) -> None:
         """Take an episode in.
@@ -42,13 +50,11 @@ class Replay:
         """
         rows = slice(self._frames, self._frames + episode.steps + 1)
         leaving = slice(rows.start, rows.stop - 1)
-        for part in ("image", "robot", "scene"):
-            held = getattr(self._pool, part)
-            if held is not None:
-                held[rows] = getattr(episode, part)
-        self._pool.action[leaving] = episode.action
-        self._pool.reward[leaving] = episode.reward
-        self._pool.terminated[leaving] = episode.terminated
+        for feature in self._pool.features:
+            self._pool[feature.name][rows] = getattr(episode, feature.name)
+        self._pool["action"][leaving] = episode.action
+        self._pool["reward"][leaving] = episode.reward
+        self._pool["terminated"][leaving] = episode.terminated
         numbers = np.arange(leaving.start, leaving.stop)
         self._leaving[self.transitions : self.transitions + episode.steps] = numbers
         self._frames = rows.stop
@@ -79,8 +85,4 @@ def joined(first: Batch, second: Batch) -> Batch:
 
 
 def _joined(first: Observation, second: Observation) -> Observation:
-    parts = {}
-    for field in fields(Observation):
-        mine, other = getattr(first, field.name), getattr(second, field.name)
-        parts[field.name] = None if mine is None else np.concatenate([mine, other])
-    return Observation(**parts)
+    return Observation({name: np.concatenate([part, second[name]]) for name, part in first.parts.items()})

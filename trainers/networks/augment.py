@@ -31,7 +31,8 @@ def random_crop(image: Tensor, pad_px: int, generator: torch.Generator) -> Tenso
 
 
 def _cropped(obs: TensorObs, pad_px: int, generator: torch.Generator) -> TensorObs:
-    return obs if obs.image is None else replace(obs, image=random_crop(obs.image, pad_px, generator))
+    image = obs.get("image")
+    return obs if image is None else obs.having("image", random_crop(image, pad_px, generator))
 
 
 def augment(batch: TensorBatch, pad_px: int, generator: torch.Generator) -> TensorBatch:

@@ -168,13 +168,11 @@ class Inputs(nn.Module):
         """Encode the observation features that the specification names; ignore the others."""
         features = []
         if self.encoder is not None:
-            assert obs.image is not None, "this policy needs images and got none"
-            features.append(self._encode(scaled(obs.image)))
+            features.append(self._encode(scaled(obs["image"])))
         if self.vectors is not None:
             features.append(self.vectors(obs))
         if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
-            assert obs.robot is not None
-            hand = obs.robot[:, END_EFFECTOR] - self.middle
+            hand = obs["robot"][:, END_EFFECTOR] - self.middle
             features += self.encoder.places.ways(features[0], hand)
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 

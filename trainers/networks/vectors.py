@@ -107,7 +107,7 @@ class Vectors(nn.Module):
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Map the vector part of observations (B, V) to features (B, D)."""
-        found = [getattr(obs, part) for part in self.features]
+        found = [obs[part] for part in self.features]
         vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
         scaled = (vector[:, self.plain] - self.mean) * self.inverse_std
         q = vector[:, self.turned]  # (B, rotations, 4)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 
 from cogdata.errors import CogError, unknown
 from cogdata.storage.manifest import Manifest
@@ -34,35 +36,24 @@ def obs_spec(kind: str, manifest: Manifest) -> ObsSpec:
 
 def tensor_obs(obs: Observation, features: tuple[str, ...], device: torch.device) -> TensorObs:
     """Wrap the named features of B observations; on a CPU they share memory with the arrays."""
-    named = {"image": obs.image, "robot": obs.robot, "scene": obs.scene}
     for name in features:
-        if named[name] is None:
+        if name not in obs.parts:
             raise ValueError(f"the policy looks at {name!r}, the observation has none")
-    return TensorObs(
-        **{name: _tensor(array, device) if name in features else None for name, array in named.items()}
-    )
+    return TensorObs({name: _tensor(obs[name], device) for name in features})
 
 
 def tensor_batch(batch: Batch, features: tuple[str, ...], device: torch.device) -> TensorBatch:
     """Wrap a batch; on a CPU it shares memory with the arrays."""
-    action, reward = _tensor(batch.action, device), _tensor(batch.reward, device)
-    terminated, source = _tensor(batch.terminated, device), _tensor(batch.source, device)
-    assert action is not None
-    assert reward is not None
-    assert terminated is not None
-    assert source is not None
     return TensorBatch(
         obs=tensor_obs(batch.obs, features, device),
-        action=action,
-        reward=reward,
+        action=_tensor(batch.action, device),
+        reward=_tensor(batch.reward, device),
         next_obs=tensor_obs(batch.next_obs, features, device),
-        terminated=terminated,
-        source=source,
+        terminated=_tensor(batch.terminated, device),
+        source=_tensor(batch.source, device),
     )
 
 
-def _tensor(array: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
-    if array is None:
-        return None
+def _tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     writable = array if array.flags.writeable else array.copy()
     return torch.from_numpy(writable).to(device, non_blocking=True)

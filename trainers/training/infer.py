@@ -206,14 +206,16 @@ def _read(
     """What the transitions at ``times`` of an episode result in, and their rewards as collected."""
     sample = Sample.of(row)
     steps = read_steps(store, sample)
-    image = None
-    if "image" in parts:
-        frames = np.empty((row["steps"] + 1, *manifest.info.image_size, 3), np.uint8)
-        read_frames(store, sample, frames)
-        image = frames[times + 1]
-    robot, scene = (floats(steps, name)[times + 1] for name in ("robot", "scene"))
+    after: dict[str, NDArray[Any]] = {}
+    for feature in manifest.info.spec.taking(parts).observations:
+        if feature.is_member:
+            frames = np.empty((row["steps"] + 1, *feature.shape), np.uint8)
+            read_frames(store, sample, frames)
+            after[feature.name] = frames[times + 1]
+        else:
+            after[feature.name] = floats(steps, feature.name)[times + 1]
     collected = steps.column("reward").to_numpy(zero_copy_only=False)[times]
-    return Observation(image, robot, scene), collected.astype(np.float32)
+    return Observation(after), collected.astype(np.float32)
 
 
 @torch.no_grad()

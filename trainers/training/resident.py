@@ -31,11 +31,8 @@ class ResidentStream:
         self._stream = stream
         self._device = torch.device(device)
         pool = stream.take_pool()
-        self._arrays = {
-            name: torch.from_numpy(array).to(self._device)
-            for name, array in vars(pool).items()
-            if array is not None
-        }
+        self._features = tuple(one.name for one in pool.features)
+        self._arrays = {name: torch.from_numpy(array).to(self._device) for name, array in pool.arrays.items()}
 
     def batches(self, start: int = 0) -> Iterator[TensorBatch]:
         """Yield batches from number ``start`` on, for ever."""
@@ -56,5 +53,4 @@ class ResidentStream:
         )
 
     def _observe(self, indices: Tensor) -> TensorObs:
-        parts = {part: self._arrays.get(part) for part in ("image", "robot", "scene")}
-        return TensorObs(**{part: None if array is None else array[indices] for part, array in parts.items()})
+        return TensorObs({name: self._arrays[name][indices] for name in self._features})

@@ -31,32 +31,21 @@ def _stream(store: Store, manifest: Manifest, **options: Any) -> Stream:
 
 def _ids(batch: Batch) -> list[tuple[int, int]]:
     """(episode index, t) of each transition."""
-    assert batch.obs.robot is not None
-    return [(int(robot[0]), int(robot[1])) for robot in batch.obs.robot]
+    return [(int(robot[0]), int(robot[1])) for robot in batch.obs["robot"]]
 
 
 def _bytes(batch: Batch) -> bytes:
-    arrays = [
-        batch.obs.image,
-        batch.obs.robot,
-        batch.obs.scene,
-        batch.action,
-        batch.reward,
-        batch.next_obs.image,
-    ]
-    return b"".join(array.tobytes() for array in arrays if array is not None)
+    arrays = [*batch.obs.parts.values(), batch.action, batch.reward, batch.next_obs["image"]]
+    return b"".join(array.tobytes() for array in arrays)
 
 
 def test_a_batch_holds_what_was_stored(store: Store, rows: list[dict[str, Any]]) -> None:
     batch = _stream(store, make_manifest(rows, ["a"] * 24)).batch(3)
     for i, (index, t) in enumerate(_ids(batch)):
         episode = make_episode("c", index)
-        assert batch.obs.image is not None
-        assert batch.next_obs.image is not None
-        assert batch.next_obs.robot is not None
-        np.testing.assert_array_equal(batch.obs.image[i], episode.image[t])
-        np.testing.assert_array_equal(batch.next_obs.image[i], episode.image[t + 1])
-        np.testing.assert_array_equal(batch.next_obs.robot[i], episode.robot[t + 1])
+        np.testing.assert_array_equal(batch.obs["image"][i], episode.image[t])
+        np.testing.assert_array_equal(batch.next_obs["image"][i], episode.image[t + 1])
+        np.testing.assert_array_equal(batch.next_obs["robot"][i], episode.robot[t + 1])
         assert episode.reward is not None
         np.testing.assert_array_equal(batch.action[i], episode.action[t])
         assert batch.reward[i] == episode.reward[t]
@@ -114,10 +103,10 @@ def test_a_moving_pool_sees_everything_and_stays_in_its_budget(
     stream = _stream(store, make_manifest(rows, ["a"] * 24), memory_bytes=12 * 5 * FRAME)
     seen = {pair for p in range(200) for pair in _ids(stream.batch(p))}
     assert seen == set(itertools.product(range(24), range(4)))
-    held = sum(v.nbytes for v in vars(stream._pool).values() if v is not None)
+    held = sum(values.nbytes for values in stream._pool.arrays.values())
     staged = stream._segments[0].staged
     assert staged is not None
-    held += sum(v.nbytes for v in vars(staged.pool).values() if v is not None)
+    held += sum(values.nbytes for values in staged.pool.arrays.values())
     assert held <= 12 * 5 * FRAME
 
 
@@ -153,11 +142,22 @@ def test_weights_of_rows_are_proportions(store: Store, rows: list[dict[str, Any]
     assert np.mean(np.array(drawn) < 12) == 0.75  # 6 of 8 in every batch
 
 
+def test_an_unknown_column_is_refused_with_those_that_there_are(
+    store: Store, rows: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(CogError, match=r"unknown feature 'depth': .*image.*robot.*scene"):
+        _stream(store, make_manifest(rows, ["a"] * 24), columns=("robot", "depth"))
+
+
+def test_columns_come_in_the_order_of_the_declaration(store: Store, rows: list[dict[str, Any]]) -> None:
+    manifest = make_manifest(rows, ["a"] * 24)
+    assert list(_stream(store, manifest).batch(0).obs.parts) == ["image", "robot", "scene"]
+    assert list(_stream(store, manifest, columns=("scene", "image")).batch(0).obs.parts) == ["image", "scene"]
+
+
 def test_columns_not_asked_for_are_not_there(store: Store, rows: list[dict[str, Any]]) -> None:
     batch = _stream(store, make_manifest(rows, ["a"] * 24), columns=("scene",)).batch(0)
-    assert batch.obs.image is None
-    assert batch.obs.robot is None
-    assert batch.obs.scene is not None
+    assert list(batch.obs.parts) == list(batch.next_obs.parts) == ["scene"]
 
 
 def test_a_flipped_byte_stops_the_stream_and_names_the_shard(
@@ -194,7 +194,5 @@ def test_leaving_the_iterator_ends_its_thread(store: Store, rows: list[dict[str,
 def test_options_are_checked() -> None:
     with pytest.raises(CogError, match="batch size is 0"):
         StreamOptions(batch_size=0)
-    with pytest.raises(ValueError, match="columns"):
-        StreamOptions(columns=("depth",))
     assert replace(StreamOptions(), memory_bytes=7).budget == 7
     assert StreamOptions().budget > 1e8

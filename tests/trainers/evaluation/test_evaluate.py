@@ -134,10 +134,9 @@ def test_the_policy_sees_what_the_world_shows_and_nothing_is_cropped(monkeypatch
     assert frames.shape == (4, 16, 16, 3)
     assert len(seen) == 3
     for t, obs in enumerate(seen):
-        assert obs.image is not None
-        assert obs.image.shape == (WORLDS, 16, 16, 3)
-        assert np.array_equal(obs.image[0].numpy(), frames[t])
-        assert obs.scene is None
+        assert list(obs.parts) == ["image", "robot"]
+        assert obs["image"].shape == (WORLDS, 16, 16, 3)
+        assert np.array_equal(obs["image"][0].numpy(), frames[t])
 
 
 def test_only_the_first_episodes_are_recorded() -> None:

@@ -383,24 +383,20 @@ def test_replay_draws_every_transition_and_nothing_across_episodes() -> None:
         replay.add(make_episode("c", index))
     assert replay.transitions == 12
     batch = replay.batch(0, 7, 600)
-    assert batch.obs.robot is not None
-    assert batch.next_obs.robot is not None
-    assert batch.obs.scene is not None
-    episode, time = batch.obs.robot[:, 0], batch.obs.robot[:, 1]
+    assert list(batch.obs.parts) == ["robot", "scene"]
+    episode, time = batch.obs["robot"][:, 0], batch.obs["robot"][:, 1]
     pairs = set(zip(episode.tolist(), time.tolist(), strict=True))
     assert pairs == {(float(i), float(t)) for i in range(3) for t in range(4)}
-    assert np.array_equal(batch.next_obs.robot[:, 0], episode)
-    assert np.array_equal(batch.next_obs.robot[:, 1], time + 1)
+    assert np.array_equal(batch.next_obs["robot"][:, 0], episode)
+    assert np.array_equal(batch.next_obs["robot"][:, 1], time + 1)
     assert np.array_equal(batch.reward, (episode == 0) & (time == 3))  # of three only the first is rewarded
     assert set(batch.source.tolist()) == {2}
-    assert batch.obs.image is None
     again = replay.batch(0, 7, 600)
     assert np.array_equal(again.action, batch.action)
     assert not np.array_equal(replay.batch(0, 8, 600).action, batch.action)
     both = joined(batch, again)
     assert len(both.action) == 1200
-    assert both.obs.scene is not None
-    assert np.array_equal(both.obs.scene[600:], batch.obs.scene)
+    assert np.array_equal(both.obs["scene"][600:], batch.obs["scene"])
 
 
 @pytest.fixture

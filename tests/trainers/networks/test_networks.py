@@ -182,9 +182,9 @@ def test_frames_encoded_in_parts_are_the_same_features() -> None:
     image = torch.randint(0, 256, (70, 16, 16, 3), generator=seeded(0), dtype=torch.uint8)
     assert inputs.encoder is not None
     whole = inputs.encoder(image.permute(0, 3, 1, 2) / 255)
-    parts = inputs(TensorObs(image, None, None))
+    parts = inputs(TensorObs({"image": image}))
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
-    assert torch.equal(inputs(TensorObs(scaled(image), None, None)), parts)
+    assert torch.equal(inputs(TensorObs({"image": scaled(image)})), parts)
     one, two = (torch.autograd.grad(out.square().sum(), list(inputs.parameters())) for out in (whole, parts))
     torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
@@ -227,7 +227,7 @@ def test_a_rotation_is_read_as_two_columns_of_its_matrix() -> None:
     robot = torch.zeros(2, 10)
     half = math.sqrt(0.5)
     robot[:, 3:7] = torch.tensor([[0, 0, half, half], [0, 0, -half, -half]])  # 90° about z, written both ways
-    features = vectors(TensorObs(None, robot, None))
+    features = vectors(TensorObs({"robot": robot}))
     # x goes to y, y goes to -x
     torch.testing.assert_close(features[:, 6:], torch.tensor([[0.0, 1, 0, -1, 0, 0]]).expand(2, 6))
 
@@ -237,7 +237,7 @@ def test_the_way_to_a_thing_is_added_coarse_and_fine() -> None:
     vectors = Vectors(ObsSpec("state", (16, 16), fields, (0.0,) * 13, (1.0,) * 13))
     robot = torch.zeros(1, 10)
     robot[0, :3] = torch.tensor([0.6, 0.1, -0.3])
-    features = vectors(TensorObs(None, robot, torch.tensor([[0.7, 0.1, -0.31]])))[0]
+    features = vectors(TensorObs({"robot": robot, "scene": torch.tensor([[0.7, 0.1, -0.31]])}))[0]
     assert vectors.dim == len(features) == 6 + 3 + 6 + 6
     torch.testing.assert_close(features[-6:-3], torch.tensor([2.0, 0.0, -0.2]))  # in units of 5 cm
     torch.testing.assert_close(features[-3:], torch.tanh(torch.tensor([5.0, 0.0, -0.5])))  # in units of 2 cm
@@ -248,7 +248,7 @@ def test_the_hand_eye_encoder_adds_the_ways_from_the_hand_to_its_points() -> Non
     mean = (0.5, *(0.0,) * 9)
     robot = torch.zeros(2, 10)
     robot[:, 0] = torch.tensor([0.5, 0.58])
-    obs = TensorObs(torch.zeros(2, 16, 16, 3, dtype=torch.uint8), robot, None)
+    obs = TensorObs({"image": torch.zeros(2, 16, 16, 3, dtype=torch.uint8), "robot": robot})
     inputs = Inputs(ObsSpec("image+robot", (16, 16), (), mean, (1.0,) * 10), "hand_eye")
     assert isinstance(inputs.encoder, HandEyeEncoder)
     with torch.no_grad():
@@ -269,7 +269,7 @@ def test_the_hand_eye_encoder_of_frames_alone_is_the_fast_one() -> None:
     hand_eye, fast = Inputs(spec, "hand_eye"), Inputs(spec, "fast")
     assert hand_eye.dim == fast.dim
     hand_eye.load_state_dict(fast.state_dict(), strict=False)
-    obs = TensorObs(torch.randint(256, (2, 16, 16, 3), dtype=torch.uint8), None, None)
+    obs = TensorObs({"image": torch.randint(256, (2, 16, 16, 3), dtype=torch.uint8)})
     assert torch.equal(hand_eye(obs), fast(obs))
 
 
@@ -278,7 +278,7 @@ def test_vectors_are_normalised_and_bounded() -> None:
     vectors = Vectors(ObsSpec("image+robot", (16, 16), (), mean, std))
     robot = torch.zeros(1, 10)
     robot[0, 0], robot[0, 1], robot[0, 9] = 5.0, 0.005, 1e9
-    features = vectors(TensorObs(None, robot, None))[0]
+    features = vectors(TensorObs({"robot": robot}))[0]
     assert features[0] == 2  # (5 - 1) / 2
     assert features[1] == pytest.approx(5)  # the floor of 1 mm, not a division by 0
     assert features[5] == 10  # clipped
@@ -294,8 +294,7 @@ def test_follow_moves_by_the_rate() -> None:
 
 def test_channels_last_frames_reach_the_encoder_without_a_copy_of_another_layout() -> None:
     obs = tensors("image", 4).obs
-    assert obs.image is not None
-    seen = obs.image.permute(0, 3, 1, 2).float()
+    seen = obs["image"].permute(0, 3, 1, 2).float()
     assert seen.is_contiguous(memory_format=torch.channels_last)
 
 

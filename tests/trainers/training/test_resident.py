@@ -33,9 +33,7 @@ def manifest(store: Store) -> Manifest:
 
 def parts_of(value: Any) -> dict[str, Any]:
     return {
-        name: parts_of(part) if isinstance(part, TensorObs) else part
-        for name, part in vars(value).items()
-        if part is not None
+        name: dict(part.parts) if isinstance(part, TensorObs) else part for name, part in vars(value).items()
     }
 
 
@@ -76,8 +74,7 @@ def test_frames_are_held_once_and_as_they_were_stored(store: Store, manifest: Ma
     """6 episodes of 5 frames of 16 px; on the CPU the pool is the stream's own memory."""
     stream = Stream(store, manifest, StreamOptions(6))
     pool = stream.take_pool()
-    assert pool.image is not None
-    assert (pool.image.dtype, pool.image.shape) == ("uint8", (30, 16, 16, 3))
+    assert (pool["image"].dtype, pool["image"].shape) == ("uint8", (30, 16, 16, 3))
     assert stream.indices(0).max() < 30
 
 
