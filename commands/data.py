@@ -15,6 +15,7 @@ from commands.shared import (
     Root,
     Ticker,
     check_scale,
+    listed,
     note,
     note_unread,
     open_root,
@@ -112,11 +113,18 @@ def data_sheet(
     scale: Annotated[
         int | None, typer.Option(help="Enlargement; else about 96 px a frame.", show_default=False)
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Features to draw, for example image,robot; else every camera.", show_default=False
+        ),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Draw first, middle and last frame of many episodes on one page."""
     from catalog.episodes import find_episodes
-    from cogdata.display.captions import OverviewEntry, default_factor, overview
+    from cogdata.display.cameras import pictures
+    from cogdata.display.captions import OverviewEntry, overview
     from cogdata.display.images import png
     from cogdata.storage.samples import read_episode
 
@@ -129,8 +137,8 @@ def data_sheet(
     check_scale(scale)
     store = open_root(root)
     rows, more = find_episodes(store, episodes, limit)
-    entries = [OverviewEntry.of(read_episode(store, row)) for row in rows]
-    page = overview(entries, scale or default_factor(entries[0].images.shape[2], 96), columns)
-    write_picture(out, png(page))
+    names, episodes_read = listed(features), (read_episode(store, row) for row in rows)
+    entries = [OverviewEntry.of(one, pictures(one, names, 96, scale)) for one in episodes_read]
+    write_picture(out, png(overview(entries, columns)))
     if more:
         note(f"drawn: the first {limit}; there are more episodes, see --limit")

@@ -13,6 +13,7 @@ from commands.shared import (
     Format,
     Root,
     check_scale,
+    listed,
     note,
     note_unread,
     open_root,
@@ -105,6 +106,12 @@ def show_command(
         int | None, typer.Option(help="Enlargement; else about 144 px a frame.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(help="Most episodes of a query to draw.")] = 5,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Features to draw, for example image,robot; else every camera.", show_default=False
+        ),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Draw an episode, a sheet (PNG) and an animation (WebP), with predicates, phases and rewards."""
@@ -115,6 +122,7 @@ def show_command(
     if out.suffix and not single and not out.is_dir():
         raise CogError(f"--out {out} must be a folder, or end with .png or .webp")
     check_scale(scale)
+    names = listed(features)
     store = open_root(root)
     rows, more = find_episodes(store, episode, limit)
     if single and len(rows) > 1:
@@ -122,19 +130,19 @@ def show_command(
     for row in rows:
         stem = out / row["episode_id"].replace("/", "-")
         files = [out] if single else [stem.with_name(f"{stem.name}{kind}") for kind in (".png", ".webp")]
-        _draw(read_episode(store, row), files, scale)
+        _draw(read_episode(store, row), files, names, scale)
     if more:
         note(f"drawn: the first {limit}; there are more episodes, see --limit")
 
 
-def _draw(episode: Any, files: list[Path], scale: int | None) -> None:  # noqa: ANN401 - an Episode, lazily
-    from cogdata.display.captions import default_factor, episode_animation, episode_sheet
+def _draw(episode: Any, files: list[Path], features: list[str], scale: int | None) -> None:  # noqa: ANN401 - an Episode, lazily
+    from cogdata.display.cameras import pictures
+    from cogdata.display.captions import episode_animation, episode_sheet
     from cogdata.display.images import animated_webp, png
 
-    size = episode.image.shape[2]
     for file in files:
         if file.suffix.lower() == ".png":
-            write_picture(file, png(episode_sheet(episode, scale or default_factor(size, 144))))
+            write_picture(file, png(episode_sheet(episode, pictures(episode, features, 144, scale))))
         else:
-            pictures = episode_animation(episode, scale or default_factor(size, 288))
-            write_picture(file, animated_webp(pictures))
+            drawn = episode_animation(episode, pictures(episode, features, 288, scale))
+            write_picture(file, animated_webp(drawn, min(episode.spec.rate_hz or 10.0, 50.0)))

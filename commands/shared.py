@@ -202,6 +202,18 @@ def write_picture(file: Path, data: bytes) -> None:
     say(str(file))
 
 
+def listed(text: str | None) -> list[str]:
+    """Split names that were typed with commas between them; None: none were typed.
+
+    Raises:
+        CogError: A name is empty.
+    """
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    if "" in names:
+        raise CogError(f"{text!r} must be names with commas between them, for example image,robot")
+    return names
+
+
 def or_default(value: str | None, default: str) -> str:
     """Return the value, or the default if it is None."""
     return default if value is None else value

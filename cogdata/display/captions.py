@@ -13,9 +13,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from cogdata.display.images import enlarge
 from cogdata.episode import Episode, UInt8
-from cogdata.errors import CogError
 from cogdata.schema import PREDICATES
 
 Colour = tuple[int, int, int]
@@ -29,7 +27,7 @@ _PALETTE: Final[tuple[Colour, ...]] = (
     (31, 145, 62), (33, 102, 200), (230, 120, 0), (140, 60, 165), (0, 145, 155), (205, 45, 45),
 )  # fmt: skip
 COLOURS: Final = {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(PREDICATES)}
-"""Predicate → RGB colour of its mark."""
+"""Predicate of a built-in world → RGB colour of its mark; others take theirs by their number."""
 
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 _TEXT: Final = 0.4
@@ -114,47 +112,43 @@ def _centred(image: UInt8, width: int) -> UInt8:
     return page
 
 
-def default_factor(size_px: int, wanted_px: int) -> int:
-    """Return the integer enlargement, at least 1, that brings an image closest to a width.
-
-    Args:
-        size_px: Width of the image.
-        wanted_px: Width to come close to.
-    """
-    return max(1, round(wanted_px / size_px))
-
-
 # --- one episode -----------------------------------------------------------------------------------------
 
 
-def episode_sheet(episode: Episode, factor: int) -> UInt8:
+def _colour(episode: Episode, name: str) -> Colour:
+    """Colour of a predicate's mark."""
+    return COLOURS.get(name, _PALETTE[list(episode.predicates).index(name) % len(_PALETTE)])
+
+
+def episode_sheet(episode: Episode, pictures: UInt8) -> UInt8:
     """Draw every image of an episode with its caption, under a title and a legend.
 
     Args:
         episode: Episode to draw.
-        factor: Enlargement of the images.
+        pictures: uint8 (N, H, W, 3), from `cogdata.display.cameras.pictures`.
 
     Returns:
         uint8 (height, width, 3), RGB.
     """
-    columns = min(_COLUMNS, key=lambda count: -(episode.steps + 1) % count)
-    tiles = [_tile(episode, t, factor) for t in range(episode.steps + 1)]
+    counts = _COLUMNS if pictures.shape[2] <= 2 * _TILE_PX else (_COLUMNS[0] // 2,)
+    columns = min(counts, key=lambda count: -len(pictures) % count)
+    tiles = [_tile(episode, t, picture) for t, picture in enumerate(pictures)]
     images = _grid(tiles, columns)
     return _stack([_title(episode, images.shape[1]), images, _legend(episode, images.shape[1])])
 
 
-def episode_animation(episode: Episode, factor: int) -> UInt8:
+def episode_animation(episode: Episode, pictures: UInt8) -> UInt8:
     """Draw the images of an episode's animation; the last one is repeated.
 
     Args:
         episode: Episode to draw.
-        factor: Enlargement of the images.
+        pictures: uint8 (N, H, W, 3), from `cogdata.display.cameras.pictures`.
 
     Returns:
         uint8 (N, height, width, 3), RGB.
     """
-    title = _fit(episode.meta.episode_id, max(2 * _TILE_PX, episode.image.shape[2] * factor))
-    images = [_animation_image(episode, t, factor, title) for t in range(episode.steps + 1)]
+    title = _fit(episode.meta.episode_id, max(2 * _TILE_PX, pictures.shape[2]))
+    images = [_animation_image(episode, t, picture, title) for t, picture in enumerate(pictures)]
     return np.stack([*images, *[images[-1]] * _HELD])
 
 
@@ -168,23 +162,23 @@ def _phase(episode: Episode, t: int) -> str:
     return episode.phase[t] if t < episode.steps else "end"
 
 
-def _tile(episode: Episode, t: int, factor: int) -> UInt8:
-    image = _centred(enlarge(episode.image[t], factor), _TILE_PX)
+def _tile(episode: Episode, t: int, picture: UInt8) -> UInt8:
+    image = _centred(picture, _TILE_PX)
     width = image.shape[1]
     caption = _paper(2 * _LINE_PX, width)
     _write(caption, f"{t}", 1, 1)
     _write(caption, _reward(episode, t), 30, 1, _GOOD)
     x = width - len(episode.predicates) * (_MARK_PX + 3)
     for number, name in enumerate(episode.predicates):
-        _mark(caption, x + number * (_MARK_PX + 3), 3, COLOURS[name], filled=episode.holds(name, t))
-    new = t in (0, episode.steps) or episode.phase[t] != episode.phase[t - 1]
+        _mark(caption, x + number * (_MARK_PX + 3), 3, _colour(episode, name), filled=episode.holds(name, t))
+    new = t == 0 or t >= episode.steps or episode.phase[t] != episode.phase[t - 1]
     _write(caption, _fit(_phase(episode, t), width - 2), 1, _LINE_PX - 1, _INK if new else _PALE)
     return np.concatenate([image, caption])
 
 
-def _animation_image(episode: Episode, t: int, factor: int, title: str) -> UInt8:
+def _animation_image(episode: Episode, t: int, picture: UInt8, title: str) -> UInt8:
     """Draw an image of the animation, with the name of every predicate beside its mark."""
-    image = _centred(enlarge(episode.image[t], factor), 2 * _TILE_PX)
+    image = _centred(picture, 2 * _TILE_PX)
     width, names = image.shape[1], list(episode.predicates)
     caption = _paper((3 + -(-len(names) // 2)) * _LINE_PX + _GAP_PX, width)
     _write(caption, title, 4, 2)
@@ -196,7 +190,7 @@ def _animation_image(episode: Episode, t: int, factor: int, title: str) -> UInt8
         row, column = divmod(number, 2)
         x, y = 4 + column * width // 2, 4 + (3 + row) * _LINE_PX
         holds = episode.holds(name, t)
-        _mark(caption, x, y, COLOURS[name], filled=holds)
+        _mark(caption, x, y, _colour(episode, name), filled=holds)
         _write(caption, name, x + _MARK_PX + 5, y - 2, _INK if holds else _PALE)
     return np.concatenate([image, caption])
 
@@ -211,7 +205,7 @@ def _title(episode: Episode, width: int) -> UInt8:
     meta = episode.meta
     page = _paper(2 * _LINE_PX + 8, width)
     verdict, colour = _verdict(episode.success)
-    verdict = f"{meta.goal}: {verdict}"
+    verdict = f"{meta.goal}: {verdict}" if meta.goal else "no goal is stated"
     _write(page, _fit(meta.episode_id, width - 2 * _GAP_PX, _TITLE), _GAP_PX, 4, _INK, _TITLE)
     _write(page, verdict, _GAP_PX, 5 + _LINE_PX, colour)
     said = f"{meta.policy} in {meta.env}, noise {meta.noise:g}, seed {meta.seed}"
@@ -234,7 +228,7 @@ def _legend(episode: Episode, width: int) -> UInt8:
         if x > _GAP_PX and x + needed > width:
             x, y = _GAP_PX, y + _LINE_PX
         if mark:
-            _mark(page, x, y + 3, COLOURS[mark], filled=True)
+            _mark(page, x, y + 3, _colour(episode, mark), filled=True)
             _write(page, text, x + _MARK_PX + 5, y)
         else:
             _write(page, text, x, y, _GOOD if text.startswith("+") else _PALE)
@@ -264,38 +258,30 @@ class OverviewEntry:
     images: UInt8
 
     @classmethod
-    def of(cls, episode: Episode) -> OverviewEntry:
+    def of(cls, episode: Episode, pictures: UInt8) -> OverviewEntry:
         """Build the entry of an episode from its first, middle and last image."""
-        chosen = [0, episode.steps // 2, episode.steps]
+        chosen = [0, (len(pictures) - 1) // 2, len(pictures) - 1]
         meta = episode.meta
-        return cls(meta.episode_id, meta.policy, episode.success, episode.solved, episode.image[chosen])
+        return cls(meta.episode_id, meta.policy, episode.success, episode.solved, pictures[chosen])
 
 
-def overview(entries: Sequence[OverviewEntry], factor: int, columns: int) -> UInt8:
-    """Draw first, middle and last image of many episodes on one page.
+def overview(entries: Sequence[OverviewEntry], columns: int) -> UInt8:
+    """Draw first, middle and last image of many episodes on one page; smaller ones stand on paper.
 
     Args:
         entries: Episodes, at least one.
-        factor: Enlargement of the images.
         columns: Number of episodes in a row.
 
     Returns:
         uint8 (height, width, 3), RGB.
-
-    Raises:
-        CogError: The images differ in size.
     """
-    sizes = sorted({entry.images.shape[1:3] for entry in entries})
-    if len(sizes) > 1:
-        raise CogError(
-            f"images of {' and '.join(f'{height}x{width}' for height, width in sizes)} px do not fit one "
-            f"page: add WHERE image_height = {sizes[-1][0]}"
-        )
-    return _grid([_entry(entry, factor) for entry in entries], columns)
+    height, width = (max(entry.images.shape[axis] for entry in entries) for axis in (1, 2))
+    return _grid([_entry(entry, height, width) for entry in entries], columns)
 
 
-def _entry(entry: OverviewEntry, factor: int) -> UInt8:
-    images = enlarge(entry.images, factor)
+def _entry(entry: OverviewEntry, height: int, width_px: int) -> UInt8:
+    images = np.full((3, height, width_px, 3), _PAPER, np.uint8)
+    images[:, : entry.images.shape[1], : entry.images.shape[2]] = entry.images
     gap = _paper(images.shape[1], 2)
     row = np.concatenate([images[0], gap, images[1], gap, images[2]], axis=1)
     row = _centred(row, 2 * _TILE_PX)
