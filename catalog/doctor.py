@@ -160,7 +160,7 @@ def _verify_settings(
         return  # said once for the collection
     claims = {"policy": info.policy, "env": info.env, "noise": info.noise, "image_height": info.image_size}
     for name, claimed in claims.items():
-        found = {row[name] for row in rows} - {claimed}
+        found = {row[name] for row in rows} - {claimed, None}  # only episodes of layout 1 have image_height
         if found:
             yield Problem(
                 f"collections/{collection}/collection.json",

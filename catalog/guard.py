@@ -21,7 +21,8 @@ from catalog.index.migrations import SCHEMA_SQL
 from cogdata.errors import CogError, unknown
 
 VIEWS: Final = (
-    "collections", "parts", "episodes", "steps", "mixtures", "mixture_episodes", "runs", "evaluations",
+    "collections", "parts", "episodes", "steps", "features", "mixtures", "mixture_episodes", "runs",
+    "evaluations",
 )  # fmt: skip
 """What users query."""
 

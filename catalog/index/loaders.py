@@ -18,11 +18,13 @@ import duckdb
 import pyarrow as pa
 
 from catalog.index import parquet
+from catalog.index.features import feature_rows
 from cogdata.errors import CogError, UnreachableError
+from cogdata.features import EpisodeSpec
 from cogdata.storage import manifest, parts, runs
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
-from cogdata.storage.versions import check_table
+from cogdata.storage.versions import check_table, read_json
 
 _UNREADABLE: Final = (
     duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
@@ -89,7 +91,28 @@ def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "host": info.host,
         "localize": info.localize,
     }
-    return {"collections": pa.Table.from_pylist([row])}
+    found = {"collections": pa.Table.from_pylist([row])}
+    if (spec := _declared(store, path)) is not None:
+        rows = feature_rows(spec)
+        names = pa.array([info.name] * len(rows), pa.string())
+        found["features"] = rows.append_column("collection", names)
+    return found
+
+
+def _declared(store: Store, path: str) -> EpisodeSpec | None:
+    """What a collection declares; None: layout 1.
+
+    Raises:
+        CogError: It is no declaration.
+    """
+    data = read_json(store, path).get("spec")
+    if data is None:
+        return None
+    try:
+        return EpisodeSpec.from_data(data)
+    except (ValueError, TypeError, AttributeError) as error:
+        said = f"{store.path(path)} has a damaged declaration ({_one_line(error)})"
+        raise CogError(f"{said}: run the same `cog collect` again") from None
 
 
 def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:

@@ -12,8 +12,9 @@ from typing import Final
 import duckdb
 
 import cogdata
+from catalog.index.features import layout1_rows
 
-CATALOG_VERSION: Final = 8
+CATALOG_VERSION: Final = 9
 """Layout of ``schema.sql``; raised with every change there."""
 
 SCHEMA_SQL: Final = files("catalog.index").joinpath("schema.sql").read_text(encoding="utf-8")
@@ -28,6 +29,9 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("BEGIN")
     con.execute(SCHEMA_SQL)
     con.execute("INSERT INTO base.meta VALUES (?, ?)", [CATALOG_VERSION, cogdata.__version__])
+    con.register("layout1_rows", layout1_rows())
+    con.execute("INSERT INTO base.layout1 BY NAME SELECT * FROM layout1_rows")
+    con.unregister("layout1_rows")
     con.execute("COMMIT")
 
 

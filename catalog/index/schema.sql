@@ -18,6 +18,14 @@ CREATE TABLE base.collections (
     command VARCHAR, created_at TIMESTAMP, cogdata_version VARCHAR, code VARCHAR, libraries VARCHAR, host VARCHAR,
     localize VARCHAR
 );
+-- What a collection declares, in the order of its declaration; nothing for a collection of layout 1.
+CREATE TABLE base.features (
+    file VARCHAR, collection VARCHAR, position INTEGER, feature VARCHAR, role VARCHAR, per VARCHAR, dtype VARCHAR,
+    shape INTEGER[], names VARCHAR[], low DOUBLE[], high DOUBLE[], privileged BOOLEAN, codec VARCHAR,
+    rate_hz DOUBLE, source VARCHAR, help VARCHAR
+);
+-- What every collection of layout 1 has, written when the catalog is made.
+CREATE TABLE base.layout1 AS SELECT * EXCLUDE (file, collection) FROM base.features;
 CREATE TABLE base.parts (
     file VARCHAR, collection VARCHAR, part VARCHAR, start INTEGER, stop INTEGER, episodes INTEGER, steps BIGINT,
     frames BIGINT, bytes BIGINT, cogdata_version VARCHAR, code VARCHAR, driver VARCHAR, libraries VARCHAR
@@ -66,6 +74,21 @@ CREATE TABLE base.evaluations (
 CREATE VIEW collections AS SELECT * EXCLUDE (file) FROM base.collections;
 CREATE VIEW parts AS SELECT * EXCLUDE (file) FROM base.parts;
 CREATE VIEW episodes AS SELECT * EXCLUDE (file, shadowed) FROM base.episodes WHERE NOT shadowed;
+-- The features of a collection of layout 1 have the image size and scene of its first episode.
+CREATE VIEW features AS
+    SELECT * EXCLUDE (file, position) FROM (
+        SELECT * FROM base.features
+        UNION ALL BY NAME
+        SELECT e.collection, l.* REPLACE (
+            CASE l.feature WHEN 'image' THEN [e.height, e.width, 3] WHEN 'scene' THEN [len(e.fields)::INTEGER]
+                           ELSE l.shape END AS shape,
+            CASE l.feature WHEN 'scene' THEN e.fields ELSE l.names END AS names)
+        FROM base.layout1 l, (
+            SELECT collection, arg_min(image_height, episode_id) AS height,
+                   arg_min(image_width, episode_id) AS width, arg_min(scene_fields, episode_id) AS fields
+            FROM base.episodes WHERE image_height IS NOT NULL
+                AND collection NOT IN (SELECT collection FROM base.features) GROUP BY collection) e
+    ) ORDER BY collection, position;
 -- Without rows here: a query that names steps gets a view over the Parquet files of the committed parts.
 CREATE VIEW steps AS SELECT * FROM base.steps;
 CREATE VIEW mixtures AS SELECT * EXCLUDE (file) FROM base.mixtures;
@@ -162,6 +185,22 @@ COMMENT ON COLUMN steps.drawer_open IS 'bottom drawer is open, on this observati
 COMMENT ON COLUMN steps.drawer_closed IS 'bottom drawer is closed, on this observation; null: not in scene, or not judged';
 COMMENT ON COLUMN steps.top_drawer_closed IS 'top drawer is closed, on this observation; null: not in scene, or not judged';
 COMMENT ON COLUMN steps.blocker_moved IS 'blocking object is out of the way, on this observation; null: not in scene, or not judged';
+
+COMMENT ON VIEW features IS 'one row per collection and name that it declares';
+COMMENT ON COLUMN features.collection IS 'collection that declares it';
+COMMENT ON COLUMN features.feature IS 'name: a column of steps, a column of episodes, or a member of the shard';
+COMMENT ON COLUMN features.role IS 'observation, action, reward, extra or predicate';
+COMMENT ON COLUMN features.per IS 'observation, transition or episode: what one value belongs to';
+COMMENT ON COLUMN features.dtype IS 'type of its values';
+COMMENT ON COLUMN features.shape IS 'shape of one value; []: a single number, truth value or text';
+COMMENT ON COLUMN features.names IS 'names of the entries of the last axis; []: none';
+COMMENT ON COLUMN features.low IS 'lowest allowed value of each entry; null: unbounded';
+COMMENT ON COLUMN features.high IS 'highest allowed value of each entry; null: unbounded';
+COMMENT ON COLUMN features.privileged IS 'whether only the simulator knows it';
+COMMENT ON COLUMN features.codec IS 'how the shard stores it; empty: as a column of steps';
+COMMENT ON COLUMN features.rate_hz IS 'values per second; null: unknown, or one per step';
+COMMENT ON COLUMN features.source IS 'its name in the dataset it was imported from; empty: the same';
+COMMENT ON COLUMN features.help IS 'what it is, in the words of the declaration';
 
 COMMENT ON VIEW mixtures IS 'one row per frozen version of a mixture';
 COMMENT ON COLUMN mixtures.mixture IS 'name';

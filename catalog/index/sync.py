@@ -51,7 +51,7 @@ PATTERNS: Final = {
 :func:`cogdata.storage.parts.is_part_name` knows, nor anything of a run without its run.json."""
 
 TABLES: Final = {
-    "collection": ("collections",),
+    "collection": ("collections", "features"),
     "part": ("parts", "episodes"),
     "mixture": ("mixtures", "mixture_episodes"),
     "run": ("runs",),
