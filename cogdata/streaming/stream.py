@@ -24,7 +24,7 @@ from cogdata.episode import Float32
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature
 from cogdata.storage.manifest import Manifest
-from cogdata.storage.samples import Sample, floats, read_frames, read_steps
+from cogdata.storage.samples import Sample, column_values, read_member, read_steps
 from cogdata.storage.store import Store
 from cogdata.streaming.plan import (
     Int64,
@@ -407,10 +407,10 @@ class Stream:
         rows = slice(offset, offset + steps + 1)
         for feature in self._features:
             if feature.is_member:
-                read_frames(self._store, sample, pool[feature.name][rows])
+                read_member(self._store, sample, feature, pool[feature.name][rows])
             else:
-                pool[feature.name][rows] = floats(batch, feature.name)
-        pool["action"][rows] = floats(batch, "action")
+                pool[feature.name][rows] = column_values(batch, feature)
+        pool["action"][rows] = column_values(batch, self.spec.action)
         pool["reward"][rows] = batch.column("reward").fill_null(0).to_numpy(zero_copy_only=False)
         pool["terminated"][rows] = batch.column("terminated").fill_null(False).to_numpy(zero_copy_only=False)
         pool["source"][rows] = self.sources.index(entry["source"])

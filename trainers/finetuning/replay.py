@@ -51,7 +51,7 @@ class Replay:
         rows = slice(self._frames, self._frames + episode.steps + 1)
         leaving = slice(rows.start, rows.stop - 1)
         for feature in self._pool.features:
-            self._pool[feature.name][rows] = getattr(episode, feature.name)
+            self._pool[feature.name][rows] = episode.array(feature.name)
         self._pool["action"][leaving] = episode.action
         self._pool["reward"][leaving] = episode.reward
         self._pool["terminated"][leaving] = episode.terminated

@@ -29,7 +29,7 @@ from cogdata.episode import Float32
 from cogdata.errors import CogError
 from cogdata.rng import derive_seed
 from cogdata.storage.manifest import Manifest
-from cogdata.storage.samples import Sample, floats, read_frames, read_steps
+from cogdata.storage.samples import Sample, column_values, read_member, read_steps
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import StreamOptions, open_stream
 from cogdata.streaming.transitions import Batch, Observation
@@ -209,11 +209,11 @@ def _read(
     after: dict[str, NDArray[Any]] = {}
     for feature in manifest.info.spec.taking(parts).observations:
         if feature.is_member:
-            frames = np.empty((row["steps"] + 1, *feature.shape), np.uint8)
-            read_frames(store, sample, frames)
+            frames = np.empty((steps.num_rows, *feature.shape), feature.numpy_dtype)
+            read_member(store, sample, feature, frames)
             after[feature.name] = frames[times + 1]
         else:
-            after[feature.name] = floats(steps, feature.name)[times + 1]
+            after[feature.name] = column_values(steps, feature)[times + 1]
     collected = steps.column("reward").to_numpy(zero_copy_only=False)[times]
     return Observation(after), collected.astype(np.float32)
 
