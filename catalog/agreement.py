@@ -20,7 +20,7 @@ from catalog.index.db import catalog_path, is_writable, open_catalog, private_co
 from catalog.index.loaders import OTHER_LOADERS
 from catalog.index.paths import plain_folder
 from catalog.index.sync import TABLES, apply, read_listing, scan, try_sync
-from catalog.query import STEPS, add_steps
+from catalog.query import add_steps
 from cogdata.errors import CogError
 from cogdata.storage import parts
 from cogdata.storage.store import Store
@@ -129,14 +129,15 @@ def _other_steps(con: _Con, store: Store, commits: Sequence[str]) -> Iterator[Pr
 def _differing_steps(con: _Con, store: Store, commits: Sequence[str]) -> int:
     keys = [(collection, part) for _, collection, part, _ in (commit.split("/") for commit in commits)]
     files = [f"{_folder(commit)}/{parts.STEPS}" for commit in commits]
-    add_steps(con, store, keys)
-    con.register("read_steps", pa.concat_tables(parquet.read(store, file, STEPS) for file in files))
-    columns = ", ".join(map(parquet.quoted, STEPS.names))
+    columns = [column for column in add_steps(con, store, keys) if not column.clash]
+    schema = pa.schema([(column.name, column.types[0]) for column in columns])
+    con.register("read_steps", pa.concat_tables(parquet.read(store, file, schema) for file in files))
+    names = ", ".join(parquet.quoted(column.name) for column in columns)
     theirs = (
-        f"SELECT {columns} FROM read_steps WHERE (episode_id, split_part({parquet.FILE}, '/', 3)) NOT IN "
+        f"SELECT {names} FROM read_steps WHERE (episode_id, split_part({parquet.FILE}, '/', 3)) NOT IN "
         "(SELECT (episode_id, part) FROM catalog.base.episodes WHERE shadowed)"
     )
     try:
-        return _difference(con, f"SELECT {columns} FROM steps", theirs)
+        return _difference(con, f"SELECT {names} FROM steps", theirs)
     finally:
         con.unregister("read_steps")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,12 +12,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.columns import Column, file_columns, joined, step_columns
 from catalog.guard import VIEWS, Statement, check, translate
 from catalog.index import parquet
 from catalog.index.db import FILE_NAME, catalog_path, damaged, plain
 from catalog.index.sync import open_indexed, read_problems
 from cogdata.errors import CogError
-from cogdata.schema import PREDICATES
 from cogdata.storage import parts
 from cogdata.storage.store import Store
 
@@ -27,21 +28,12 @@ _DAMAGE: Final = (
     duckdb.SerializationException,
 )
 
-STEPS: Final = pa.schema(
-    [
-        ("episode_id", pa.string()),
-        ("t", pa.int32()),
-        ("robot", pa.list_(pa.float32())),
-        ("scene", pa.list_(pa.float32())),
-        ("action", pa.list_(pa.float32())),
-        ("reward", pa.float32()),
-        ("terminated", pa.bool_()),
-        ("truncated", pa.bool_()),
-        ("phase", pa.string()),
-        *((name, pa.bool_()) for name in PREDICATES),
-    ]
+
+_ONCE: Final = (
+    f" WHERE (s.episode_id, regexp_extract(s.{parquet.FILE}, '([^/]+)/{parts.STEPS}$', 1)) NOT IN "
+    "(SELECT (episode_id, part) FROM catalog.base.episodes WHERE shadowed)"
 )
-"""Columns of ``steps``; the lists of different collections may have different lengths."""
+"""Only where parts overlap: leaves out the rows that the first of them already has."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +92,23 @@ def _opened(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation | 
         if statement.describes or statement.lists_tables:
             yield _documentation(con, statement), unread
             return
-        if "steps" in statement.tables:
-            add_steps(con, store)
+        columns = add_steps(con, store) if "steps" in statement.tables else ()
         _lock_down(con, store)
-        with translated(store, sql):
+        with translated(store, sql), _naming_clashes(columns, sql):
             yield con.sql(statement.sql), unread
+
+
+@contextmanager
+def _naming_clashes(columns: Sequence[Column], sql: str) -> Iterator[None]:
+    """Say of a query that reads a column of several types which collections have them."""
+    try:
+        yield
+    except duckdb.Error as error:
+        for column in columns:
+            used = isinstance(error, duckdb.BinderException) and re.search(rf"\b{column.name}\b", sql, re.I)
+            if column.clash and (used or column.clash in plain(error)):
+                raise CogError(column.clash) from None
+        raise
 
 
 @contextmanager
@@ -130,7 +134,7 @@ def translated(store: Store, sql: str) -> Iterator[None]:
 
 def add_steps(
     con: duckdb.DuckDBPyConnection, store: Store, only: Sequence[tuple[str, str]] | None = None
-) -> None:
+) -> tuple[Column, ...]:
     """Let ``steps`` mean the rows of the committed parts' Parquet files, in this connection.
 
     Args:
@@ -138,29 +142,60 @@ def add_steps(
         store: Where the files lie.
         only: (collection, part) of the parts to read; None: all that are indexed.
 
+    Returns:
+        Its columns: those of the collections that are read.
+
     Raises:
         CogError: A part's file is missing or damaged.
     """
+    everything = only is None
     if only is None:
         only = con.execute("SELECT collection, part FROM base.parts ORDER BY ALL").fetchall()
-    if not only:
-        return
+    own = file_columns(con)
+    columns = joined(own if everything else {name: own[name] for name, _ in only})
     doubled = con.execute("SELECT DISTINCT collection, part FROM base.episodes WHERE shadowed").fetchall()
-    # Only where parts overlap: leave out the rows that the first of them already has.
-    once = (
-        f"WHERE (s.episode_id, regexp_extract(s.{parquet.FILE}, '([^/]+)/{parts.STEPS}$', 1)) NOT IN "
-        "(SELECT (episode_id, part) FROM catalog.base.episodes WHERE shadowed)"
-    )
-    where = once if doubled else ""
-    files = [_steps_path(*key) for key in only]
     apart = [_steps_path(*key) for key in only if tuple(key) in set(doubled)]
-    columns = ", ".join(f"s.{name}" for name in STEPS.names)
     try:
-        source = parquet.scan(con, store, files, STEPS, apart)
-        con.execute(f"CREATE OR REPLACE TEMP VIEW steps AS SELECT {columns} FROM {source} s {where}")
+        selects = [
+            _select(columns, schema, parquet.scan(con, store, files, schema, apart), bool(doubled))
+            for schema, files in _groups(own, only)
+        ] or [f"SELECT {_expressions(columns, pa.schema([]))} WHERE false"]
+        con.execute(f"CREATE OR REPLACE TEMP VIEW steps AS {' UNION ALL '.join(selects)}")
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         said = parquet.as_stored(store, plain(error))
         raise CogError(f"the steps of a part cannot be read ({said}): run `cog data verify`") from None
+    return columns
+
+
+def _groups(
+    own: Mapping[str, Sequence[Column]], keys: Sequence[tuple[str, str]]
+) -> list[tuple[pa.Schema, list[str]]]:
+    """Files of steps by their columns, which the declarations say: no file is opened to learn them."""
+    groups: dict[tuple[str, ...], tuple[pa.Schema, list[str]]] = {}
+    by_collection: dict[str, list[str]] = {}
+    for collection, part in keys:
+        by_collection.setdefault(collection, []).append(_steps_path(collection, part))
+    for collection, files in by_collection.items():
+        schema = pa.schema([(column.name, column.types[0]) for column in own[collection]])
+        key = tuple(f"{field.name} {field.type}" for field in schema)
+        groups.setdefault(key, (schema, []))[1].extend(files)
+    return list(groups.values())
+
+
+def _select(columns: Sequence[Column], own: pa.Schema, source: str, doubled: bool) -> str:
+    return f"SELECT {_expressions(columns, own)} FROM {source} s{_ONCE if doubled else ''}"
+
+
+def _expressions(columns: Sequence[Column], own: pa.Schema) -> str:
+    return ", ".join(f"{_expression(column, own)} AS {parquet.quoted(column.name)}" for column in columns)
+
+
+def _expression(column: Column, own: pa.Schema) -> str:
+    """Return what a column of ``steps`` is in files with certain columns; reading one of a clash fails."""
+    if column.clash:
+        return f"error({parquet.text(column.clash)})::VARCHAR"
+    value = f"s.{parquet.quoted(column.name)}" if column.name in own.names else "NULL"
+    return f"CAST({value} AS {column.sql_type})"
 
 
 def _steps_path(collection: str, part: str) -> str:
@@ -177,7 +212,7 @@ def _lock_down(con: duckdb.DuckDBPyConnection, store: Store) -> None:
 
 
 def _documentation(con: duckdb.DuckDBPyConnection, statement: Statement) -> pa.Table:
-    """``describe VIEW`` and ``show tables``, with the comments of schema.sql."""
+    """``describe VIEW`` and ``show tables``, with the comments of schema.sql and of declarations."""
     if statement.lists_tables:
         rows = dict(
             con.execute(
@@ -186,6 +221,15 @@ def _documentation(con: duckdb.DuckDBPyConnection, statement: Statement) -> pa.T
             ).fetchall()
         )
         return pa.table({"name": list(VIEWS), "comment": [rows[name] for name in VIEWS]})
+    if statement.describes == "steps":
+        columns = step_columns(con)
+        return pa.table(
+            {
+                "column_name": [column.name for column in columns],
+                "column_type": [column.sql_type for column in columns],
+                "comment": [column.help for column in columns],
+            }
+        )
     return con.sql(
         "SELECT column_name, data_type AS column_type, comment FROM duckdb_columns() WHERE database_name = "
         "'catalog' AND schema_name = 'main' AND table_name = $name ORDER BY column_index",

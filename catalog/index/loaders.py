@@ -304,10 +304,26 @@ def _load_all(con: _Con, store: Store, commits: Sequence[str], load: _LoadEpisod
             raise
 
 
+_MEMBER: Final = pa.struct(
+    [
+        *((name, pa.string()) for name in ("feature", "file")),
+        *((name, pa.int64()) for name in ("offset", "size", "crc32", "first")),
+    ]
+)
+
+
+def _episode_schema() -> pa.Schema:
+    """Columns of the episode tables of any layout; those of layout 2 are null in layout 1."""
+    schema = parts.PART_EPISODES
+    for field in [("observations", pa.int32()), ("members", pa.list_(_MEMBER)), ("extras", pa.string())]:
+        schema = schema.append(pa.field(*field))
+    return schema
+
+
 def _scan_episodes(con: _Con, store: Store, files: Sequence[str]) -> None:
     """Let DuckDB read the files of a local store, all at once."""
     if store.is_local:
-        _add_episodes(con, parquet.scan(con, store, files, parts.PART_EPISODES))
+        _add_episodes(con, parquet.scan(con, store, files, _episode_schema()))
     else:
         _read_episodes(con, store, files)
 
@@ -316,7 +332,7 @@ def _read_episodes(con: _Con, store: Store, files: Sequence[str]) -> None:
     """Read the files by Arrow, from their bytes."""
     for first in range(0, len(files), _FILES_AT_ONCE):
         chunk = files[first : first + _FILES_AT_ONCE]
-        rows = pa.concat_tables(parquet.read(store, file, parts.PART_EPISODES) for file in chunk)
+        rows = pa.concat_tables(parquet.read(store, file, _episode_schema()) for file in chunk)
         con.register("arrived", rows)
         _add_episodes(con, "arrived")
         con.unregister("arrived")

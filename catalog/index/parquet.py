@@ -19,8 +19,8 @@ from cogdata.errors import CogError
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
 
-FILE: Final = "cog_file"
-"""Column that says which file of the store a row is from."""
+FILE: Final = "_cog_file"
+"""Column that says which file of the store a row is from; no feature has a name like that."""
 
 _OPTIONS: Final = "hive_partitioning = false, union_by_name = true"
 _Con = duckdb.DuckDBPyConnection

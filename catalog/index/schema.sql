@@ -37,7 +37,9 @@ CREATE TABLE base.episodes (
     image_height INTEGER, image_width INTEGER, scene_fields VARCHAR[], steps INTEGER, total_reward FLOAT,
     success BOOLEAN, solved BOOLEAN, terminated BOOLEAN, truncated BOOLEAN, digest VARCHAR, shard VARCHAR,
     frames_offset BIGINT, frames_size BIGINT, frames_crc32 BIGINT, steps_offset BIGINT, steps_size BIGINT,
-    steps_crc32 BIGINT
+    steps_crc32 BIGINT, observations INTEGER,
+    members STRUCT(feature VARCHAR, file VARCHAR, "offset" BIGINT, size BIGINT, crc32 BIGINT, "first" BIGINT)[],
+    extras VARCHAR
 );
 CREATE TABLE base.steps (
     episode_id VARCHAR, t INTEGER, robot FLOAT[], scene FLOAT[], action FLOAT[], reward FLOAT,
@@ -73,7 +75,10 @@ CREATE TABLE base.evaluations (
 
 CREATE VIEW collections AS SELECT * EXCLUDE (file) FROM base.collections;
 CREATE VIEW parts AS SELECT * EXCLUDE (file) FROM base.parts;
-CREATE VIEW episodes AS SELECT * EXCLUDE (file, shadowed) FROM base.episodes WHERE NOT shadowed;
+-- A part of layout 1 does not say how many observations an episode has: one more than actions.
+CREATE VIEW episodes AS
+    SELECT * EXCLUDE (file, shadowed) REPLACE (coalesce(observations, steps + 1) AS observations)
+    FROM base.episodes WHERE NOT shadowed;
 -- The features of a collection of layout 1 have the image size and scene of its first episode.
 CREATE VIEW features AS
     SELECT * EXCLUDE (file, position) FROM (
@@ -168,6 +173,9 @@ COMMENT ON COLUMN episodes.frames_crc32 IS 'checksum of these bytes';
 COMMENT ON COLUMN episodes.steps_offset IS 'first byte of its step arrays within the shard';
 COMMENT ON COLUMN episodes.steps_size IS 'bytes of its step arrays';
 COMMENT ON COLUMN episodes.steps_crc32 IS 'checksum of these bytes';
+COMMENT ON COLUMN episodes.observations IS 'number of observations: steps + 1, or steps where the last is unknown';
+COMMENT ON COLUMN episodes.members IS 'where its coded features lie, with checksums; null: layout 1, see frames_offset';
+COMMENT ON COLUMN episodes.extras IS 'values of the features per episode, JSON; null: none';
 
 COMMENT ON VIEW steps IS 'one row per observation, t = 0 … T, read from the committed parts';
 COMMENT ON COLUMN steps.episode_id IS 'episode it belongs to';

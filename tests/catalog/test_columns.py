@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from catalog import agreement, query
+from catalog import columns
 from catalog.doctor import verify
 from catalog.index import migrations
 from catalog.index.sync import rebuild
@@ -47,9 +47,7 @@ def add_column(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_EPISODES", parts.PART_EPISODES.append(GRIPPER))
     monkeypatch.setattr(manifest, "EPISODES", manifest.EPISODES.append(GRIPPER))
     monkeypatch.setattr(runs, "EVALUATIONS", runs.EVALUATIONS.append(GRIPPER))
-    steps = query.STEPS.append(GRIPPER)
-    for module in (query, agreement):
-        monkeypatch.setattr(module, "STEPS", steps)
+    monkeypatch.setattr(columns, "STEPS", columns.STEPS.append(GRIPPER))
     sql = migrations.SCHEMA_SQL
     for table in TABLES:
         head = f"CREATE TABLE base.{table} ("

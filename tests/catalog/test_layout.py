@@ -11,9 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from catalog.columns import STEPS
 from catalog.guard import COLUMNS, VIEWS
 from catalog.index import migrations
-from catalog.query import STEPS, run_query
+from catalog.query import run_query
 from cogdata.errors import CogError
 from cogdata.storage import parts, runs
 from cogdata.storage.store import Store
@@ -30,8 +31,13 @@ SCHEMA_DIGESTS = {
     7: "7c5e00dcafc5c8e3",
     8: "829d816106cf85d8",
     9: "e09039afd22d351a",
+    10: "680973f517c6760a",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
+
+
+LAYOUT_2 = ("observations", "members", "extras")
+"""Columns of the episodes of other worlds."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,7 @@ def test_the_docs_show_every_view_as_describe_does(tray: Store) -> None:
     text = DOCS.read_text(encoding="utf-8")
     for view in VIEWS:
         section = text.split(f"### `{view}`\n", 1)[1].split("\n### ", 1)[0]
-        documented = re.findall(r"^\| `(\w+)` \| (\S+) \| (.+) \|$", section, re.M)
+        documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", section, re.M)
         described = run_query(tray, f"describe {view}").table.to_pylist()
         assert documented == [tuple(row.values()) for row in described]
 
@@ -77,7 +83,7 @@ def test_the_tables_hold_every_column_of_cogdata(empty: duckdb.DuckDBPyConnectio
     def names(kind: type) -> set[str]:
         return {field.name for field in dataclasses.fields(kind)}
 
-    assert set(columns_of(empty, "episodes")) == set(parts.PART_EPISODES.names)
+    assert set(columns_of(empty, "episodes")) == {*parts.PART_EPISODES.names, *LAYOUT_2}
     assert columns_of(empty, "steps") == STEPS.names
     assert columns_of(empty, "evaluations") == runs.EVALUATIONS.names
     assert set(columns_of(empty, "runs")) == names(runs.RunInfo) | names(runs.RunState)

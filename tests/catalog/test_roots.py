@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.agreement import verify_catalog
+from catalog.columns import STEPS
 from catalog.doctor import verify
 from catalog.guard import COLUMNS, VIEWS
 from catalog.index import db, parquet, paths
 from catalog.index.sync import rebuild, sync
 from catalog.mixtures.mixture import freeze
 from catalog.mixtures.portions import freeze_labelled, freeze_portion
-from catalog.query import STEPS, run_query
+from catalog.query import run_query
 from cogdata.errors import CogError
 from cogdata.storage.manifest import read_manifest
 from cogdata.storage.parts import PART_EPISODES
@@ -79,7 +80,8 @@ def from_bytes(root: Path, name: str, schema: pa.Schema) -> list[dict[str, Any]]
 def check_rows(store: Store, root: Path) -> None:
     """Episodes and steps are those of the files, in every column."""
     episodes = run_query(store, "from episodes order by episode_id").table
-    assert sorted(episodes.column_names) == sorted(PART_EPISODES.names)
+    assert episodes.column_names[-3:] == ["observations", "members", "extras"]
+    assert sorted(episodes.column_names[:-3]) == sorted(PART_EPISODES.names)
     found = episodes.select(PART_EPISODES.names).to_pylist()
     assert found == from_bytes(root, "episodes.parquet", PART_EPISODES)
     steps = run_query(store, "from steps order by episode_id, t").table.to_pylist()
@@ -99,7 +101,7 @@ def check_frozen(store: Store, root: Path) -> None:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_folders_named_as_columns_set_no_column(view: str, files: Path, tmp_path: Path) -> None:
-    root = tmp_path.joinpath(*(f"{column}=1" for column in COLUMNS[view]), "filename=1", "cog_file=1")
+    root = tmp_path.joinpath(*(f"{column}=1" for column in COLUMNS[view]), "filename=1", "_cog_file=1")
     shutil.copytree(files, root)
     store = open_store(str(root))
     check_rows(store, root)
