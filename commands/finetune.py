@@ -212,7 +212,7 @@ def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamO
                 f"the mixture's pool and the run's own episodes take {needed / 1e9:.1f} GB, "
                 f"{free / 1e9:.1f} GB are free: give --memory, fewer --episodes or --data online"
             )
-        return open_stream(store, manifest, options)
+        return open_stream(store, manifest, options, note)
 
     return opened
 

@@ -306,7 +306,7 @@ def _opener(store: Store, manifest: Manifest, request: TrainRequest) -> OpenStre
 
     def opened(options: StreamOptions) -> Stream:
         check_memory(manifest, options)
-        return open_stream(store, manifest, options)
+        return open_stream(store, manifest, options, note)
 
     def opened_there(options: StreamOptions) -> ResidentStream:
         return ResidentStream(opened(options), request.device)

@@ -7,6 +7,7 @@ a run is a function of (data, configuration, seed).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from abc import ABC, abstractmethod
@@ -122,11 +123,11 @@ class TensorObs:
 
 @dataclass(frozen=True)
 class TensorBatch:
-    """B transitions on the learner's device.
+    """B transitions on the learner's device, each field as of `cogdata.streaming.transitions.Batch`.
 
     Attributes:
         obs: s.
-        action: float32 (B, 8).
+        action: (B, *shape), or a chunk (B, K, *shape).
         reward: float32 (B,).
         next_obs: s'.
         terminated: bool (B,); time limits are not terminations.
@@ -139,6 +140,11 @@ class TensorBatch:
     next_obs: TensorObs
     terminated: Tensor
     source: Tensor
+    valid: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    next_valid: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    mask: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    discount: Tensor | None = None
+    embodiment: Tensor | None = None
 
     def __len__(self) -> int:
         """B."""

@@ -6,8 +6,9 @@ from typing import Final
 
 from cogdata.errors import CogError
 from cogdata.storage.manifest import Manifest
+from cogdata.streaming.options import StreamOptions
 from cogdata.streaming.pool import Pool
-from cogdata.streaming.stream import StreamOptions
+from cogdata.streaming.reading import marks_of, observation_counts
 from cogdata.system.machine import free_memory
 
 _BATCHES: Final = 4
@@ -21,11 +22,15 @@ def footprint(manifest: Manifest, options: StreamOptions) -> tuple[int, int]:
         manifest: Frozen mixture to read.
         options: Settings of the stream.
     """
-    info = manifest.info
-    per_observation = Pool.observation_bytes(options.features(info.spec), info.spec.action)
-    observations = sum(steps + 1 for steps in manifest.episodes.column("steps").to_pylist())
-    batches = _BATCHES * 2 * options.batch_size * per_observation  # a transition has two observations
-    return min(observations * per_observation, options.budget), batches
+    spec, features = manifest.info.spec, options.features(manifest.info.spec)
+    marks = marks_of(manifest, features)
+    per_observation = Pool.observation_bytes(features, spec.action, marks)
+    per_transition = 2 * per_observation  # it has two observations
+    named = {one.name: one for one in (*features, spec.action)}
+    for name, (first, last) in options.windows.items():
+        per_transition += 2 * (last - first) * named[name].row_bytes
+    observations = int(observation_counts(manifest).sum())
+    return min(observations * per_observation, options.budget), _BATCHES * options.batch_size * per_transition
 
 
 def check_memory(manifest: Manifest, options: StreamOptions, copies: int = 1) -> None:

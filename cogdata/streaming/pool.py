@@ -12,12 +12,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cogdata.features import Feature
-from cogdata.streaming.plan import Int64
+from cogdata.features import Feature, Per
 from cogdata.streaming.transitions import Batch, Observation
+from cogdata.streaming.windows import BatchRows
 
 _FIXED: Final = {"reward": np.dtype(np.float32), "terminated": np.dtype(bool), "source": np.dtype(np.int16)}
 """What every pool holds of a transition beside its action."""
+
+EMBODIMENT: Final = "embodiment"
+"""Mark of a row: index of the embodiment of its episode."""
+
+
+def length_of(name: str) -> str:
+    """Return the name of the mark that says how long a padded feature, or the action, is in its episode."""
+    return f"length of {name}"
 
 
 @dataclass
@@ -27,30 +35,34 @@ class Pool:
     Attributes:
         features: Features of its observations, in the order of the declaration.
         arrays: Name → (F, *shape): each of ``features``, "action", "reward" float32, "terminated" bool and
-            "source" int16. Texts are int32 indices.
+            "source" int16. Texts are int32 indices. Marks of rows, such as :data:`EMBODIMENT`, are int16.
     """
 
     features: tuple[Feature, ...]
     arrays: dict[str, NDArray[Any]]
 
     @classmethod
-    def empty(cls, count: int, features: Sequence[Feature], action: Feature) -> Pool:
+    def empty(
+        cls, count: int, features: Sequence[Feature], action: Feature, marks: Sequence[str] = ()
+    ) -> Pool:
         """Allocate a pool of ``count`` observations.
 
         Args:
             count: F.
             features: Features of the observations.
             action: The action.
+            marks: Names of the marks of each row.
         """
         arrays = {one.name: np.empty((count, *one.shape), _held_as(one)) for one in features}
         arrays["action"] = np.zeros((count, *action.shape), action.numpy_dtype)
         arrays |= {name: np.zeros(count, dtype) for name, dtype in _FIXED.items()}
+        arrays |= {name: np.zeros(count, np.int16) for name in marks}
         return cls(tuple(features), arrays)
 
     @staticmethod
-    def observation_bytes(features: Sequence[Feature], action: Feature) -> int:
-        """Return the bytes of one observation with its action, reward and flags."""
-        fixed = sum(dtype.itemsize for dtype in _FIXED.values())
+    def observation_bytes(features: Sequence[Feature], action: Feature, marks: Sequence[str] = ()) -> int:
+        """Return the bytes of one observation with its action, reward, flags and marks."""
+        fixed = sum(dtype.itemsize for dtype in _FIXED.values()) + 2 * len(marks)
         return sum(one.row_bytes for one in features) + action.row_bytes + fixed
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -62,19 +74,35 @@ class Pool:
         for name, values in self.arrays.items():
             values[target : target + count] = other.arrays[name][start : start + count]
 
-    def gather(self, indices: Int64) -> Batch:
-        """Return the batch of the transitions that begin at these indices."""
-        return Batch(
-            obs=self._observe(indices),
-            action=self.arrays["action"][indices],
-            reward=self.arrays["reward"][indices],
-            next_obs=self._observe(indices + 1),
-            terminated=self.arrays["terminated"][indices],
-            source=self.arrays["source"][indices],
-        )
+    def without_features(self) -> Pool:
+        """Return the small arrays alone, neither observations nor actions, as the same memory."""
+        large = {"action", *(one.name for one in self.features)}
+        return Pool((), {name: array for name, array in self.arrays.items() if name not in large})
 
-    def _observe(self, indices: Int64) -> Observation:
-        return Observation({one.name: self.arrays[one.name][indices] for one in self.features})
+    def gather(self, rows: BatchRows) -> Batch:
+        """Return the batch of some of its rows."""
+        now = rows.now
+        return Batch(
+            obs=Observation(
+                {one.name: self[one.name][rows.around.get(one.name, now)] for one in self.features}
+            ),
+            action=self["action"][rows.around.get("action", now)],
+            reward=self["reward"][now] if rows.reward is None else rows.reward,
+            next_obs=Observation(
+                {
+                    one.name: self[one.name][rows.around_after.get(one.name, rows.after)]
+                    for one in self.features
+                    if one.per is not Per.TRANSITION
+                }
+            ),
+            terminated=self["terminated"][now] if rows.terminated is None else rows.terminated,
+            source=self["source"][now],
+            valid=rows.valid,
+            next_valid=rows.next_valid,
+            mask=rows.mask,
+            discount=rows.discount,
+            embodiment=rows.embodiment,
+        )
 
 
 def _held_as(feature: Feature) -> np.dtype[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,24 @@ class Observation:
 class Batch:
     """B transitions.
 
+    A feature with a window, or the action, has K rows of each transition: (B, K, *shape).
+
     Attributes:
         obs: s.
         action: (B, *shape) of the declared type.
-        reward: float32 (B,), relabelled by the mixture.
-        next_obs: s'.
-        terminated: bool (B,); s' is absorbing, as the environment reported (time limits are not).
+        reward: float32 (B,), relabelled by the mixture; of n-step returns their discounted sum.
+        next_obs: s'; of n-step returns the observation that they end at. Features per transition are no part.
+        terminated: bool (B,); s' is absorbing, as the environment reported (time limits are not). False where
+            it is unknown.
         source: int16 (B,), index into the stream's ``sources``.
+        valid: Feature of ``obs`` with a window, or "action" → bool (B, K); false where a row lies beyond what
+            the mixture chose and the first or last one is repeated.
+        next_valid: As ``valid``, of ``next_obs``.
+        mask: Padded feature, or "action" → bool (B, D); false for the zeros that it is padded with.
+        discount: float32 (B,), γ to the number of steps between s and s', 0 where s' is absorbing; None
+            without a discount among the options.
+        embodiment: int16 (B,), index into the stream's ``embodiments``, -1 where an episode has none; None if
+            the mixture has none.
     """
 
     obs: Observation
@@ -51,3 +62,8 @@ class Batch:
     next_obs: Observation
     terminated: Bool
     source: NDArray[np.int16]
+    valid: Mapping[str, Bool] = field(default_factory=dict)
+    next_valid: Mapping[str, Bool] = field(default_factory=dict)
+    mask: Mapping[str, Bool] = field(default_factory=dict)
+    discount: Float32 | None = None
+    embodiment: NDArray[np.int16] | None = None

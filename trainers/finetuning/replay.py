@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.streaming.pool import Pool
 from cogdata.streaming.transitions import Batch, Observation
+from cogdata.streaming.windows import BatchRows
 from trainers.algorithm import ObsSpec
 
 
@@ -69,20 +72,25 @@ class Replay:
             count: How many.
         """
         drawn = generator("replay", seed, update).integers(0, self.transitions, count)
-        return self._pool.gather(self._leaving[drawn])
+        return self._pool.gather(BatchRows.of(self._leaving[drawn]))
 
 
 def joined(first: Batch, second: Batch) -> Batch:
     """Return one batch of the transitions of two."""
-    arrays = {
-        field.name: np.concatenate([getattr(first, field.name), getattr(second, field.name)])
-        for field in fields(Batch)
-        if field.name not in ("obs", "next_obs")
-    }
-    return Batch(
-        obs=_joined(first.obs, second.obs), next_obs=_joined(first.next_obs, second.next_obs), **arrays
-    )
+    names = [one.name for one in fields(Batch)]
+    return Batch(**{name: _joined(getattr(first, name), getattr(second, name)) for name in names})
 
 
-def _joined(first: Observation, second: Observation) -> Observation:
-    return Observation({name: np.concatenate([part, second[name]]) for name, part in first.parts.items()})
+def _joined(first: Any, second: Any) -> Any:  # noqa: ANN401
+    """Rows of one, then of the other: of arrays, observations, or arrays by name."""
+    if first is None or second is None:
+        if first is not second:
+            raise ValueError("one batch has what the other has not")
+        return None
+    if isinstance(first, Observation):
+        return Observation(_joined(first.parts, second.parts))
+    if isinstance(first, Mapping):
+        if first.keys() != second.keys():
+            raise ValueError(f"one batch has {', '.join(first)}, the other {', '.join(second)}")
+        return {name: _joined(part, second[name]) for name, part in first.items()}
+    return np.concatenate([first, second])

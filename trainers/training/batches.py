@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError, unknown
 from cogdata.storage.manifest import Manifest
 from cogdata.streaming.transitions import Batch, Observation
+from cogdata.streaming.windows import BatchRows
 from trainers.algorithm import OBS_KINDS, ObsSpec, TensorBatch, TensorObs
 
 
@@ -51,7 +52,20 @@ def tensor_batch(batch: Batch, features: tuple[str, ...], device: torch.device) 
         next_obs=tensor_obs(batch.next_obs, features, device),
         terminated=_tensor(batch.terminated, device),
         source=_tensor(batch.source, device),
+        **extras(batch, device),
     )
+
+
+def extras(batch: Batch | BatchRows, device: torch.device) -> dict[str, Any]:
+    """Return the fields of a batch that only windows, returns and several embodiments fill, as tensors."""
+    given: dict[str, Any] = {
+        name: {key: _tensor(array, device) for key, array in getattr(batch, name).items()}
+        for name in ("valid", "next_valid", "mask")
+    }
+    for name in ("discount", "embodiment"):
+        if (array := getattr(batch, name)) is not None:
+            given[name] = _tensor(array, device)
+    return given
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:

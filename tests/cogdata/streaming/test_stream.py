@@ -173,7 +173,7 @@ def test_a_flipped_byte_stops_the_stream_and_names_the_shard(
 
 def test_an_episode_of_another_length_is_refused(store: Store, rows: list[dict[str, Any]]) -> None:
     manifest = make_manifest([row | {"steps": 3} for row in rows], ["a"] * 24)
-    with pytest.raises(CogError, match="has 4 steps, its mixture says 3"):
+    with pytest.raises(CogError, match="has 5 observations, its mixture says 4: run `cog data verify`"):
         _stream(store, manifest).batch(0)
 
 

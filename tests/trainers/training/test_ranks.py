@@ -71,12 +71,17 @@ class SharedToy(ToyStream):
         whole = super().batch(position)
         first, every = self.options.share
 
-        def rows(part: Any) -> Any:
-            if isinstance(part, Observation):
-                return Observation({name: rows(value) for name, value in part.parts.items()})
-            return part[first::every]
+        def rows(obs: Observation) -> Observation:
+            return Observation({name: part[first::every] for name, part in obs.parts.items()})
 
-        return Batch(**{name: rows(value) for name, value in vars(whole).items()})
+        return Batch(
+            obs=rows(whole.obs),
+            action=whole.action[first::every],
+            reward=whole.reward[first::every],
+            next_obs=rows(whole.next_obs),
+            terminated=whole.terminated[first::every],
+            source=whole.source[first::every],
+        )
 
 
 @pytest.fixture(autouse=True)

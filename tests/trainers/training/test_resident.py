@@ -42,6 +42,8 @@ def assert_equal(one: dict[str, Any], two: dict[str, Any]) -> None:
     for name, value in one.items():
         if isinstance(value, dict):
             assert_equal(value, two[name])
+        elif value is None:
+            assert two[name] is None
         else:
             assert value.dtype == two[name].dtype
             assert torch.equal(value, two[name]), name
@@ -57,6 +59,20 @@ def test_batches_are_those_of_the_stream(store: Store, manifest: Manifest, kind:
         expected = tensor_batch(plain.batch(position), OBS_KINDS[kind], CPU)
         assert_equal(parts_of(next(batches)), parts_of(expected))
     assert_equal(parts_of(resident.batch(0)), parts_of(tensor_batch(plain.batch(0), OBS_KINDS[kind], CPU)))
+
+
+def test_windows_and_returns_are_those_of_the_stream(store: Store, manifest: Manifest) -> None:
+    options = StreamOptions(
+        6, columns=("image", "robot"), windows={"image": (-1, 0), "action": (0, 2)}, n_step=3, discount=0.5
+    )
+    plain = Stream(store, manifest, options)
+    resident = ResidentStream(Stream(store, manifest, options), "cpu")
+    for position in (3, 0):
+        batch = resident.batch(position)
+        assert batch.obs["image"].shape == (6, 2, 16, 16, 3)
+        assert batch.action.shape == (6, 3, 8)
+        assert batch.valid["action"].shape == (6, 3)
+        assert_equal(parts_of(batch), parts_of(tensor_batch(plain.batch(position), ("image", "robot"), CPU)))
 
 
 def test_a_run_is_the_same_wherever_its_pool_is(tmp_path: Path, store: Store, manifest: Manifest) -> None:
