@@ -137,6 +137,45 @@ def test_a_footprint_follows_the_declaration(store: Store) -> None:
     assert footprint(manifest, stacked) == (9 * 35, 4 * 10 * 2 * (35 + 2 * 4))
 
 
+# --- several embodiments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [None, 6 * 8 * 39])
+def test_shorter_vectors_are_padded_and_masked(store: Store, memory: int | None) -> None:
+    """Arms of two joints and one motor beside arms of three joints and two motors."""
+    small = [arm_episode(index) for index in range(5)]
+    large = [arm_episode(index, joints=3, motors=2) for index in range(5, 10)]
+    rows = write_arm(store, [*small, *large])
+    manifest = arm_manifest(
+        rows,
+        changes={index: {"embodiment": "so100" if index < 5 else "aloha"} for index in range(10)},
+        sources=["small"] * 5 + ["large"] * 5,
+        weights={"small": 0.25, "large": 0.75},
+        declared=spec_of(joints=3, motors=2),
+        padded={"joints": 3, "action": 2},
+    )
+    stream = stream_of(store, manifest, batch_size=8, memory_bytes=memory, columns=("joints",))
+    assert stream.embodiments == ("aloha", "so100")
+    assert stream.moves == (memory is not None)
+    for position in range(12):
+        batch = stream.batch(position)
+        assert np.bincount(batch.source).tolist() == [6, 2]
+        assert batch.embodiment is not None
+        assert batch.embodiment.dtype == np.int16
+        for row, number in enumerate(batch.obs["joints"][:, 0].tolist()):
+            long = number >= 50
+            assert batch.obs["joints"][row].tolist() == [number, number, number if long else 0]
+            assert batch.next_obs["joints"][row].tolist() == [
+                number + 1,
+                number + 1,
+                number + 1 if long else 0,
+            ]
+            assert batch.action[row].tolist() == [number + 0.5, number + 0.5 if long else 0]
+            assert batch.mask["joints"][row].tolist() == [True, True, long]
+            assert batch.mask["action"][row].tolist() == [True, long]
+            assert batch.embodiment[row] == (0 if long else 1)
+
+
 def test_a_vector_of_another_length_without_padding_is_refused(store: Store) -> None:
     rows = write_arm(store, [arm_episode(0), arm_episode(1, joints=3)])
     with pytest.raises(
@@ -151,3 +190,13 @@ def test_an_episode_without_a_declared_feature_is_refused(store: Store) -> None:
     rows = write_arm(store, [arm_episode(0)])
     with pytest.raises(CogError, match="episode arm0/0000000 has no torque, which its mixture declares"):
         stream_of(store, arm_manifest(rows, declared=more)).batch(0)
+
+
+def test_embodiments_are_told_apart_without_padding(store: Store) -> None:
+    rows = write_arm(store, [arm_episode(0), arm_episode(1)])
+    stream = stream_of(store, arm_manifest(rows, changes={1: {"embodiment": "left"}}), batch_size=8)
+    batch = stream.batch(0)
+    assert stream.embodiments == ("left",)
+    assert batch.embodiment is not None
+    assert batch.embodiment[in_order(batch)].tolist() == [-1] * 4 + [0] * 4
+    assert batch.mask == {}
