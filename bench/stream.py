@@ -36,7 +36,7 @@ COMPARISON_ROUNDS = 5
 
 def write_peer(store: Store, manifest: Manifest, episodes: int, folder: Path) -> tuple[str, int]:
     """Write the first episodes as webdataset samples; return the shard pattern and bytes per transition."""
-    height, width = manifest.info.image_size
+    height, width = manifest.info.camera_size
     pattern = str(folder / "peer-%06d.tar")
     count = 0
     with webdataset.ShardWriter(pattern, maxcount=2000, verbose=0) as sink:

@@ -312,7 +312,7 @@ def _verify_mixtures(
 
 
 def _location(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in manifest.LOCATION)
+    return tuple(row.get(name) for name in manifest.LOCATION)
 
 
 def _verify_runs(store: Store) -> Iterator[Problem]:

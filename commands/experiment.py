@@ -180,7 +180,7 @@ def _evaluated(store: Store, experiment: Experiment, budget: EvalBudget, mixture
     from trainers.paper.reproduce import Evaluator, commands_of, evaluate_experiment
     from trainers.paper.results import Result
 
-    size, features = read_info(store, mixture).image_size[0], OBS_KINDS[experiment.obs]
+    size, features = read_info(store, mixture).camera_size[0], OBS_KINDS[experiment.obs]
     before, began, ticker = bool(stored.read_evaluated(store, run)), time.monotonic(), Ticker()
     evaluator = Evaluator(
         store, run, lambda env: eval_env_of(env, size, features), lambda text: ticker.show(lambda: text)
@@ -213,7 +213,7 @@ def _finetune(store: Store, experiment: Experiment, run: str, device: str) -> st
 
     theirs, algo = read_run(store, run), FINETUNED[experiment.method]
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
-    online_env, horizon = online_env_of(experiment.envs[0], manifest.info.image_size[0], 1)
+    online_env, horizon = online_env_of(experiment.envs[0], manifest.info.camera_size[0], 1)
     chosen, preset, config = finetuned_config(theirs, algo, None, [])
     online = Online(
         experiment.envs[0], experiment.online, horizon, "symmetric" if algo is None else "online",

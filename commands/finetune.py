@@ -82,7 +82,7 @@ def finetune_command(
     theirs = read_run(store, parse_run(run)[0])
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
     count = worker_count(workers, one_robot=is_driver(env))
-    online_env, horizon = online_env_of(env, manifest.info.image_size[0], count)
+    online_env, horizon = online_env_of(env, manifest.info.camera_size[0], count)
     chosen, preset, config = finetuned_config(theirs, algo, preset, set_ or [])
     online = Online(env, episodes, horizon, data, updates_per_step, round_, continues=chosen == theirs.algo)
     request = TrainRequest(

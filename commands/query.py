@@ -17,11 +17,13 @@ from commands.shared import (
     note,
     note_unread,
     open_root,
+    pairs,
     say_frozen,
     write_picture,
 )
 
 if TYPE_CHECKING:
+    from cogdata.storage.selection import Selection
     from cogdata.storage.store import Store
 
 
@@ -37,15 +39,37 @@ def query_command(
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="An episode may be in two sources.")
     ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Features of the mixture, image,robot; else all that its episodes share.", show_default=False
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="OLD=NEW name of a feature, with --as.", show_default=False)
+    ] = None,
+    resize: Annotated[
+        list[str] | None, typer.Option(help="CAMERA=HxW px, with --as.", show_default=False)
+    ] = None,
+    pad: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="VECTOR=SIZE that shorter ones are padded to with zeros, with --as.", show_default=False
+        ),
+    ] = None,
     root: Root = None,
 ) -> None:
-    """Ask the catalog in SQL (views: episodes, steps, collections, parts, mixtures, mixture_episodes, runs,
-    evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
+    """Ask the catalog in SQL (views: episodes, steps, features, collections, parts, mixtures,
+    mixture_episodes, runs, evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
     text = _sql(sql, file)
     store = open_root(root)
+    selection = _selection(features, rename, resize, pad)
     if name is None:
-        if weight or allow_overlap:
-            raise CogError("--weight and --allow-overlap say how to freeze a mixture: add --as NAME")
+        if weight or allow_overlap or not selection.is_default:
+            raise CogError(
+                "--weight, --allow-overlap, --features, --rename, --resize and --pad say how to freeze a "
+                "mixture: add --as NAME"
+            )
         _print_query(store, text, format, limit)
         return
     if limit is not None or format != "table":
@@ -53,7 +77,8 @@ def query_command(
     from catalog.index.sync import list_unread
     from catalog.mixtures.mixture import freeze
 
-    say_frozen(freeze(store, name, text, weights=_weights(weight or []), allow_overlap=allow_overlap))
+    weights = _weights(weight or [])
+    say_frozen(freeze(store, name, text, weights=weights, allow_overlap=allow_overlap, selection=selection))
     note_unread(list_unread(store))
 
 
@@ -68,6 +93,27 @@ def _sql(sql: str | None, file: Path | None) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise CogError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _selection(
+    features: str | None, rename: list[str] | None, resize: list[str] | None, pad: list[str] | None
+) -> Selection:
+    """What a mixture takes of its episodes, as it was typed."""
+    from cogdata.storage.selection import Selection
+
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, text in pairs("--resize", resize, "image=64x64").items():
+        height, _, width = text.partition("x")
+        if not (height.isdecimal() and width.isdecimal()):
+            raise CogError(f"--resize {name}={text} must be CAMERA=HEIGHTxWIDTH, for example image=64x64")
+        sizes[name] = int(height), int(width)
+    padded: dict[str, int] = {}
+    for name, text in pairs("--pad", pad, "action=14").items():
+        if not text.isdecimal():
+            raise CogError(f"--pad {name}={text} must be VECTOR=SIZE, for example action=14")
+        padded[name] = int(text)
+    take = None if features is None else tuple(listed(features))
+    return Selection(take, pairs("--rename", rename, "cam_high=image"), sizes, padded)
 
 
 def _weights(texts: list[str]) -> dict[str, float]:

@@ -165,7 +165,7 @@ def eval_schedule_of(
     from trainers.algorithm import OBS_KINDS
     from trainers.evaluation.during_training import EvalSchedule
 
-    size = manifest.info.image_size[0]
+    size = manifest.info.camera_size[0]
     if "scene" in OBS_KINDS[request.obs]:
         _check_scene(settings.eval_env, manifest)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
@@ -180,7 +180,7 @@ def _check_scene(env: str, manifest: Manifest) -> None:
     """Refuse to evaluate a policy that sees the scene in another scene than its mixture's."""
     from collectors.drivers import open_env
 
-    world = open_env(env, image_size=manifest.info.image_size[0], observations=("robot",))
+    world = open_env(env, image_size=manifest.info.camera_size[0], observations=("robot",))
     world.close()
     if world.scene_fields != manifest.info.scene_fields:
         raise CogError(

@@ -170,6 +170,10 @@ def say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported 
     )
     if report.moved:
         say(f"  {report.moved:,} episodes were collected again elsewhere and are found there now")
+    for name, why in info.left_out.items():
+        say(f"  left out: {name} {why}")
+    if info.unfollowed:
+        say(f"  left out: {info.unfollowed:,} transitions, because the observation after them is unknown")
     for source, counts in sorted(info.counts.items()):
         share = f" · {info.weights[source]:.1%} of every batch" if info.weights else ""
         say(
@@ -212,6 +216,23 @@ def listed(text: str | None) -> list[str]:
     if "" in names:
         raise CogError(f"{text!r} must be names with commas between them, for example image,robot")
     return names
+
+
+def pairs(option: str, texts: Sequence[str] | None, example: str) -> dict[str, str]:
+    """Split ``NAME=VALUE`` texts of an option that may be given several times.
+
+    Raises:
+        CogError: One of them is something else, or names a thing twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise CogError(f"{option} {text!r} must be NAME=VALUE, for example {option} {example}")
+        if name in found:
+            raise CogError(f"{option} names {name!r} twice: say it once")
+        found[name] = value
+    return found
 
 
 def or_default(value: str | None, default: str) -> str:

@@ -42,7 +42,7 @@ def store_of(result: Result, roots: list[str]) -> Store:
 def evaluate_again(store: Store, result: Result, there: Evaluated, workers: int) -> Evaluated:
     """Evaluate the same checkpoint in the same environment, on as many fresh seeds."""
     run, features = result.runs[-1].run, OBS_KINDS[result.experiment.obs]
-    size = read_info(store, result.data.mixture).image_size[0]
+    size = read_info(store, result.data.mixture).camera_size[0]
     evaluator = Evaluator(store, run, lambda env: eval_env_of(env, size, features), lambda _: None, workers)
     seeds = range(FRESH_FIRST_SEED, FRESH_FIRST_SEED + there.episodes)
     found = evaluator.evaluate(there.update, there.env, seeds)

@@ -130,15 +130,16 @@ def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "rewarded_after": sum(count.rewarded_after for count in counts),
         "weights": json.dumps(info.weights, sort_keys=True),
         "counts": json.dumps({name: asdict(count) for name, count in info.counts.items()}, sort_keys=True),
-        "image_height": info.image_size[0],
-        "image_width": info.image_size[1],
+        "image_height": info.image_size and info.image_size[0],
+        "image_width": info.image_size and info.image_size[1],
         "scene_fields": list(info.scene_fields),
         "sql": info.sql,
         "created_at": _utc(info.created_at),
         "cogdata_version": info.cogdata_version,
     }
     episodes.select(["episode_id"])  # KeyError: it is something else
-    members = [field for field in manifest.EPISODES if field.name not in manifest.LOCATION]
+    unlisted = (*manifest.LOCATION, "observations", "embodiment")
+    members = [field for field in manifest.EPISODES if field.name not in unlisted]
     rows = conform(episodes, pa.schema(members))
     rows = rows.append_column("mixture", pa.array([info.name] * len(rows), pa.string()))
     rows = rows.append_column("version", pa.array([info.version] * len(rows), pa.int32()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog.mixtures.shape import Scene
+from catalog.index import parquet
 from catalog.query import add_steps
 from cogdata.errors import CogError
-from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.storage import manifest
 from cogdata.storage.manifest import SourceCounts, Stats
+from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 
 _BATCH_ROWS: Final = 65_536
@@ -33,36 +34,43 @@ class Contents:
         counts: Per source.
         rewards: Table of ``manifest.REWARDS``; None for the episode shape.
         stats: Of all transitions that take part.
+        unfollowed: Number of transitions left out, because the observation after them is unknown.
     """
 
     episodes: pa.Table
     counts: dict[str, SourceCounts]
     rewards: pa.Table | None
     stats: Stats
+    unfollowed: int = 0
 
 
-def collect_contents(con: _Con, store: Store, shape: str, scene: Scene) -> Contents:
+def collect_contents(
+    con: _Con, store: Store, shape: str, spec: EpisodeSpec, selection: Selection
+) -> Contents:
     """Work out what is frozen.
 
     Args:
         con: Open catalog with the table ``chosen`` (see :func:`catalog.mixtures.shape.choose`).
         store: Where the steps lie.
         shape: "episode" or "step".
-        scene: What the episodes share.
+        spec: Declaration of what batches deliver.
+        selection: What is taken of the episodes.
 
     Raises:
         CogError: The files of the steps are damaged, or have no such steps.
     """
+    unfollowed = _leave_out_unfollowed(con, shape)
     _add_members(con, shape)
+    _check_rewards(con, shape)
     episodes = _episodes(con)
     only = con.execute(
         "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
     ).fetchall()
     add_steps(con, store, only)
-    sizes = {"robot": ROBOT_DIM, "scene": len(scene.scene_fields), "action": ACTION_DIM}
-    moments = {name: _Moments(size) for name, size in sizes.items()}
+    measured = _measured(spec)
+    moments = {feature.name: _Moments(feature.size) for feature in measured}
     rows: list[_Rows] = []
-    for batch in _transitions(con, shape):
+    for batch in _transitions(con, shape, measured, selection):
         rows.append(_Rows.of(batch))
         for name, moment in moments.items():
             moment.add(batch.column(name))
@@ -77,13 +85,52 @@ def collect_contents(con: _Con, store: Store, shape: str, scene: Scene) -> Conte
             mean={name: moment.mean() for name, moment in moments.items()},
             std={name: moment.deviation() for name, moment in moments.items()},
         ),
+        unfollowed=unfollowed,
     )
+
+
+def _leave_out_unfollowed(con: _Con, shape: str) -> int:
+    """Leave out transitions whose next observation is unknown; return how many there were."""
+    where = "e.observations = e.steps"
+    if shape == "step":
+        where += " AND c.t = e.steps - 1"
+    else:
+        where += " AND coalesce(c.t_end, e.steps) = e.steps"
+    found = con.execute(f"SELECT count(*) FROM chosen c JOIN episodes e USING (episode_id) WHERE {where}")
+    count = found.fetchall()[0][0]
+    if count and shape == "step":
+        con.execute(
+            "DELETE FROM chosen c USING episodes e WHERE c.episode_id = e.episode_id "
+            "AND e.observations = e.steps AND c.t = e.steps - 1"
+        )
+    return int(count)
+
+
+def _check_rewards(con: _Con, shape: str) -> None:
+    """Refuse episodes without rewards, unless the query says them.
+
+    Raises:
+        CogError: It names one.
+    """
+    rows = {"episode": "members", "step": "chosen"}[shape]
+    row = con.execute(
+        f"SELECT min(episode_id), count(DISTINCT episode_id) FROM {rows} m "
+        "JOIN episodes e USING (episode_id) WHERE m.reward IS NULL AND e.total_reward IS NULL"
+    ).fetchall()[0]
+    if row[1]:
+        more = f" (and {row[1] - 1} more)" if row[1] > 1 else ""
+        raise CogError(
+            f"episode {row[0]!r}{more} was stored without rewards: say them in the query, for example "
+            f"select episode_id, 0.0 as reward …"
+        )
 
 
 def _add_members(con: _Con, shape: str) -> None:
     """Make ``members``, a row per source and episode; ``number`` is its row in the table of episodes."""
     chosen = {
-        "episode": "SELECT * FROM chosen",
+        "episode": "SELECT c.* REPLACE (CASE WHEN e.observations > e.steps THEN c.t_end "
+        "ELSE least(coalesce(c.t_end, e.steps), e.observations - 1) END AS t_end) "
+        "FROM chosen c JOIN episodes e USING (episode_id)",
         "step": "SELECT episode_id, any_value(source) AS source, NULL::FLOAT AS reward, "
         "any_value(weight) AS weight, min(t) AS t_start, max(t) + 1 AS t_end FROM chosen GROUP BY episode_id",
     }[shape]
@@ -98,6 +145,8 @@ def _episodes(con: _Con) -> pa.Table:
         "weight": "coalesce(m.weight, 1)",
         "t_start": "coalesce(m.t_start, 0)",
         "t_end": "coalesce(m.t_end, e.steps)",
+        "observations": "CASE WHEN e.members IS NULL THEN NULL ELSE e.observations END",
+        "embodiment": "NULL",
     }
     own = ("episode_id", "source", "reward")
     columns = ", ".join(
@@ -108,7 +157,15 @@ def _episodes(con: _Con) -> pa.Table:
     return con.sql(sql).to_arrow_table().cast(manifest.EPISODES)
 
 
-def _transitions(con: _Con, shape: str) -> Iterator[pa.RecordBatch]:
+def _measured(spec: EpisodeSpec) -> tuple[Feature, ...]:
+    """Features of which there are statistics: every vector that is a column, and the action."""
+    vectors = (one for one in spec.columns if one.is_vector and one.per is Per.OBSERVATION)
+    return (*vectors, spec.action)
+
+
+def _transitions(
+    con: _Con, shape: str, measured: Sequence[Feature], selection: Selection
+) -> Iterator[pa.RecordBatch]:
     """Every transition that takes part: its member, its rewards, what is observed and done."""
     picked = {
         "episode": "members p ON s.episode_id = p.episode_id AND s.t >= coalesce(p.t_start, 0) "
@@ -116,12 +173,24 @@ def _transitions(con: _Con, shape: str) -> Iterator[pa.RecordBatch]:
         "step": "(SELECT c.episode_id, c.t, c.reward, m.number FROM chosen c JOIN members m "
         "USING (episode_id)) p ON s.episode_id = p.episode_id AND s.t = p.t",
     }[shape]
+    columns = ", ".join(_selected(feature, selection) for feature in measured)
     relation = con.sql(
-        "SELECT p.number::INTEGER AS number, s.t, s.reward AS collected, "
-        "coalesce(p.reward, s.reward) AS frozen, s.robot, s.scene, s.action "
+        "SELECT p.number::INTEGER AS number, s.t, coalesce(s.reward, 0)::FLOAT AS collected, "
+        f"coalesce(p.reward, s.reward)::FLOAT AS frozen, {columns} "
         f"FROM steps s JOIN {picked} WHERE s.action IS NOT NULL"
     )
     yield from relation.to_arrow_reader(_BATCH_ROWS)
+
+
+def _selected(feature: Feature, selection: Selection) -> str:
+    """A column of the steps as a list of numbers, padded with zeros where the mixture pads it."""
+    name = parquet.quoted(selection.origin(feature.name))
+    values = f"s.{name}" if feature.shape else f"[s.{name}]"
+    if feature.dtype not in ("float32", "float64"):
+        values = f"{values}::DOUBLE[]"
+    if feature.name in selection.pad:
+        values = f"list_resize({values}, {feature.size}, 0)"
+    return f"{values} AS {parquet.quoted(feature.name)}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -20,12 +20,16 @@ import cogdata
 from catalog.index.db import lock, require_store
 from catalog.index.sync import open_indexed, require_current, try_sync
 from catalog.mixtures.contents import collect_contents
+from catalog.mixtures.declared import shared_features
 from catalog.mixtures.shape import choose
 from catalog.query import run_query, translated
 from cogdata.errors import CogError, unknown
-from cogdata.schema import NAME_PATTERN
+from cogdata.layout1 import layout_of
+from cogdata.schema import NAME_PATTERN, SCHEMA_VERSION
 from cogdata.storage import manifest, runs
+from cogdata.storage.columns import conform
 from cogdata.storage.manifest import Manifest, MixtureInfo
+from cogdata.storage.selection import Selection, Shared
 from cogdata.storage.store import Store
 
 _ROUNDING: Final = 1e-9
@@ -84,6 +88,7 @@ def freeze(
     *,
     weights: Mapping[str, float] | None = None,
     allow_overlap: bool = False,
+    selection: Selection | None = None,
 ) -> FreezeReport:
     """Freeze the result of a query as a mixture version.
 
@@ -94,6 +99,7 @@ def freeze(
         weights: Source → its exact share of every batch. Sources without one share what is left in proportion
             to their transitions. None or empty: uniform over transitions.
         allow_overlap: Whether an episode may belong to two sources (episode shape only).
+        selection: Which features batches deliver, and how; None: all that the episodes share.
 
     Returns:
         The version; the same content always gives the same one.
@@ -102,28 +108,44 @@ def freeze(
         CogError: The name, the SQL, its columns or rows, or the weights are wrong; one line says which.
     """
     check_name(name)
-    sql = sql.strip().rstrip(";").rstrip()
+    sql, chosen = sql.strip().rstrip(";").rstrip(), selection or Selection()
     require_current(store)
     table = run_query(store, sql).table
     with open_indexed(store) as con, translated(store, sql):
-        shape, scene = choose(con, table, allow_overlap=allow_overlap)
-        held = collect_contents(con, store, shape, scene)
+        shape = choose(con, table, allow_overlap=allow_overlap)
+        shared = shared_features(con, store, chosen)
+        held = collect_contents(con, store, shape, shared.spec, chosen)
     shares = resolve_weights(weights or {}, {name: count.transitions for name, count in held.counts.items()})
     info = MixtureInfo(
         name=name,
         version=0,  # decided when it is written
-        digest=manifest.mixture_digest(held.episodes, held.rewards, shares),
+        digest=manifest.mixture_digest(held.episodes, held.rewards, shares, chosen),
         sql=sql,
         shape=shape,
         weights=shares,
         counts=held.counts,
-        image_size=scene.image_size,
-        scene_fields=scene.scene_fields,
+        **_as_stored(shared, chosen),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         cogdata_version=cogdata.__version__,
         asked_weights=dict(weights or {}),
+        unfollowed=held.unfollowed,
     )
     return _keep(store, Manifest(info, held.episodes, held.rewards, held.stats))
+
+
+def _as_stored(shared: Shared, selection: Selection) -> dict[str, Any]:
+    """What a head says of features: of a default mixture of the built-in worlds what version 1 said."""
+    spec = shared.spec
+    if layout_of(spec) == 1 and selection.is_default and not shared.left_out:
+        return {"image_size": spec["image"].shape[:2], "scene_fields": spec["scene"].names}
+    return {
+        "image_size": None,
+        "scene_fields": (),
+        "schema_version": SCHEMA_VERSION,
+        "declared": spec,
+        "selection": selection,
+        "left_out": dict(shared.left_out),
+    }
 
 
 def resolve_weights(weights: Mapping[str, float], transitions: Mapping[str, int]) -> dict[str, float]:
@@ -186,16 +208,20 @@ def _same_content(store: Store, frozen: Manifest) -> MixtureInfo | None:
 
 def _relocate(store: Store, there: MixtureInfo, frozen: Manifest) -> int:
     """Let a version of the same content find its episodes where they are now; returns how many have moved."""
-    columns = ["source", "episode_id", *manifest.LOCATION]
     path = f"{manifest.mixture_folder(there.name, there.version)}/episodes.parquet"
-    now = {tuple(row.values()) for row in frozen.episodes.select(columns).to_pylist()}
+    now = _places(frozen.episodes)
     try:
-        before = {tuple(row.values()) for row in store.read_table(path).select(columns).to_pylist()}
+        before = _places(conform(store.read_table(path), manifest.EPISODES))
     except (CogError, KeyError, OSError, pa.ArrowException):
         before = set()  # damaged: the content is that of the digest, so this repairs it
     if moved := len(now - before):
         store.write_table(path, frozen.episodes)
     return moved
+
+
+def _places(episodes: pa.Table) -> set[str]:
+    """Where episodes lie."""
+    return {str(row) for row in episodes.select(["source", "episode_id", *manifest.LOCATION]).to_pylist()}
 
 
 def _take_version(store: Store, name: str) -> int:
@@ -293,7 +319,10 @@ def refresh(store: Store, name: str) -> FreezeReport:
     newest = manifest.read_manifest(store, bare)
     ids = newest.episodes.column("episode_id")
     overlaps = len(ids.unique()) < len(ids)
-    return freeze(store, bare, newest.info.sql, weights=newest.info.shares, allow_overlap=overlaps)
+    info = newest.info
+    return freeze(
+        store, bare, info.sql, weights=info.shares, allow_overlap=overlaps, selection=info.selection
+    )
 
 
 def remove(store: Store, ref: str, *, force: bool = False) -> list[str]:

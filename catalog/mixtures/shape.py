@@ -8,7 +8,6 @@ Without ``source`` all rows belong to the source ``data``. A null ``reward`` mea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import duckdb
@@ -34,20 +33,7 @@ _SQL_TYPES: Final = {
 _Con = duckdb.DuckDBPyConnection
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What all episodes of a mixture share.
-
-    Attributes:
-        image_size: (H, W) px.
-        scene_fields: Names of the scene vector.
-    """
-
-    image_size: tuple[int, int]
-    scene_fields: tuple[str, ...]
-
-
-def choose(con: _Con, table: pa.Table, *, allow_overlap: bool) -> tuple[str, Scene]:
+def choose(con: _Con, table: pa.Table, *, allow_overlap: bool) -> str:
     """Check the rows of a query and put them, in all columns of the shape, into the table ``chosen``.
 
     Args:
@@ -56,7 +42,7 @@ def choose(con: _Con, table: pa.Table, *, allow_overlap: bool) -> tuple[str, Sce
         allow_overlap: Whether an episode may belong to two sources (episode shape only).
 
     Returns:
-        "episode" or "step", and what the episodes share.
+        "episode" or "step".
 
     Raises:
         CogError: The columns or rows cannot be frozen.
@@ -71,7 +57,7 @@ def choose(con: _Con, table: pa.Table, *, allow_overlap: bool) -> tuple[str, Sce
         _check_times(con)
     else:
         _check_ranges(con)
-    return shape, _check_scene(con)
+    return shape
 
 
 def _check_columns(table: pa.Table) -> str:
@@ -194,23 +180,3 @@ def _check_ranges(con: _Con) -> None:
             f"range t_start = {row[1]}, t_end = {row[2]} of episode {row[0]!r}{_more(row[4])}: "
             f"must be 0 <= t_start < t_end <= {row[3]}"
         )
-
-
-def _check_scene(con: _Con) -> Scene:
-    """The image size and scene fields that all chosen episodes must share."""
-    rows = con.sql(
-        "SELECT image_height, image_width, scene_fields, min(episode_id) AS example FROM episodes "
-        "SEMI JOIN chosen USING (episode_id) GROUP BY ALL ORDER BY example"
-    ).to_arrow_table().to_pylist()  # fmt: skip
-    first = rows[0]
-    for row in rows[1:]:
-        both = f"{first['example']!r} and {row['example']!r}"
-        sizes = [f"{entry['image_height']}x{entry['image_width']}" for entry in (first, row)]
-        if sizes[0] != sizes[1]:
-            raise CogError(
-                f"images of two sizes, {sizes[0]} and {sizes[1]} px, in episodes {both}: "
-                f"add WHERE image_height = {first['image_height']}"
-            )
-        other = ", ".join(sorted(set(first["scene_fields"]) ^ set(row["scene_fields"]))) or "their order"
-        raise CogError(f"scene_fields differ between episodes {both} ({other}): choose one scene by env")
-    return Scene((first["image_height"], first["image_width"]), tuple(first["scene_fields"]))

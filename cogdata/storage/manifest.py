@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,8 +18,10 @@ import pyarrow as pa
 from cogdata.errors import CogError, unknown
 from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout1_spec
-from cogdata.schema import LAYOUT_1_VERSION, NAME_PATTERN
+from cogdata.schema import LAYOUT_1_VERSION, NAME_PATTERN, SCHEMA_VERSION
 from cogdata.storage.columns import conform
+from cogdata.storage.samples import MEMBERS
+from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 from cogdata.storage.versions import known, parse, read_json, refusal, with_unknown
 
@@ -40,17 +42,21 @@ EPISODES: Final = pa.schema(
         ("steps_size", pa.int64()),
         ("frames_crc32", pa.int64()),  # of the members' bytes, so that a reader refuses a damaged shard
         ("steps_crc32", pa.int64()),
+        ("members", MEMBERS),  # where its features with a codec lie; null: in the columns above, layout 1
+        ("observations", pa.int32()),  # N; null: steps + 1
+        ("embodiment", pa.string()),  # which of the statistics are its own; null: those of the mixture
     ]
 )
 LOCATION: Final = (
     "shard", "frames_offset", "frames_size", "steps_offset", "steps_size", "frames_crc32", "steps_crc32",
+    "members",
 )  # fmt: skip
 """Columns of :data:`EPISODES` that say where an episode's bytes are; not part of the digest."""
 
 DIGESTED: Final = ("episode_id", "digest", "source", "reward", "weight", "t_start", "t_end")
 """Columns of :data:`EPISODES` that the digest is made of, in its order."""
 
-_NEEDED: Final = (*DIGESTED, *LOCATION, "steps")
+_NEEDED: Final = (*DIGESTED, *(name for name in LOCATION if name != "members"), "steps")
 """Columns of :data:`EPISODES` that every version wrote; one that was added since is null where it lacks."""
 
 REWARDS: Final = pa.schema(
@@ -87,12 +93,16 @@ class MixtureInfo:
         shape: "episode" or "step".
         weights: Exact share of every batch per source, summing to 1; empty: uniform over transitions.
         counts: Per source.
-        image_size: (H, W) px of every frame.
-        scene_fields: Names of the scene vector.
+        image_size: Layout 1: (H, W) px of every frame; else None.
+        scene_fields: Layout 1: names of the scene vector; else ().
         created_at: ISO time, UTC.
         cogdata_version: Version that froze it.
         asked_weights: Shares as they were asked for, which ``weights`` were resolved from; not part of the
             digest. Empty: none, or a version that was frozen before they were kept.
+        declared: Declaration of what its batches deliver; None: that of the worlds that are built in.
+        selection: What was asked for of its episodes' features.
+        left_out: Feature of the episodes → why batches do not deliver it.
+        unfollowed: Number of transitions left out, because the observation after them is unknown.
     """
 
     name: str
@@ -102,17 +112,36 @@ class MixtureInfo:
     shape: str
     weights: dict[str, float]
     counts: dict[str, SourceCounts]
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     scene_fields: tuple[str, ...]
     created_at: str
     cogdata_version: str
     schema_version: int = LAYOUT_1_VERSION
     asked_weights: dict[str, float] = field(default_factory=dict)
+    declared: EpisodeSpec | None = None
+    selection: Selection = field(default_factory=Selection)
+    left_out: dict[str, str] = field(default_factory=dict)
+    unfollowed: int = 0
 
     @property
     def spec(self) -> EpisodeSpec:
         """Declaration of what its batches deliver."""
+        if self.declared is not None:
+            return self.declared
+        assert self.image_size is not None  # one of the two is there, see _from_data
         return layout1_spec(self.image_size, self.scene_fields, ())
+
+    @property
+    def camera_size(self) -> tuple[int, int]:
+        """(H, W) px of the camera called image, which the built-in worlds take.
+
+        Raises:
+            CogError: There is no such camera.
+        """
+        if "image" not in self.spec:
+            raise CogError(f"mixture {self.ref} has no camera called image")
+        height, width = self.spec["image"].shape[:2]
+        return height, width
 
     @property
     def ref(self) -> str:
@@ -136,9 +165,24 @@ class MixtureInfo:
         """Shares to freeze more of its kind with: as asked for, or of an old version the resolved ones."""
         return self.asked_weights or self.weights
 
+    def to_data(self) -> dict[str, Any]:
+        """Return plain JSON values; of a default mixture of the built-in worlds those of version 1."""
+        data = asdict(replace(self, declared=None, selection=Selection()))
+        for name in ("declared", "selection", "left_out", "unfollowed"):
+            del data[name]
+        if self.declared is None and self.selection.is_default and not self.left_out:
+            return data
+        return data | {
+            "schema_version": SCHEMA_VERSION,
+            "declared": self.spec.to_data(),
+            "selection": self.selection.to_data(),
+            "left_out": dict(self.left_out),
+            "unfollowed": self.unfollowed,
+        }
+
     def to_json(self) -> str:
         """Return indented JSON."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+        return json.dumps(self.to_data(), indent=2, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, where: str = "mixture.json") -> MixtureInfo:
@@ -162,14 +206,20 @@ class MixtureInfo:
         data["counts"] = {
             name: SourceCounts(**known(SourceCounts, counts)) for name, counts in data["counts"].items()
         }
-        data["image_size"] = tuple(data["image_size"])
+        data["image_size"] = None if data["image_size"] is None else tuple(data["image_size"])
         data["scene_fields"] = tuple(data["scene_fields"])
+        declared = data.get("declared")
+        data["declared"] = None if declared is None else EpisodeSpec.from_data(declared)
+        data["selection"] = Selection.from_data(data.get("selection", {}))
         info = cls(**data)
         texts = (info.name, info.digest, info.sql, info.shape, info.created_at, info.cogdata_version)
         counts = [number for one in info.counts.values() for number in vars(one).values()]
-        numbers = (info.version, *info.image_size, *counts)
-        if not all(isinstance(text, str) for text in texts) or len(info.image_size) != 2:
-            raise TypeError("a text is missing, or the size of the images")
+        size = info.image_size
+        numbers = (info.version, *(size or ()), *counts)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text is missing")
+        if info.declared is None and (size is None or len(size) != 2):
+            raise TypeError("the size of the images is missing")
         if not all(isinstance(n, int) and abs(n) < 2**63 for n in numbers):
             raise TypeError("a count is no whole number")
         return info
@@ -177,10 +227,10 @@ class MixtureInfo:
 
 @dataclass(frozen=True)
 class Stats:
-    """Mean and standard deviation of each dimension over the mixture's transitions (of s and a).
+    """Statistics of each entry over the mixture's transitions (of s and a).
 
     Attributes:
-        mean: column ("robot", "scene", "action") → one number per dimension.
+        mean: Numeric feature that is a column, or "action" → one number per entry.
         std: As mean; population standard deviation.
     """
 
@@ -210,13 +260,19 @@ class Manifest:
         return tuple(sorted(self.info.counts))
 
 
-def mixture_digest(episodes: pa.Table, rewards: pa.Table | None, weights: dict[str, float]) -> str:
-    """Return the sha256 (hex) of a mixture's content: episodes by digest, rewards, ranges and shares.
+def mixture_digest(
+    episodes: pa.Table,
+    rewards: pa.Table | None,
+    weights: dict[str, float],
+    selection: Selection | None = None,
+) -> str:
+    """Return the sha256 (hex) of a mixture's content: episodes by digest, rewards, ranges, shares, features.
 
     Args:
         episodes: Table of :data:`EPISODES`.
         rewards: Table of :data:`REWARDS` or None.
         weights: Source → share.
+        selection: What is taken of the episodes; None or the default: what they share.
 
     Returns:
         The same for the same content, whatever SQL said it and wherever it is stored.
@@ -229,6 +285,8 @@ def mixture_digest(episodes: pa.Table, rewards: pa.Table | None, weights: dict[s
         for row in rewards.sort_by("episode_id").to_pylist():
             sha.update(json.dumps([row["episode_id"], row["t"], row["reward"]]).encode())
     sha.update(json.dumps(sorted(weights.items())).encode())
+    if selection is not None and not selection.is_default:
+        sha.update(json.dumps(selection.to_data(), sort_keys=True).encode())
     return sha.hexdigest()
 
 
@@ -300,7 +358,7 @@ def write_info(store: Store, info: MixtureInfo) -> None:
         info: What; of a version that is there only what is not part of its digest may be another.
     """
     path = f"{mixture_folder(info.name, info.version)}/mixture.json"
-    data = with_unknown(store, path, MixtureInfo, asdict(info))
+    data = with_unknown(store, path, MixtureInfo, info.to_data())
     store.write_text(path, json.dumps(data, indent=2, sort_keys=True))
 
 
@@ -364,7 +422,7 @@ def read_manifest(store: Store, ref: str) -> Manifest:
     episodes = _read_table(store, f"{folder}/episodes.parquet", EPISODES, _NEEDED)
     path = f"{folder}/rewards.parquet"
     rewards = _read_table(store, path, REWARDS, REWARDS.names) if store.exists(path) else None
-    if mixture_digest(episodes, rewards, info.weights) != info.digest:
+    if mixture_digest(episodes, rewards, info.weights, info.selection) != info.digest:
         raise CogError(
             f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again"
         )
@@ -384,7 +442,7 @@ def _read_table(store: Store, path: str, schema: pa.Schema, needed: Sequence[str
 def _read_stats(store: Store, path: str) -> Stats:
     try:
         stats = Stats(**known(Stats, read_json(store, path)))
-        fits = stats.mean.keys() == stats.std.keys() == {"robot", "scene", "action"}
+        fits = stats.mean.keys() == stats.std.keys() and "action" in stats.mean
     except (TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
         fits = False
     if not fits:

@@ -25,6 +25,7 @@ from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout1_spec, layout_of
 from cogdata.schema import LAYOUT_1_VERSION, PREDICATES, SCHEMA_VERSION
 from cogdata.storage.samples import (
+    MEMBERS,
     STEPS_MEMBER,
     encode_steps,
     encoded_members,
@@ -80,20 +81,6 @@ PART_EPISODES: Final = pa.schema(
     ]
 )
 """Columns of ``episodes.parquet`` in layout 1."""
-
-MEMBERS: Final = pa.list_(
-    pa.struct(
-        [
-            ("feature", pa.string()),
-            ("file", pa.string()),  # path within the store; null: the shard
-            ("offset", pa.int64()),
-            ("size", pa.int64()),
-            ("crc32", pa.int64()),
-            ("first", pa.int32()),  # pictures in a video before the first of the episode
-        ]
-    )
-)
-"""Type of the column that says where the features with a codec lie."""
 
 PART_EPISODES_2: Final = pa.schema(
     [*PART_EPISODES, ("observations", pa.int32()), ("members", MEMBERS), ("extras", pa.string())]

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,21 @@ _ARROW: Final = {
     "float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64(),
     "string": pa.dictionary(pa.int32(), pa.string()),
 }  # fmt: skip
+
+
+MEMBERS: Final = pa.list_(
+    pa.struct(
+        [
+            ("feature", pa.string()),
+            ("file", pa.string()),  # path within the store; null: the shard
+            ("offset", pa.int64()),
+            ("size", pa.int64()),
+            ("crc32", pa.int64()),
+            ("first", pa.int32()),  # pictures in a video before the first of the episode
+        ]
+    )
+)
+"""Type of the column that says where the features with a codec lie."""
 
 
 @dataclass(frozen=True)
@@ -307,19 +323,23 @@ def floats(batch: pa.RecordBatch, column: str) -> Float32:
     return values.reshape(len(array), values.size // len(array))
 
 
-def declared_in(batch: pa.RecordBatch, row: Mapping[str, Any]) -> EpisodeSpec:
+def declared_in(batch: pa.RecordBatch) -> EpisodeSpec:
     """Return the declaration of an episode.
 
     Args:
         batch: From :func:`read_steps`.
-        row: Of the same episode.
     """
     metadata = batch.schema.metadata
     if b"spec" in metadata:
-        return EpisodeSpec.from_json(metadata[b"spec"].decode())
+        return _parsed(metadata[b"spec"])
     fields = tuple(json.loads(metadata[b"scene_fields"]))
     present = [name for name in PREDICATES if name in batch.schema.names]
-    return layout1_spec((row["image_height"], row["image_width"]), fields, present)
+    return layout1_spec(json.loads(metadata[b"frames_shape"])[1:3], fields, present)
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: bytes) -> EpisodeSpec:
+    return EpisodeSpec.from_json(text.decode())
 
 
 def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
@@ -334,7 +354,7 @@ def read_episode(store: Store, row: Mapping[str, Any]) -> Episode:
     """
     sample = Sample.of(row)
     batch = read_steps(store, sample)
-    spec = declared_in(batch, row)
+    spec = declared_in(batch)
     steps = batch.num_rows - batch.column("action").null_count
     names = spec.predicates
     unjudged = {name: np.array(batch.column(name).is_null()) for name in names}

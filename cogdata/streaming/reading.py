@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from cogdata.episode import Float32
 from cogdata.errors import CogError
-from cogdata.features import Feature, Per
+from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.storage.manifest import Manifest
-from cogdata.storage.samples import Sample, column_values, read_member, read_steps
+from cogdata.storage.samples import Sample, column_values, declared_in, read_member, read_steps
+from cogdata.storage.selection import resized
 from cogdata.storage.store import Store
 from cogdata.streaming.options import StreamOptions
 from cogdata.streaming.plan import Int64
@@ -56,6 +58,8 @@ class EpisodeReader:
     def __init__(self, store: Store, manifest: Manifest, options: StreamOptions) -> None:
         self._store = store
         self.spec = manifest.info.spec
+        self._selection = manifest.info.selection
+        self._plain = manifest.info.declared is None
         self.sources = manifest.sources
         self.features = options.features(self.spec)
         self.rows = manifest.episodes.to_pylist()
@@ -114,7 +118,10 @@ class EpisodeReader:
 
     def _texts_of(self, row: int, named: Sequence[Feature]) -> dict[str, set[str]]:
         batch = read_steps(self._store, Sample.of(self.rows[row]))
-        return {one.name: {text for text in _texts(batch, one) if text is not None} for one in named}
+        stored = {one.name: replace(one, name=self._selection.origin(one.name)) for one in named}
+        return {
+            name: {text for text in _texts(batch, one) if text is not None} for name, one in stored.items()
+        }
 
     # --- episodes --------------------------------------------------------------------------------------
 
@@ -140,31 +147,53 @@ class EpisodeReader:
                 f"observations, its mixture says {length}: run `cog data verify`"
             )
         rows = slice(offset, offset + length)
+        own = self.spec if self._plain else declared_in(batch)
         for feature in self.features:
-            if feature.is_member:
-                read_member(self._store, sample, feature, pool[feature.name][rows])
+            stored = self._stored(own, feature, entry)
+            if stored.is_member:
+                self._fill_images(pool[feature.name][rows], feature, sample, stored)
             else:
-                self._fill(pool, feature, batch, row, rows)
-        self._fill(pool, self.spec.action, batch, row, rows)
+                self._fill(pool, feature, batch, row, rows, stored)
+        self._fill(pool, self.spec.action, batch, row, rows, own.action)
         pool["source"][rows] = self.sources.index(entry["source"])
         if EMBODIMENT in self.marks:
             pool[EMBODIMENT][rows] = self._embodiment(entry)
         self._fill_reward(pool, batch, row, offset)
         self._fill_terminated(pool, batch, row, rows)
 
-    def _fill(self, pool: Pool, feature: Feature, batch: pa.RecordBatch, row: int, rows: slice) -> None:
-        """Read the rows of a feature that has no member of its own."""
-        if feature.per is not Per.EPISODE and feature.name not in batch.schema.names:
+    def _stored(self, own: EpisodeSpec, feature: Feature, entry: Mapping[str, Any]) -> Feature:
+        """Find what a feature of the mixture is in an episode."""
+        name = self._selection.origin(feature.name)
+        if name not in own:
             raise CogError(
-                f"episode {self.rows[row]['episode_id']} has no {feature.name}, which its mixture declares: "
+                f"episode {entry['episode_id']} has no {name}, which its mixture declares: freeze it again"
+            )
+        return own[name]
+
+    def _fill_images(self, out: NDArray[Any], feature: Feature, sample: Sample, stored: Feature) -> None:
+        """Read the images of a camera, brought to the size that the mixture says."""
+        if stored.shape == feature.shape:
+            read_member(self._store, sample, stored, out)
+            return
+        images = np.empty((len(out), *stored.shape), stored.numpy_dtype)
+        read_member(self._store, sample, stored, images)
+        out[:] = resized(images, (feature.shape[0], feature.shape[1]))
+
+    def _fill(
+        self, pool: Pool, feature: Feature, batch: pa.RecordBatch, row: int, rows: slice, stored: Feature
+    ) -> None:
+        """Read the rows of a feature that has no member of its own."""
+        if stored.per is not Per.EPISODE and stored.name not in batch.schema.names:
+            raise CogError(
+                f"episode {self.rows[row]['episode_id']} has no {stored.name}, which its mixture declares: "
                 f"freeze it again"
             )
         out = pool[feature.name][rows]
         if feature.is_text:
             numbers = self._numbers[feature.name]
-            out[:] = [NO_TEXT if text is None else numbers[text] for text in _texts(batch, feature)]
+            out[:] = [NO_TEXT if text is None else numbers[text] for text in _texts(batch, stored)]
             return
-        values = _values(batch, feature)
+        values = _values(batch, stored)
         if values.shape[1:] == feature.shape:
             out[:] = values
             length = feature.shape[0] if feature.shape else 1
@@ -230,7 +259,7 @@ def embodiments_of(manifest: Manifest) -> tuple[str, ...]:
 
 def padded_of(manifest: Manifest, features: Sequence[Feature]) -> tuple[str, ...]:
     """Return the names of what is padded: features that are delivered, and "action"."""
-    pad: Mapping[str, int] = getattr(manifest.info, "pad", {})
+    pad = manifest.info.selection.pad
     return tuple(one.name for one in (*features, manifest.info.spec.action) if one.name in pad)
 
 

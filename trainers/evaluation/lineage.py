@@ -32,7 +32,7 @@ def sheets(store: Store, manifest: Manifest) -> list[Sheet]:
         rows = [row for row in manifest.episodes.to_pylist() if row["source"] == source][:_ROWS]
         pictures = []
         for row in rows:
-            frames = np.empty((row["steps"] + 1, *manifest.info.image_size, 3), np.uint8)
+            frames = np.empty((row["steps"] + 1, *manifest.info.camera_size, 3), np.uint8)
             read_frames(store, Sample.of(row), frames)
             pictures.append(frames)
         caption = f"{source}: {', '.join(row['episode_id'] for row in rows)}"

@@ -32,7 +32,7 @@ def obs_spec(kind: str, manifest: Manifest) -> ObsSpec:
             raise CogError(f"mixture {manifest.info.ref} has no statistics of {part!r}: freeze it again")
     mean = [number for part in vectors for number in manifest.stats.mean[part]]
     std = [number for part in vectors for number in manifest.stats.std[part]]
-    return ObsSpec(kind, manifest.info.image_size, manifest.info.scene_fields, tuple(mean), tuple(std))
+    return ObsSpec(kind, manifest.info.camera_size, manifest.info.scene_fields, tuple(mean), tuple(std))
 
 
 def tensor_obs(obs: Observation, features: tuple[str, ...], device: torch.device) -> TensorObs:

@@ -244,23 +244,6 @@ def test_what_cannot_be_frozen_is_refused_in_one_line(quiet_tray: Store, sql: st
     assert complaint(quiet_tray, sql) == line
 
 
-def test_images_of_two_sizes_are_refused(tray: Store) -> None:
-    collect_into(tray, "large", 0, 2, image_size=8)
-    assert complaint(tray, ALL) == (
-        "images of two sizes, 4x4 and 8x8 px, in episodes 'grasps/0000000' and 'large/0000000': "
-        "add WHERE image_height = 4"
-    )
-    assert freeze(tray, "small", f"{ALL} where image_height = 4").created
-
-
-def test_different_scenes_are_refused(tray: Store) -> None:
-    collect_into(tray, "drawers", 0, 2, scene_fields=("object_x_m", "drawer_m"))
-    assert complaint(tray, ALL) == (
-        "scene_fields differ between episodes 'drawers/0000000' and 'grasps/0000000' (drawer_m, object_y_m): "
-        "choose one scene by env"
-    )
-
-
 def test_a_mixture_name_is_a_folder_name(tray: Store) -> None:
     with pytest.raises(CogError, match=r"^mixture name 'My Mix' must match .*, for example place_in_tray$"):
         freeze(tray, "My Mix", ALL)

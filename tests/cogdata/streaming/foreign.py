@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pyarrow as pa
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.storage.manifest import EPISODES, REWARDS, Manifest, MixtureInfo, SourceCounts, Stats
-from cogdata.storage.parts import MEMBERS, PartWriter
+from cogdata.storage.parts import PartWriter
+from cogdata.storage.samples import MEMBERS
 from cogdata.storage.store import Store
 
 COLUMNS = pa.schema(
@@ -85,24 +85,6 @@ def write_arm(store: Store, episodes: Sequence[Episode]) -> list[dict[str, Any]]
     return rows
 
 
-@dataclass(frozen=True)
-class ArmInfo(MixtureInfo):
-    """Head of a mixture with a declaration of its own."""
-
-    declared: EpisodeSpec = field(default_factory=spec_of)
-    padded: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def spec(self) -> EpisodeSpec:
-        """What batches deliver."""
-        return self.declared
-
-    @property
-    def pad(self) -> Mapping[str, int]:
-        """What is padded."""
-        return self.padded
-
-
 def arm_manifest(
     rows: Sequence[Mapping[str, Any]],
     *,
@@ -120,7 +102,7 @@ def arm_manifest(
         times: t of the chosen steps of each row: a mixture step by step.
         sources: Source of each row; None: "data".
         weights: Shares.
-        info: ``declared`` and ``padded`` of the head.
+        info: ``declared`` and ``selection`` of the head.
     """
     named = sources or ["data"] * len(rows)
     entries = [
@@ -135,9 +117,9 @@ def arm_manifest(
         labels = {"episode_id": [row["episode_id"] for row in rows], "t": times}
         rewards = pa.table(labels | {"reward": [[None] * len(t) for t in times]}, schema=REWARDS)
     counts = {name: SourceCounts(named.count(name), 0, 0, 0) for name in sorted(set(named))}
-    head = ArmInfo(
+    head = MixtureInfo(
         name="arms", version=1, digest="0" * 64, sql="", shape="episode" if times is None else "step",
-        weights=weights or {}, counts=counts, image_size=(2, 2), scene_fields=(),
-        created_at="2026-01-01T00:00:00", cogdata_version="0", **info,
+        weights=weights or {}, counts=counts, image_size=None, scene_fields=(),
+        created_at="2026-01-01T00:00:00", cogdata_version="0", **({"declared": spec_of()} | info),
     )  # fmt: skip
     return Manifest(head, table, rewards, Stats({}, {}))

@@ -10,6 +10,7 @@ import pytest
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature
 from cogdata.storage.manifest import Manifest
+from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 from cogdata.streaming.footprint import footprint
 from cogdata.streaming.stream import Stream, StreamOptions, open_stream
@@ -152,7 +153,7 @@ def test_shorter_vectors_are_padded_and_masked(store: Store, memory: int | None)
         sources=["small"] * 5 + ["large"] * 5,
         weights={"small": 0.25, "large": 0.75},
         declared=spec_of(joints=3, motors=2),
-        padded={"joints": 3, "action": 2},
+        selection=Selection(pad={"joints": 3, "action": 2}),
     )
     stream = stream_of(store, manifest, batch_size=8, memory_bytes=memory, columns=("joints",))
     assert stream.embodiments == ("aloha", "so100")

@@ -1,0 +1,46 @@
+"""What the episodes of a mixture declare, and what of it they share."""
+
+from __future__ import annotations
+
+import duckdb
+
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout1_spec
+from cogdata.storage import parts
+from cogdata.storage.selection import Selection, Shared, common
+from cogdata.storage.store import Store
+
+_Con = duckdb.DuckDBPyConnection
+
+
+def shared_features(con: _Con, store: Store, selection: Selection) -> Shared:
+    """Work out what the chosen episodes share after a selection.
+
+    Args:
+        con: Open catalog with the table ``chosen``.
+        store: Where the collections' declarations are.
+        selection: What is asked for.
+
+    Raises:
+        CogError: A feature that is asked for, or the action, differs between two of them.
+    """
+    return common(_declarations(con, store), selection)
+
+
+def _declarations(con: _Con, store: Store) -> dict[str, EpisodeSpec]:
+    """An episode of each declaration → the declaration, by the episodes' names."""
+    rows = con.sql(
+        "SELECT min(episode_id) AS example, collection, image_height, image_width, scene_fields "
+        "FROM episodes SEMI JOIN chosen USING (episode_id) GROUP BY ALL ORDER BY example"
+    ).fetchall()
+    found: dict[str, EpisodeSpec] = {}
+    seen: set[str] = set()
+    for example, collection, height, width, fields in rows:
+        if height is None:
+            spec = parts.declared(store, collection)
+        else:
+            spec = layout1_spec((height, width), fields, ())
+        if (identity := spec.identity()) not in seen:
+            seen.add(identity)
+            found[example] = spec
+    return found

@@ -1,0 +1,84 @@
+"""Which features a mixture takes: what all episodes share, or what is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from catalog.mixtures.mixture import freeze
+from cogdata.errors import CogError
+from cogdata.storage.manifest import read_manifest
+from cogdata.storage.selection import Selection
+from cogdata.storage.store import Store
+from cogdata.streaming.stream import Stream, StreamOptions
+from tests.catalog.support import collect_into
+
+ALL = "select episode_id from episodes"
+
+
+def test_images_of_two_sizes_are_left_out_and_can_be_resized(tray: Store) -> None:
+    collect_into(tray, "large", 0, 2, image_size=8)
+    differs = "differs between grasps/0000000 (uint8 (4, 4, 3)) and large/0000000 (uint8 (8, 8, 3))"
+    both = freeze(tray, "both", ALL).info
+    assert both.left_out == {"image": differs}
+    assert [one.name for one in both.spec.observations] == ["robot", "scene"]
+    with pytest.raises(CogError, match=f"^feature image {re.escape(differs)}: leave it out of --features$"):
+        freeze(tray, "both", ALL, selection=Selection(take=("image",)))
+    resized = freeze(tray, "resized", ALL, selection=Selection(resize={"image": (4, 4)})).info
+    assert (resized.left_out, resized.spec["image"].shape) == ({}, (4, 4, 3))
+    assert freeze(tray, "small", f"{ALL} where image_height = 4").info.left_out == {}
+
+
+def test_scenes_that_differ_are_left_out_and_said(tray: Store) -> None:
+    collect_into(tray, "drawers", 0, 2, scene_fields=("object_x_m", "drawer_m"))
+    info = freeze(tray, "both", ALL).info
+    why = (
+        "differs between drawers/0000000 (float32 (2,) of object_x_m, drawer_m) and grasps/0000000 (float32 (2,) of "
+        "object_x_m, object_y_m)"
+    )
+    assert info.left_out == {"scene": why}
+    assert [one.name for one in info.spec.observations] == ["image", "robot"]
+    back = read_manifest(tray, "both")
+    assert (back.info.spec, back.info.left_out) == (info.spec, info.left_out)
+    assert back.stats.mean.keys() == {"robot", "action"}
+    with pytest.raises(CogError, match=f"^feature scene {re.escape(why)}: leave it out of --features$"):
+        freeze(tray, "both", ALL, selection=Selection(take=("image", "scene")))
+
+
+def test_a_default_mixture_of_one_scene_says_what_version_1_said(tray: Store) -> None:
+    info = freeze(tray, "mix", ALL).info
+    said = json.loads(tray.read_text("mixtures/mix/v1/mixture.json"))
+    assert said.keys() >= {"image_size", "scene_fields"}
+    assert said["schema_version"] == 1
+    assert not said.keys() & {"declared", "selection", "left_out", "unfollowed"}
+    chosen = freeze(tray, "mix", ALL, selection=Selection(take=("image", "robot"))).info
+    assert (chosen.version, chosen.left_out) == (2, {"scene": "not among --features"})
+    assert chosen.digest != info.digest
+    assert freeze(tray, "mix", ALL, selection=Selection(take=("image", "robot"))).info == chosen
+
+
+def test_a_renamed_feature_is_read_under_its_new_name(tray: Store) -> None:
+    selection = Selection(take=("arm",), rename={"robot": "arm"})
+    freeze(tray, "renamed", ALL, selection=selection)
+    plain, renamed = freeze(tray, "plain", ALL), read_manifest(tray, "renamed")
+    assert [one.name for one in renamed.info.spec.observations] == ["arm"]
+    options = StreamOptions(batch_size=8, memory_bytes=2**22)
+    arm = Stream(tray, renamed, options).batch(0)
+    robot = Stream(tray, read_manifest(tray, plain.info.ref), options).batch(0)
+    np.testing.assert_array_equal(arm.obs["arm"], robot.obs["robot"])
+    with pytest.raises(CogError, match="unknown feature 'robbot'"):
+        freeze(tray, "renamed", ALL, selection=Selection(rename={"robbot": "arm"}))
+
+
+def test_a_resized_camera_is_the_average_of_areas(tray: Store) -> None:
+    freeze(tray, "halved", ALL, selection=Selection(take=("image",), resize={"image": (2, 2)}))
+    freeze(tray, "whole", ALL)
+    options = StreamOptions(batch_size=8, memory_bytes=2**22)
+    small = Stream(tray, read_manifest(tray, "halved"), options).batch(0).obs["image"]
+    large = Stream(tray, read_manifest(tray, "whole"), options).batch(0).obs["image"].astype(float)
+    averages = large.reshape(8, 2, 2, 2, 2, 3).mean(axis=(2, 4))
+    assert small.shape == (8, 2, 2, 3)
+    assert np.abs(small - averages).max() <= 0.5
