@@ -81,22 +81,22 @@ class Pool:
 
     def gather(self, rows: BatchRows) -> Batch:
         """Return the batch of some of its rows."""
-        now = rows.now
+        arrays, now, after, around, around_after = (
+            self.arrays, rows.now, rows.after, rows.around, rows.around_after,
+        )  # fmt: skip
+        obs = {one.name: arrays[one.name][around.get(one.name, now)] for one in self.features}
+        next_obs = {
+            one.name: arrays[one.name][around_after.get(one.name, after)]
+            for one in self.features
+            if one.per is not Per.TRANSITION
+        }
         return Batch(
-            obs=Observation(
-                {one.name: self[one.name][rows.around.get(one.name, now)] for one in self.features}
-            ),
-            action=self["action"][rows.around.get("action", now)],
-            reward=self["reward"][now] if rows.reward is None else rows.reward,
-            next_obs=Observation(
-                {
-                    one.name: self[one.name][rows.around_after.get(one.name, rows.after)]
-                    for one in self.features
-                    if one.per is not Per.TRANSITION
-                }
-            ),
-            terminated=self["terminated"][now] if rows.terminated is None else rows.terminated,
-            source=self["source"][now],
+            obs=Observation(obs),
+            action=arrays["action"][around.get("action", now)],
+            reward=arrays["reward"][now] if rows.reward is None else rows.reward,
+            next_obs=Observation(next_obs),
+            terminated=arrays["terminated"][now] if rows.terminated is None else rows.terminated,
+            source=arrays["source"][now],
             valid=rows.valid,
             next_valid=rows.next_valid,
             mask=rows.mask,

@@ -86,7 +86,7 @@ class EpisodeReader:
     @property
     def unknown_ends(self) -> int:
         """Number of transitions read so far of which it is unknown whether they ended in a terminal state."""
-        return sum(self._unknown_ends.values())
+        return sum(tuple(self._unknown_ends.values()))  # threads may be reading
 
     def runs(self, row: int) -> Runs:
         """Return the runs that an episode's ``times`` are part of."""
@@ -317,7 +317,8 @@ def _values(batch: pa.RecordBatch, feature: Feature) -> NDArray[Any]:
     if feature.per is Per.EPISODE:
         value = np.asarray(_per_episode(batch, feature), feature.numpy_dtype)
         return np.broadcast_to(value, (batch.num_rows, *value.shape))
-    entries = batch.column(feature.name)
-    if len(feature.shape) == 1 and pa.types.is_fixed_size_list(entries.type):
-        return column_values(batch, Feature(feature.name, feature.dtype, (entries.type.list_size,)))
+    if len(feature.shape) == 1:
+        kind = batch.schema.field(feature.name).type
+        if pa.types.is_fixed_size_list(kind) and kind.list_size != feature.size:
+            return column_values(batch, Feature(feature.name, feature.dtype, (kind.list_size,)))
     return column_values(batch, feature)

@@ -260,18 +260,22 @@ class Stream:
 
     def _load(self, block: int) -> None:
         """Make block ``block`` resident: no-op, swap in the refill that was read ahead, or reload."""
+        missing = [one for one in self._segments if one.held != block and (one.held < 0 or one.window.refill)]
+        if not missing:
+            return
         self._reader.list_texts(self._executor)
-        for segment in self._segments:
-            moving = segment.window.refill > 0
-            if segment.held == block or (segment.held >= 0 and not moving):
-                continue
+        for segment in missing:
             if segment.held >= 0 and segment.held == block - 1:
                 self._advance(segment, block)
             else:
                 self._fill(segment, block)
-            if moving:
+            if segment.window.refill:
                 self._read_ahead(segment, block + 1)
             self._index(segment, block)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say once that ends are unknown."""
         if self.unknown_ends and not self._told:
             self._told = True
             self._say(
