@@ -187,7 +187,7 @@ def infer_rewards(
             stream.batches(0), spec, task=stream.sources.index(task), updates=updates, seed=seed
         )
         for row in half:
-            times = np.arange(row["t_start"], row["t_end"], dtype=np.int32)
+            times = followed(row)
             after, collected = _read(store, manifest, row, spec.features, times)
             reward = label(classifier, after)
             solved = collected > 0
@@ -198,6 +198,17 @@ def infer_rewards(
             parts.append(pa.table([named[0], times, named[1], reward], schema=LABELS))
             on_episode(len(parts), len(rows))
     return Inference(pa.concat_tables(parts), found, true, both)
+
+
+def followed(row: Mapping[str, Any]) -> Int32:
+    """Return the t of an episode's transitions that take part and whose next observation is known.
+
+    Args:
+        row: Of `cogdata.storage.manifest.EPISODES`.
+    """
+    count = row.get("observations")
+    last = row["steps"] if count is None else count - 1
+    return np.arange(row["t_start"], min(row["t_end"], last), dtype=np.int32)
 
 
 def _read(
