@@ -106,7 +106,7 @@ def joined(declared: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
             found.setdefault(column.name, {})[name] = column
     if not found:
         return _layout1()
-    return tuple(union("steps", name, found[name]) for name in _order(declared.values()))
+    return tuple(union("steps", name, found[name]) for name in _order(declared.values()) if name in found)
 
 
 def _order(declared: Iterable[Sequence[Column]]) -> list[str]:

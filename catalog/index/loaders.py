@@ -20,11 +20,10 @@ import pyarrow as pa
 from catalog.index import parquet
 from catalog.index.features import feature_rows
 from cogdata.errors import CogError, UnreachableError
-from cogdata.features import EpisodeSpec
 from cogdata.storage import manifest, parts, runs
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
-from cogdata.storage.versions import check_table, read_json
+from cogdata.storage.versions import check_table
 
 _UNREADABLE: Final = (
     duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
@@ -92,27 +91,11 @@ def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "localize": info.localize,
     }
     found = {"collections": pa.Table.from_pylist([row])}
-    if (spec := _declared(store, path)) is not None:
-        rows = feature_rows(spec)
+    if info.spec is not None:
+        rows = feature_rows(info.spec)
         names = pa.array([info.name] * len(rows), pa.string())
         found["features"] = rows.append_column("collection", names)
     return found
-
-
-def _declared(store: Store, path: str) -> EpisodeSpec | None:
-    """What a collection declares; None: layout 1.
-
-    Raises:
-        CogError: It is no declaration.
-    """
-    data = read_json(store, path).get("spec")
-    if data is None:
-        return None
-    try:
-        return EpisodeSpec.from_data(data)
-    except (ValueError, TypeError, AttributeError) as error:
-        said = f"{store.path(path)} has a damaged declaration ({_one_line(error)})"
-        raise CogError(f"{said}: run the same `cog collect` again") from None
 
 
 def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
@@ -305,20 +288,10 @@ def _load_all(con: _Con, store: Store, commits: Sequence[str], load: _LoadEpisod
             raise
 
 
-_MEMBER: Final = pa.struct(
-    [
-        *((name, pa.string()) for name in ("feature", "file")),
-        *((name, pa.int64()) for name in ("offset", "size", "crc32", "first")),
-    ]
-)
-
-
 def _episode_schema() -> pa.Schema:
-    """Columns of the episode tables of any layout; those of layout 2 are null in layout 1."""
-    schema = parts.PART_EPISODES
-    for field in [("observations", pa.int32()), ("members", pa.list_(_MEMBER)), ("extras", pa.string())]:
-        schema = schema.append(pa.field(*field))
-    return schema
+    """Columns of the episode tables of either layout; one that a table lacks is null."""
+    more = [field for field in parts.PART_EPISODES_2 if field.name not in parts.PART_EPISODES.names]
+    return pa.schema([*parts.PART_EPISODES, *more])
 
 
 def _scan_episodes(con: _Con, store: Store, files: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ CREATE TABLE base.episodes (
     success BOOLEAN, solved BOOLEAN, terminated BOOLEAN, truncated BOOLEAN, digest VARCHAR, shard VARCHAR,
     frames_offset BIGINT, frames_size BIGINT, frames_crc32 BIGINT, steps_offset BIGINT, steps_size BIGINT,
     steps_crc32 BIGINT, observations INTEGER,
-    members STRUCT(feature VARCHAR, file VARCHAR, "offset" BIGINT, size BIGINT, crc32 BIGINT, "first" BIGINT)[],
+    members STRUCT(feature VARCHAR, file VARCHAR, "offset" BIGINT, size BIGINT, crc32 BIGINT, "first" INTEGER)[],
     extras VARCHAR
 );
 CREATE TABLE base.steps (

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
+from cogdata.episode import Episode, EpisodeMeta
 from cogdata.features import EpisodeSpec, Feature, Per
-from cogdata.storage import parts
-from cogdata.storage.parts import PART_EPISODES
+from cogdata.storage.parts import CollectionInfo, PartWriter, write_collection
 from cogdata.storage.store import Store
-from cogdata.storage.tables import to_parquet
 
 ARM = EpisodeSpec(
     observations=(
@@ -39,6 +37,8 @@ def write_foreign(
     spec: EpisodeSpec,
     columns: Mapping[str, Sequence[Any]] | None = None,
     extras: Mapping[str, Any] | None = None,
+    *,
+    final: bool = True,
 ) -> str:
     """Commit one episode of 2 actions and 3 observations.
 
@@ -46,47 +46,56 @@ def write_foreign(
         store: Where to.
         name: Collection.
         spec: Its declaration.
-        columns: Column of the steps → its 3 values; those left out are null.
-        extras: Values per episode.
+        columns: Column of the steps → its values, 2 of what is done and 3 of what is observed; of those left
+            out numbers are 0, texts and rewards null, predicates not judged.
+        extras: Feature per episode → its value.
+        final: Whether the last observation is known; else there are 2.
     """
-    info = {"name": name, "command": "cog collect", "policy": "wave", "env": "lab:Arm", "noise": 0.0,
-            "root_seed": 0, "image_size": 48, "horizon": 2, "success_range": [0.0, 1.0], "part_size": 64,
-            "created_at": "2027-01-01T00:00:00+00:00", "cogdata_version": "0.2.0", "code": "", "libraries": {},
-            "host": "lab", "spec": spec.to_data()}  # fmt: skip
-    store.write_text(f"collections/{name}/collection.json", json.dumps(info))
-    part = "part-00000-00-00"
-    row = {"episode_id": f"{name}/0000000", "collection": name, "part": part, "episode_index": 0,
-           "env": "lab:Arm", "policy": "wave", "policy_params": "{}", "noise": 0.0, "seed": 5, "steps": 2,
-           "digest": "ab" * 32, "shard": f"collections/{name}/{part}/frames.tar", "observations": 3,
-           "extras": json.dumps(dict(extras or {}))}  # fmt: skip
-    schema = PART_EPISODES
-    for field in (pa.field("observations", pa.int32()), pa.field("extras", pa.string())):
-        schema = schema if field.name in schema.names else schema.append(field)
-    files = {
-        parts.FRAMES: b"",
-        parts.STEPS: to_parquet(_steps(f"{name}/0000000", spec, columns or {})),
-        parts.EPISODES: to_parquet(pa.Table.from_pylist([row], schema=schema)),
-    }
-    commit = {"collection": name, "part": part, "start": 0, "stop": 1, "episodes": 1, "steps": 2, "frames": 3,
-              "bytes": sum(map(len, files.values())), "files": {
-                  file: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                  for file, data in files.items()}}  # fmt: skip
-    for file, data in files.items():
-        store.write_bytes(f"collections/{name}/{part}/{file}", data)
-    store.write_text(f"collections/{name}/{part}/{parts.COMMIT}", json.dumps(commit))
+    given = {**(columns or {}), **{name: [value] for name, value in (extras or {}).items()}}
+    write_collection(store, _info(name, spec))
+    writer = PartWriter(store, name, 0, 1)
+    writer.add(_episode(name, spec, given, 3 if final else 2))
+    writer.commit(short=True)
     return name
 
 
-def _steps(episode_id: str, spec: EpisodeSpec, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    fields = [pa.field("episode_id", pa.string()), pa.field("t", pa.int32())]
-    fields += [pa.field(one.name, _type(one)) for one in (*spec.columns, spec.action)]
-    fields += [pa.field("reward", pa.float64() if spec.reward == "float64" else pa.float32())]
-    fields += [pa.field(name, pa.bool_()) for name in ("terminated", "truncated")]
-    fields += [pa.field("phase", pa.string()), *(pa.field(name, pa.bool_()) for name in spec.predicates)]
-    given = {"episode_id": [episode_id] * 3, "t": [0, 1, 2], **columns}
-    return pa.table({one.name: pa.array(given.get(one.name, [None] * 3), one.type) for one in fields})
+def _info(name: str, spec: EpisodeSpec) -> CollectionInfo:
+    return CollectionInfo(
+        name=name, command="cog collect", policy="wave", env="lab:Arm", noise=0.0, root_seed=0,
+        image_size=None, horizon=None, success_range=(0.0, 1.0), part_size=100,
+        created_at="2027-01-01T00:00:00+00:00", cogdata_version="0.2.0", code="", libraries={}, host="lab",
+        spec=spec,
+    )  # fmt: skip
 
 
-def _type(feature: Feature) -> pa.DataType:
-    one = pa.string() if feature.is_text else pa.from_numpy_dtype(feature.numpy_dtype)
-    return pa.list_(one) if feature.shape else one
+def _episode(name: str, spec: EpisodeSpec, given: Mapping[str, Sequence[Any]], length: int) -> Episode:
+    judged = {one: list(given.get(one, [None] * length)) for one in spec.predicates}
+    reward = given.get("reward")
+    return Episode(
+        meta=EpisodeMeta(name, 0, "lab:Arm", "wave", {}, 0.0, 5, *(spec.predicates or (None,))[:1] * 2),
+        spec=spec,
+        observations={one.name: _rows(one, given, length) for one in spec.observations},
+        action=_rows(spec.action, given, 2),
+        reward=None if reward is None else np.array(reward, spec.reward),
+        terminated=np.array([False, False]),
+        truncated=np.array([False, True]),
+        predicates={one: np.array([bool(value) for value in values]) for one, values in judged.items()},
+        phase=("reach", "hold"),
+        unjudged={
+            one: np.array([value is None for value in values])
+            for one, values in judged.items()
+            if None in values
+        },
+        extras={
+            one.name: _rows(one, given, {Per.EPISODE: 1, Per.TRANSITION: 2}.get(one.per, length))
+            for one in spec.extras
+        },
+    )
+
+
+def _rows(feature: Feature, given: Mapping[str, Sequence[Any]], rows: int) -> NDArray[Any]:
+    if feature.name in given:
+        return np.array(given[feature.name], feature.numpy_dtype)
+    if feature.is_text:
+        return np.full(rows, None, object)
+    return np.zeros((rows, *feature.shape), feature.numpy_dtype)

@@ -20,7 +20,7 @@ from cogdata.storage.store import Store
 from tests.catalog.declared.foreign import ARM, write_foreign
 from tests.catalog.support import collect_into, edit_json
 
-ACTED: dict[str, list[Any]] = {"action": [[0.5, -1.5], [0.25, 2.0], None], "reward": [0.0, 1.0, None]}
+ACTED: dict[str, list[Any]] = {"action": [[0.5, -1.5], [0.25, 2.0]], "reward": [0.0, 1.0]}
 
 
 def rows_of(store: Store, sql: str) -> list[tuple[Any, ...]]:
@@ -43,8 +43,8 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     store = Store(str(tmp_path / "lab") if request.param == "local" else f"memory://lab/{tmp_path.name}")
     collect_into(store, "grasps", 0, 3)
     columns: dict[str, list[Any]] = {
-        "joints": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], "force": [0.1, None, 0.3],
-        "intervention": [True, False, None], "cup_on_shelf": [False, None, True], **ACTED,
+        "joints": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], "force": [0.1, 0.2, 0.3],
+        "intervention": [True, False], "cup_on_shelf": [False, None, True], **ACTED,
     }  # fmt: skip
     write_foreign(store, "arm", ARM, columns)
     return store
@@ -72,7 +72,7 @@ def test_features_and_predicates_of_all_collections_are_columns(lab: Store) -> N
     assert rows_of(lab, "select joints, force, intervention, action, cup_on_shelf, robot, placed from steps "
                         "where episode_id = 'arm/0000000' order by t") == [
         ([1.0, 2.0, 3.0], 0.1, True, [0.5, -1.5], False, None, None),
-        ([4.0, 5.0, 6.0], None, False, [0.25, 2.0], None, None, None),
+        ([4.0, 5.0, 6.0], 0.2, False, [0.25, 2.0], None, None, None),
         ([7.0, 8.0, 9.0], 0.3, None, None, True, None, None),
     ]  # fmt: skip
     assert rows_of(lab, "select joints, force, cup_on_shelf, len(robot), len(action) from steps "
@@ -127,9 +127,9 @@ def test_numbers_widen_and_nothing_else_does(kinds: list[pa.DataType], wide: pa.
 
 def test_one_name_of_several_numbers_is_read_as_the_widest(store: Store) -> None:
     write_foreign(store, "a", of(Feature("state", "uint8", (2,)), Feature("x", "float16")),
-                  {"state": [[1, 255], [2, 3], None], "x": [1, 2, 3]})  # fmt: skip
+                  {"state": [[1, 255], [2, 3], [0, 0]], "x": [1, 2, 3]})  # fmt: skip
     write_foreign(store, "b", of(Feature("state", "float64", (3,)), Feature("x", "float32"), reward="float64"),
-                  {"state": [[0.1, 0.2, 0.3]] * 3, "x": [0.5, 1.5, None], "reward": [0.1, 0.2, None]})  # fmt: skip
+                  {"state": [[0.1, 0.2, 0.3]] * 3, "x": [0.5, 1.5, 2.5], "reward": [0.1, 0.2]})  # fmt: skip
     assert described(store)["state"][0] == "DOUBLE[]"
     assert described(store)["x"][0] == "FLOAT"
     assert described(store)["reward"][0] == "DOUBLE"
@@ -215,5 +215,5 @@ def test_a_feature_per_episode_or_with_a_codec_is_no_column(lab: Store) -> None:
 
 def test_extras_per_transition_are_columns(store: Store) -> None:
     spec = EpisodeSpec((), ARM.action, extras=(Feature("note", "string", per=Per.TRANSITION),))
-    write_foreign(store, "a", spec, {"note": ["slow", None, None]})
+    write_foreign(store, "a", spec, {"note": ["slow", None]})
     assert rows_of(store, "select t, note from steps where note is not null") == [(0, "slow")]
