@@ -12,7 +12,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.columns import Column, file_columns, joined, step_columns
+from catalog import views
+from catalog.columns import Column, file_columns, joined
 from catalog.guard import VIEWS, Statement, check, translate
 from catalog.index import parquet
 from catalog.index.db import FILE_NAME, catalog_path, damaged, plain
@@ -92,10 +93,20 @@ def _opened(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation | 
         if statement.describes or statement.lists_tables:
             yield _documentation(con, statement), unread
             return
-        columns = add_steps(con, store) if "steps" in statement.tables else ()
+        columns = _add_declared(con, store, statement)
         _lock_down(con, store)
         with translated(store, sql), _naming_clashes(columns, sql):
             yield con.sql(statement.sql), unread
+
+
+def _add_declared(con: duckdb.DuckDBPyConnection, store: Store, statement: Statement) -> tuple[Column, ...]:
+    """Give the views that a statement reads the columns that collections declare; return those columns."""
+    columns = add_steps(con, store) if "steps" in statement.tables else ()
+    if "episodes" in statement.tables:
+        columns += views.add_episodes(con)
+    if "evaluations" in statement.tables:
+        columns += views.add_evaluations(con)
+    return columns
 
 
 @contextmanager
@@ -221,20 +232,7 @@ def _documentation(con: duckdb.DuckDBPyConnection, statement: Statement) -> pa.T
             ).fetchall()
         )
         return pa.table({"name": list(VIEWS), "comment": [rows[name] for name in VIEWS]})
-    if statement.describes == "steps":
-        columns = step_columns(con)
-        return pa.table(
-            {
-                "column_name": [column.name for column in columns],
-                "column_type": [column.sql_type for column in columns],
-                "comment": [column.help for column in columns],
-            }
-        )
-    return con.sql(
-        "SELECT column_name, data_type AS column_type, comment FROM duckdb_columns() WHERE database_name = "
-        "'catalog' AND schema_name = 'main' AND table_name = $name ORDER BY column_index",
-        params={"name": statement.describes},
-    ).to_arrow_table()
+    return views.describe(con, str(statement.describes))
 
 
 def _cut(table: pa.Table, limit: int | None) -> QueryResult:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from catalog.index import parquet
 from catalog.index.features import feature_rows
 from cogdata.errors import CogError, UnreachableError
+from cogdata.schema import PREDICATES
 from cogdata.storage import manifest, parts, runs
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
@@ -148,8 +149,24 @@ def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
 def _evaluation_rows(store: Store, path: str) -> dict[str, pa.Table]:
     table = store.read_table(path)
     check_table(table, store.path(path))
-    table = runs.with_purpose(table)
-    return {"evaluations": conform(table, runs.EVALUATIONS)}
+    judged = pa.array(runs.predicates_of(table), runs.JUDGED)
+    core = pa.schema([field for field in runs.EVALUATIONS if field.name not in PREDICATES])
+    rows = conform(runs.with_purpose(table), core)
+    return {"evaluations": rows.append_column("predicates", judged)}
+
+
+def _load_collections(con: _Con, store: Store, paths: Sequence[str]) -> dict[str, str]:
+    """Read heads of collections; a feature per episode with the name of a column of episodes is a problem."""
+    problems = _each(_collection_rows)(con, store, paths)
+    taken = con.execute(
+        "SELECT file, feature FROM base.features WHERE per = 'episode' AND feature IN (SELECT column_name "
+        "FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = 'episodes')"
+    ).fetchall()
+    for path, name in taken:
+        if path in paths:
+            said = f"{store.path(path)} declares {name} per episode, which episodes has a column for"
+            problems[path] = f"{said}: its values are in episodes.extras"
+    return problems
 
 
 _Rows = Callable[[Store, str], dict[str, pa.Table]]
@@ -322,7 +339,7 @@ def _add_episodes(con: _Con, source: str) -> None:
 
 
 LOADERS: Final[Mapping[str, Loader]] = {
-    "collection": _each(_collection_rows),
+    "collection": _load_collections,
     "part": partial(_load_parts, load=_scan_episodes),
     "mixture": _each(_mixture_rows),
     "run": _each(_run_rows),

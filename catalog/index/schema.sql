@@ -69,8 +69,7 @@ CREATE TABLE base.run_states (
 CREATE TABLE base.evaluations (
     file VARCHAR, run VARCHAR, evaluation VARCHAR, env VARCHAR, "update" BIGINT, checkpoint_digest VARCHAR,
     seed BIGINT, success BOOLEAN, solved BOOLEAN, first_reward_t INTEGER, steps INTEGER, total_reward FLOAT,
-    stochastic BOOLEAN, created_at TIMESTAMP, grasped BOOLEAN, placed BOOLEAN, drawer_open BOOLEAN,
-    drawer_closed BOOLEAN, top_drawer_closed BOOLEAN, blocker_moved BOOLEAN, purpose VARCHAR
+    stochastic BOOLEAN, created_at TIMESTAMP, purpose VARCHAR, predicates MAP(VARCHAR, BOOLEAN)
 );
 
 CREATE VIEW collections AS SELECT * EXCLUDE (file) FROM base.collections;
@@ -105,7 +104,11 @@ CREATE VIEW runs AS
 -- may be in several files (`--seeds 0:10`, then `0:250`); here it is one row, the newest. One that served both
 -- purposes is an evaluation.
 CREATE VIEW evaluations AS
-    SELECT * EXCLUDE (file) FROM base.evaluations
+    SELECT * EXCLUDE (file, purpose, predicates), predicates['grasped'] AS grasped,
+        predicates['placed'] AS placed, predicates['drawer_open'] AS drawer_open,
+        predicates['drawer_closed'] AS drawer_closed, predicates['top_drawer_closed'] AS top_drawer_closed,
+        predicates['blocker_moved'] AS blocker_moved, purpose, predicates
+    FROM base.evaluations
     QUALIFY row_number() OVER (
         PARTITION BY run, env, "update", checkpoint_digest, seed, stochastic
         ORDER BY coalesce(purpose = 'evaluation', false) DESC, created_at DESC, file
@@ -290,3 +293,4 @@ COMMENT ON COLUMN evaluations.drawer_closed IS 'on the last observation; null: n
 COMMENT ON COLUMN evaluations.top_drawer_closed IS 'on the last observation; null: not in scene, or not judged';
 COMMENT ON COLUMN evaluations.blocker_moved IS 'on the last observation; null: not in scene, or not judged';
 COMMENT ON COLUMN evaluations.purpose IS 'evaluation, or selection: compared checkpoints while training or for a curve';
+COMMENT ON COLUMN evaluations.predicates IS 'what was judged on the last observation: name to truth value';

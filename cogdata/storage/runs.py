@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cogdata.errors import CogError, unknown
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout_of
 from cogdata.schema import PREDICATES
 from cogdata.storage import versions
 from cogdata.storage.store import Store, write_failed
@@ -47,6 +49,17 @@ EVALUATIONS: Final = pa.schema(
         ("purpose", pa.string()),  # EVALUATION or SELECTION
     ]
 )
+
+JUDGED: Final = pa.map_(pa.string(), pa.bool_())
+"""Type of the column ``predicates``: name → whether it holds on the last observation; null: not judged."""
+
+EVALUATIONS_2: Final = pa.schema(
+    [
+        *(field for field in EVALUATIONS if field.name not in PREDICATES),
+        ("predicates", JUDGED),
+    ]
+)
+"""Rows of an evaluation in a world that is not built in: its predicates by name."""
 
 EVALUATION: Final = "evaluation"
 """Purpose of a row that says how good a checkpoint is: those of `cog eval` and the final ones of a table."""
@@ -161,6 +174,30 @@ class Best:
         """Whether it is better, or cannot be compared; of equals the earlier one stays."""
         alike = other is not None and (self.env, self.seeds) == (other.env, other.seeds)
         return not alike or other is None or self.successes > other.successes
+
+
+def evaluation_schema(spec: EpisodeSpec) -> pa.Schema:
+    """Return the columns of the evaluations in a world.
+
+    Args:
+        spec: Declaration of its episodes.
+    """
+    return EVALUATIONS if layout_of(spec) == 1 else EVALUATIONS_2
+
+
+def predicates_of(rows: pa.Table) -> list[dict[str, bool | None]]:
+    """Return what was judged in each row of an evaluation's file, of either schema.
+
+    Args:
+        rows: Of :data:`EVALUATIONS` or :data:`EVALUATIONS_2`. Of the former, a null is left out: the scene
+            has no such predicate, or it was not judged.
+    """
+    if "predicates" in rows.column_names:
+        return [dict(pairs or ()) for pairs in rows["predicates"].to_pylist()]
+    named = rows.select([name for name in PREDICATES if name in rows.column_names]).to_pylist()
+    if not named:
+        return [{} for _ in range(len(rows))]
+    return [{name: value for name, value in row.items() if value is not None} for row in named]
 
 
 def with_purpose(rows: pa.Table) -> pa.Table:

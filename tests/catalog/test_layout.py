@@ -32,6 +32,7 @@ SCHEMA_DIGESTS = {
     8: "829d816106cf85d8",
     9: "e09039afd22d351a",
     10: "f6e79fb7c18add38",
+    11: "6b598b908dfe0d9f",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
 
@@ -81,7 +82,7 @@ def test_the_tables_hold_every_column_of_cogdata(empty: duckdb.DuckDBPyConnectio
 
     assert set(columns_of(empty, "episodes")) == set(parts.PART_EPISODES_2.names)
     assert columns_of(empty, "steps") == STEPS.names
-    assert columns_of(empty, "evaluations") == runs.EVALUATIONS.names
+    assert columns_of(empty, "evaluations") == [*runs.EVALUATIONS.names, "predicates"]
     assert set(columns_of(empty, "runs")) == names(runs.RunInfo) | names(runs.RunState)
     renamed = {"name": "collection", "success_range": "success_low"}
     held = {renamed.get(name, name) for name in names(parts.CollectionInfo)} - {"schema_version", "spec"}
