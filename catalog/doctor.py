@@ -11,9 +11,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from catalog.agreement import Problem, verify_catalog
+from catalog.declarations import wrong_columns, wrong_declaration
 from catalog.index.db import require_store
 from catalog.index.sync import open_indexed, scan
 from cogdata.errors import CogError
+from cogdata.features import EpisodeSpec
 from cogdata.storage import manifest, parts, runs, samples
 from cogdata.storage.store import Store
 from cogdata.storage.versions import NEWER, NewerError
@@ -38,7 +40,7 @@ class CollectionSummary:
         env: Gymnasium id of the world.
         noise: Standard deviation of the action noise.
         root_seed: Root seed.
-        image_size: px.
+        image_size: px; None: the world says how large its cameras are.
         command: What was typed.
         created_at: UTC.
         parts: Committed parts.
@@ -54,7 +56,7 @@ class CollectionSummary:
     env: str
     noise: float
     root_seed: int
-    image_size: int
+    image_size: int | None
     command: str
     created_at: datetime
     parts: int
@@ -145,32 +147,42 @@ def _verify_part(store: Store, collection: str, part: str, episodes: _Episodes) 
         )
     if sum(row["steps"] for row in rows) != commit.steps:
         problems.append(Problem(folder, f"its episodes have not the {commit.steps} steps of {parts.COMMIT}"))
-    problems += _verify_steps(store, folder, rows)
-    problems += _verify_settings(store, collection, folder, rows)
-    return problems + list(_verify_episodes(store, f"{folder}/{parts.FRAMES}", rows))
+    if sum(map(_observations, rows)) != commit.frames:
+        said = f"its episodes have not the {commit.frames} observations of {parts.COMMIT}"
+        problems.append(Problem(folder, said))
+    try:
+        info = parts.read_collection(store, collection)
+    except _UNREADABLE:  # said once for the collection
+        return [*problems, *_verify_steps(store, folder, rows, None), *_verify_episodes(store, folder, rows)]
+    problems += _verify_steps(store, folder, rows, info.spec)
+    problems += _verify_settings(info, folder, rows)
+    return problems + list(_verify_episodes(store, folder, rows, info))
+
+
+def _observations(row: dict[str, Any]) -> int:
+    """N; parts of layout 1 do not say it."""
+    counted = row.get("observations")
+    return int(row["steps"] + 1 if counted is None else counted)
 
 
 def _verify_settings(
-    store: Store, collection: str, folder: str, rows: list[dict[str, Any]]
+    info: parts.CollectionInfo, folder: str, rows: list[dict[str, Any]]
 ) -> Iterator[Problem]:
     """Episodes say themselves what they were collected with: hold the collection's head against them."""
-    try:
-        info = parts.read_collection(store, collection)
-    except _UNREADABLE:
-        return  # said once for the collection
+    head = f"{folder.rpartition('/')[0]}/collection.json"
     claims = {"policy": info.policy, "env": info.env, "noise": info.noise, "image_height": info.image_size}
     for name, claimed in claims.items():
         found = {row[name] for row in rows} - {claimed, None}  # only episodes of layout 1 have image_height
         if found:
             yield Problem(
-                f"collections/{collection}/collection.json",
+                head,
                 f"says {name} {claimed}, the episodes of {folder.rpartition('/')[2]} {min(found)}: "
                 f"remove it and run the same `cog collect` again",
             )
     longest = max((row["steps"] for row in rows), default=0)
     if info.horizon is not None and longest > info.horizon:
         yield Problem(
-            f"collections/{collection}/collection.json",
+            head,
             f"says horizon {info.horizon}, an episode of {folder.rpartition('/')[2]} has {longest} steps: "
             f"remove it and run the same `cog collect` again",
         )
@@ -195,26 +207,40 @@ def _verify_file(store: Store, path: str, claim: dict[str, Any]) -> Iterator[Pro
         yield Problem(path, "its sha256 is wrong: remove its folder and collect again")
 
 
-def _verify_steps(store: Store, folder: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+def _verify_steps(
+    store: Store, folder: str, rows: list[dict[str, Any]], declared: EpisodeSpec | None
+) -> Iterator[Problem]:
     path = f"{folder}/{parts.STEPS}"
     try:
-        counted = store.read_table(path).group_by("episode_id").aggregate([("t", "count")]).to_pylist()
+        table = store.read_table(path)
+        counted = table.group_by("episode_id").aggregate([("t", "count")]).to_pylist()
     except _UNREADABLE as error:
         yield Problem(path, _said(error))
         return
     if {row["episode_id"]: row["t_count"] for row in counted} != {
-        row["episode_id"]: row["steps"] + 1 for row in rows
+        row["episode_id"]: _observations(row) for row in rows
     }:
         yield Problem(path, f"has other episodes or observations than {parts.EPISODES}")
+    if declared is not None and (wrong := wrong_columns(table.schema, declared)):
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        yield Problem(path, f"{wrong[0]}{more}: restore collection.json, or collect the part again")
 
 
-def _verify_episodes(store: Store, where: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+def _verify_episodes(
+    store: Store, folder: str, rows: list[dict[str, Any]], info: parts.CollectionInfo | None = None
+) -> Iterator[Problem]:
+    """Read every episode: its digest and its declaration, the latter against ``info`` where that is known."""
+    where = f"{folder}/{parts.FRAMES}"
     unreadable: dict[str, str] = {}
+    otherwise: dict[str, str] = {}
     changed = []
     for row in rows:
         try:
-            if samples.read_episode(store, row).digest() != row["digest"]:
+            episode = samples.read_episode(store, row)
+            if episode.digest() != row["digest"]:
                 changed.append(row["episode_id"])
+            elif info is not None and (said := wrong_declaration(episode, row, info.spec)):
+                otherwise[row["episode_id"]] = said
         except _UNREADABLE as error:
             unreadable[row["episode_id"]] = _said(error)
     if unreadable:
@@ -223,6 +249,10 @@ def _verify_episodes(store: Store, where: str, rows: list[dict[str, Any]]) -> It
     if changed:
         yield Problem(where, f"{len(changed)} episodes have another content than their digest, "
                       f"for example {changed[0]}: remove the folder and collect again")  # fmt: skip
+    if otherwise:
+        name, said = next(iter(otherwise.items()))
+        yield Problem(where, f"{len(otherwise)} episodes are not as the collection declares, for example "
+                      f"{name} {said}: restore collection.json, or collect the part again")  # fmt: skip
 
 
 def _verify_collections(store: Store, with_parts: set[str]) -> Iterator[Problem]:
