@@ -29,9 +29,9 @@ from cogdata.storage.manifest import Manifest, MixtureInfo, SourceCounts, Stats
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import StreamOptions
 from cogdata.streaming.transitions import Batch, Observation
-from trainers.algorithm import OBS_KINDS
 from trainers.algos import ALGORITHMS, build, configure
-from trainers.training.batches import obs_spec, tensor_batch
+from trainers.obs_kinds import OBS_KINDS
+from trainers.training.batches import spec_of, tensor_batch
 from trainers.training.request import TrainRequest
 from trainers.training.train import train
 
@@ -125,11 +125,11 @@ class Case:
 def stepper(case: Case) -> tuple[Callable[[int], None], int]:
     """Build a learner past its warm start; return a function that does update n, and the batch size."""
     config = configure(case.algo, case.preset, case.overrides)
-    spec = obs_spec(case.kind, make_manifest(48))
+    spec = spec_of(case.kind, make_manifest(48))
     learner = build(case.algo, config, spec, 0)
     learner.updates_done = getattr(config, "warm_start", 0)
     source = Noise(StreamOptions(batch_size=config.batch_size, columns=OBS_KINDS[case.kind]))
-    batches = [tensor_batch(source.batch(i), spec.features, torch.device("cpu")) for i in range(2)]
+    batches = [tensor_batch(source.batch(i), spec.obs.names, torch.device("cpu")) for i in range(2)]
     noise = torch.Generator()
 
     def step(number: int) -> None:

@@ -21,7 +21,7 @@ from cogdata.storage.store import Store
 from cogdata.storage.versions import NEWER, NewerError
 
 Progress = Callable[[int, int], None]
-_Episodes = dict[str, dict[tuple[Any, ...], str]]  # episode_id → where its bytes are → digest
+_Episodes = dict[str, dict[str, str]]  # episode_id → where its bytes are → digest
 
 _UNREADABLE: Final = (
     CogError, ValueError, TypeError, KeyError, OSError, pa.ArrowException, AttributeError, OverflowError,
@@ -341,8 +341,8 @@ def _verify_mixtures(
             )
 
 
-def _location(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in manifest.LOCATION)
+def _location(row: dict[str, Any]) -> str:
+    return str([row.get(name) for name in manifest.LOCATION])
 
 
 def _verify_runs(store: Store) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from commands.shared import (
 if TYPE_CHECKING:
     from cogdata.storage.store import Store
     from cogdata.system.cluster import Cluster
-    from trainers.evaluation.evaluate import EvalEnv, Evaluation
+    from trainers.evaluation.evaluate import EvalEnv, Evaluation, Policy
 
 
 def eval_command(
@@ -107,6 +107,19 @@ def eval_env_of(env: str, image_size: int, parts: Iterable[str]) -> EvalEnv:
     return EvalEnv(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
 
 
+def _image_px(store: Store, policy: Policy) -> int:
+    """Height of the images to show: of those that the policy looks at, else of those of its mixture."""
+    from cogdata.storage.manifest import read_info
+    from cogdata.storage.runs import read_run
+
+    if images := policy.learner.spec.obs.images:
+        return images[0].shape[0]
+    info = read_run(store, policy.run)
+    with contextlib.suppress(CogError):  # it may be gone, and only what is recorded has this size then
+        return read_info(store, f"{info.mixture}@{info.mixture_version}").camera_size[0]
+    return 48
+
+
 def evaluate_run(
     store: Store,
     run: str,
@@ -126,8 +139,8 @@ def evaluate_run(
     from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)
-    parts = {*policy.learner.spec.features, *(("image",) if record else ())}
-    size = policy.learner.spec.image_size[0]
+    parts = {*policy.learner.spec.obs.names, *(("image",) if record else ())}
+    size = _image_px(store, policy)
     check_env(env, image_size=size)
     world = eval_env_of(env, size, parts)
     if is_driver(env) and isinstance(workers, int):

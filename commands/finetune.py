@@ -178,13 +178,12 @@ def online_env_of(env: str, image_size: int, workers: int) -> tuple[OnlineEnv, i
 def _online_memory(store: Store, request: TrainRequest) -> int:
     """Bytes that a run's own episodes will take; says so if they are many, refuses if too many."""
     from cogdata.system.machine import free_memory
-    from trainers.algorithm import ObsSpec
     from trainers.checkpoint import read_info
     from trainers.finetuning.finetune import online_of
     from trainers.finetuning.replay import Replay
     from trainers.training.start import parent_of
 
-    spec = ObsSpec.from_dict(read_info(store, parent_of(request), request.parent_update).obs)
+    spec = read_info(store, parent_of(request), request.parent_update).spec
     online, free = online_of(request), free_memory()
     needed = Replay.needs_bytes(spec, online.frames)
     said = (

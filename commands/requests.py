@@ -162,15 +162,16 @@ def eval_schedule_of(
     if settings.eval_env is None:
         return None
     from cogdata.storage.runs import FIRST_SELECTION_SEED
-    from trainers.algorithm import OBS_KINDS
     from trainers.evaluation.during_training import EvalSchedule
+    from trainers.obs_kinds import select
 
     size = manifest.info.camera_size[0]
-    if "scene" in OBS_KINDS[request.obs]:
+    shown = [one.name for one in select(request.obs, manifest.info.spec)]
+    if "scene" in shown:
         _check_scene(settings.eval_env, manifest)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
     return EvalSchedule(
-        eval_env_of(settings.eval_env, size, OBS_KINDS[request.obs]),
+        eval_env_of(settings.eval_env, size, shown),
         1000 if settings.eval_every is None else settings.eval_every,
         tuple(range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + episodes)),
     )

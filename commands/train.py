@@ -59,7 +59,11 @@ def train_command(
     ] = None,
     algo: Annotated[str | None, typer.Option(help="See `cog list algorithms`.", show_default="bfn")] = None,
     obs: Annotated[
-        str | None, typer.Option(help="image, image+robot or state.", show_default="image+robot")
+        str | None,
+        typer.Option(
+            help="image, image+robot, state, or names of features: camera_wrist,joints.",
+            show_default="image+robot",
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="fast or paper.", show_default="fast")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration.")] = None,
@@ -174,13 +178,13 @@ def _train_seeds(
     from cogdata.streaming.footprint import check_memory
     from cogdata.streaming.stream import StreamOptions
     from cogdata.system.subprocesses import Commands
-    from trainers.algorithm import OBS_KINDS
+    from trainers.obs_kinds import select
 
     seeds = all_seeds(settings)
     whole = frozen_mixture(store, mixture)
     for request, portion in stages:
         manifest = read_manifest(store, frozen_portion(store, whole, portion))
-        columns = OBS_KINDS[request.obs]
+        columns = tuple(one.name for one in select(request.obs, manifest.info.spec))
         options = StreamOptions(request.config.batch_size, columns=columns, memory_bytes=request.memory_bytes)
         check_memory(manifest, options, copies=len(seeds))
         eval_schedule_of(settings, request, manifest)

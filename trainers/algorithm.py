@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError, unknown
-from cogdata.schema import ACTION_DIM, ROBOT_DIM
 from trainers.identity import before_later, identity_of, lists, tuples
-from trainers.obs_kinds import OBS_KINDS as OBS_KINDS
+from trainers.spec import ActionSpec, ObsSpec, Spec
 
 Success = Literal["absorbing", "continuing"]
 
@@ -36,61 +35,6 @@ IMAGE_LAYERS: Final = ("encoder", "shared_encoder")
 
 CRITIC_LAYERS: Final = ("shared_encoder", "layer_norm")
 """Those of LAYERS that have no effect on a policy."""
-
-
-@dataclass(frozen=True)
-class ObsSpec:
-    """Specification of a policy's observations, with the statistics that normalise them.
-
-    Attributes:
-        kind: Key of :data:`OBS_KINDS`.
-        image_size: (H, W) of the images, px.
-        scene_fields: Names of the scene vector (S).
-        mean: Mean of each dimension of the vector part (robot, then scene; V numbers, 0 for "image").
-        std: Standard deviation of each dimension of the vector part.
-    """
-
-    kind: str
-    image_size: tuple[int, int]
-    scene_fields: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Raise on an unknown kind and on statistics of another length."""
-        if self.kind not in OBS_KINDS:
-            raise unknown("observation", self.kind, OBS_KINDS)
-        if len(self.mean) != self.vector_dim or len(self.std) != self.vector_dim:
-            raise ValueError(
-                f"mean and std have {len(self.mean)} and {len(self.std)} numbers, must be {self.vector_dim}"
-            )
-        if min(self.image_size) < 8 and self.has_image:
-            raise CogError(f"images are {self.image_size} px, a convolutional encoder needs at least 8×8")
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Observation features that a stream or an environment must deliver."""
-        return OBS_KINDS[self.kind]
-
-    @property
-    def has_image(self) -> bool:
-        """Whether images are among the features."""
-        return "image" in self.features
-
-    @property
-    def vector_dim(self) -> int:
-        """Length V of the vector part."""
-        return ROBOT_DIM * ("robot" in self.features) + len(self.scene_fields) * ("scene" in self.features)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return lists(asdict(self))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ObsSpec:
-        """Build a specification from the dictionary of :meth:`to_dict`, with tuples as lists."""
-        values: dict[str, Any] = tuples(data)
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -127,7 +71,8 @@ class TensorBatch:
 
     Attributes:
         obs: s.
-        action: (B, *shape), or a chunk (B, K, *shape).
+        action: As :mod:`trainers.spec` says: float32 (B, A) in [-1, 1], or int64 indices (B,) or (B, n); of a
+            chunk (B, K, A), (B, K) or (B, K, n).
         reward: float32 (B,).
         next_obs: s'.
         terminated: bool (B,); time limits are not terminations.
@@ -261,7 +206,7 @@ class Algorithm(nn.Module, ABC):
         presets: Named configurations; each has "fast" and "paper".
         acting: Names of the submodules that ``act`` uses; their weights are kept after training.
         config: Resolved configuration.
-        spec: Specification of its observations.
+        spec: Specification of its observations and its action.
         optimisers: Name → optimiser; only ``update`` steps them.
         updates_done: Number of updates so far.
     """
@@ -270,15 +215,29 @@ class Algorithm(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Config]]
     acting: tuple[str, ...]
     config: Config
-    spec: ObsSpec
+    spec: Spec
     optimisers: dict[str, torch.optim.Adam]
     updates_done: int
 
-    def __init__(self, spec: ObsSpec) -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
         self.optimisers = {}
         self.updates_done = 0
+
+    @classmethod
+    def learning(cls, action: ActionSpec) -> type[Algorithm]:
+        """Return the class that learns this kind of action: this one, if the action is a Box.
+
+        Raises:
+            CogError: The algorithm has none.
+        """
+        if action.discrete:
+            raise CogError(
+                f"{cls.name} needs a Box action, found a Discrete one ({action.feature.describe()}): choose "
+                f"bc, cql or iql"
+            )
+        return cls
 
     @property
     @abstractmethod
@@ -321,7 +280,7 @@ class Algorithm(nn.Module, ABC):
             noise: Standard normal (B, *noise_shape); an action depends on no other row.
 
         Returns:
-            Actions (B, 8) in [-1, 1].
+            Actions in units: (B, A) in [-1, 1], or int64 indices (B,) or (B, n).
         """
 
     @property
@@ -330,7 +289,7 @@ class Algorithm(nn.Module, ABC):
         return self.noise_shape
 
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
-        """Choose actions (B, 8) for online data collection; the same as ``act`` by default."""
+        """Choose actions for online data collection; the same as ``act`` by default."""
         return self.act(obs, noise)
 
     @torch.no_grad()
@@ -366,7 +325,7 @@ class Algorithm(nn.Module, ABC):
     def _alike(self, other: Algorithm) -> str:
         """Format the settings that give both learners the same layers."""
         said = []
-        silent: tuple[str, ...] = () if self.spec.has_image else IMAGE_LAYERS
+        silent: tuple[str, ...] = () if self.spec.obs.has_image else IMAGE_LAYERS
         if not (hasattr(self, "critics") and hasattr(other, "critics")):
             silent += CRITIC_LAYERS
         for name in LAYERS:
@@ -401,6 +360,6 @@ class _Seeded:
 
 
 __all__ = [
-    "ACTION_DIM", "OBS_KINDS", "Algorithm", "Config", "ObsSpec", "Success", "TensorBatch", "TensorObs",
+    "ActionSpec", "Algorithm", "Config", "ObsSpec", "Spec", "Success", "TensorBatch", "TensorObs",
     "init_seeded",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import torch
@@ -21,8 +21,9 @@ from torch import Tensor
 from cogdata.errors import CogError, unknown
 from cogdata.storage.runs import is_training, parse
 from cogdata.storage.store import Store
-from trainers.algorithm import Algorithm, ObsSpec
+from trainers.algorithm import Algorithm, Spec
 from trainers.algos import build, config_from_dict
+from trainers.networks.encoders import named_encoders
 
 KEEP_FULL: Final = 2
 """Number of newest checkpoints, beside the best one, that keep their training state."""
@@ -37,11 +38,12 @@ class CheckpointInfo:
     Attributes:
         algo: Name of the algorithm.
         config: Its resolved configuration.
-        obs: Specification of the observations, :meth:`trainers.algorithm.ObsSpec.to_dict`.
+        obs: Specification of the observations, :meth:`trainers.spec.ObsSpec.to_dict`.
         update: Number of updates of the learner.
         seconds: Wall time of these updates, s.
         weights_digest: sha256 (hex) of ``weights.safetensors``.
         training_digest: sha256 (hex) of ``training.safetensors``.
+        action: Specification of the action, :meth:`trainers.spec.ActionSpec.to_dict`; {}: version 0.1's.
     """
 
     algo: str
@@ -51,6 +53,19 @@ class CheckpointInfo:
     seconds: float
     weights_digest: str
     training_digest: str
+    action: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Spec:
+        """Specification of the policy.
+
+        Raises:
+            CogError: It is damaged.
+        """
+        try:
+            return Spec.from_dicts(self.obs, self.action)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CogError(f"a checkpoint of {self.algo} at {self.update} is damaged: {error}") from None
 
 
 def folder(run: str, update: int) -> str:
@@ -89,7 +104,8 @@ def save_checkpoint(
     info = CheckpointInfo(
         algo=learner.name,
         config=learner.config.to_dict(),
-        obs=learner.spec.to_dict(),
+        obs=learner.spec.obs.to_dict(),
+        action=learner.spec.action.to_dict(),
         update=learner.updates_done,
         seconds=seconds,
         weights_digest=hashlib.sha256(files["weights.safetensors"]).hexdigest(),
@@ -146,7 +162,7 @@ def load_policy(
         CogError: No such checkpoint, or it is damaged.
     """
     info = read_info(store, run, update)
-    learner = build(info.algo, config_from_dict(info.algo, info.config), ObsSpec.from_dict(info.obs), 0)
+    learner = build(info.algo, config_from_dict(info.algo, info.config), info.spec, 0)
     weights, _ = split_state(learner)
     data = _read(store, f"{folder(run, info.update)}/weights.safetensors", info.weights_digest)
     _assign(weights, data, f"checkpoint {info.update} of run {run!r}")
@@ -225,7 +241,7 @@ def _read(store: Store, path: str, digest: str) -> dict[str, Tensor]:
         raise CogError(
             f"{store.path(path)} is damaged: its sha256 is not the one written beside it; remove its folder"
         )
-    return load_tensors(data)
+    return named_encoders(load_tensors(data))
 
 
 @torch.no_grad()

@@ -6,7 +6,62 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from cogdata.errors import CogError, unknown
+from cogdata.features import FEATURE_NAME, EpisodeSpec, Feature
+
 OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"image": ("image",), "image+robot": ("image", "robot"), "state": ("robot", "scene")}
 )
-"""What a learner may look at → the features of an observation that this needs."""
+"""What a learner may look at → the features of an observation of the built-in worlds that this needs."""
+
+
+def select(obs: str, spec: EpisodeSpec) -> tuple[Feature, ...]:
+    """Return the features that a learner looks at, in the order of the declaration.
+
+    Args:
+        obs: "image": every image; "state": every vector; "image+robot": images and vectors that are not
+            privileged. Else names of observations, separated by commas: "camera_wrist,joints". A comma at the
+            end of a single name says that it is no kind: "state,".
+        spec: Declaration of the episodes.
+
+    Raises:
+        CogError: A name is not declared, or is text, or there is nothing of the kind.
+    """
+    numeric = [one for one in spec.observations if not one.is_text]
+    kinds = {
+        "image": [one for one in numeric if one.is_image],
+        "state": [one for one in numeric if not one.is_image],
+        "image+robot": [one for one in numeric if not one.privileged],
+    }
+    if obs not in kinds:
+        return _named(obs, spec, numeric)
+    if not kinds[obs]:
+        known = ", ".join(one.name for one in numeric)
+        raise CogError(f"--obs {obs} finds no feature in these data: name some of {known}")
+    return tuple(kinds[obs])
+
+
+def _named(obs: str, spec: EpisodeSpec, numeric: list[Feature]) -> tuple[Feature, ...]:
+    known = [one.name for one in numeric]
+    names = _names(obs)
+    for name in names:
+        if name in spec and spec[name].is_text:
+            raise CogError(f"--obs {name} is text, which no encoder here reads: choose of {', '.join(known)}")
+        if name not in known:
+            raise unknown("observation", name, [*OBS_KINDS, *known])
+    return tuple(one for one in numeric if one.name in names)
+
+
+def _names(obs: str) -> list[str]:
+    """Split names; a comma at the end says that one name is meant, and no kind: ``--obs state,``."""
+    return [name.strip() for name in obs.removesuffix(",").split(",")]
+
+
+def check_obs(obs: str) -> None:
+    """Refuse what no declaration could have, before there is one to look at.
+
+    Raises:
+        CogError: It is neither a kind nor names separated by commas.
+    """
+    if obs not in OBS_KINDS and not all(FEATURE_NAME.fullmatch(name) for name in _names(obs)):
+        raise unknown("observation", obs, OBS_KINDS)

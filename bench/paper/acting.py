@@ -46,7 +46,7 @@ def measure(store: Store, run: str, update: int | None, env: str, episodes: int)
         load_training(store, run, learner, policy.update)  # the Qs, if only the policy acts
         if isinstance(learner, Cql):  # there are no averages of the Qs then
             learner.acting = (*learner.acting, "critics")
-    parts, size = learner.spec.features, learner.spec.image_size[0]
+    parts, size = learner.spec.obs.names, learner.spec.obs.images[0].shape[0]
     world = EvalEnv(env, functools.partial(open_env, env, image_size=size, observations=parts))
     trained, found = learner.config, {}
     for name, rule in RULES[learner.name].items():

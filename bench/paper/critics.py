@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.paper.where import ENV, places_m
+from cogdata.layout1 import ACTION
 from cogdata.storage.manifest import read_info, read_manifest
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store, open_store
@@ -34,9 +35,11 @@ from trainers.algos.bfn import Bfn, BfnConfig
 from trainers.checkpoint import list_checkpoints, load_policy
 from trainers.networks.encoders import Points
 from trainers.networks.modules import Critics, average, follow
-from trainers.networks.vectors import END_EFFECTOR, split_way
+from trainers.networks.vectors import split_way
 
 CRITIC_INPUTS: Final = ("features", "ways", "truth")
+END_EFFECTOR: Final = slice(0, 3)
+"""Position of the end effector within the robot's state, m."""
 Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(features, hand, object, actions) → Q-values, as :class:`CriticsWithInputs`."""
 FAR_M: Final = 0.72
@@ -130,7 +133,7 @@ class CriticsWithInputs(nn.Module):
         self.inputs, self.middle = inputs, middle
         self.points = Points()
         more = {"features": 0, "ways": 6 * Points.count, "truth": 6}[inputs]
-        self.critics = Critics(config.critics, dim + more, config.critic_widths, norm=True)
+        self.critics = Critics(config.critics, dim + more, ACTION.size, config.critic_widths, norm=True)
         for parameter in self.critics.out.parameters():
             nn.init.zeros_(parameter)
 

@@ -34,7 +34,7 @@ def chosen(updates: list[int], every: int) -> list[int]:
 def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes: int) -> dict[str, Any]:
     """Evaluate a checkpoint and write the evaluation into the store."""
     policy = open_policy(store, run, update)
-    parts, size = policy.learner.spec.features, policy.learner.spec.image_size[0]
+    parts, size = policy.learner.spec.obs.names, policy.learner.spec.obs.images[0].shape[0]
     world = EvalEnv(env, functools.partial(open_env, env, image_size=size, observations=parts))
     found = evaluate(policy, world, list(range(episodes)), workers=usable_cores())
     write_evaluation(store, found)

@@ -79,7 +79,9 @@ def values_of(learner: Bfn | Cql, shown: Sequence[Obs], actions: NDArray[np.floa
     Raises:
         SystemExit: The learner is a cql that acts without its critics.
     """
-    parts = {name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.features}
+    parts = {
+        name: torch.from_numpy(np.stack([obs[name] for obs in shown])) for name in learner.spec.obs.names
+    }
     obs, one = TensorObs(parts), torch.from_numpy(actions).unsqueeze(0)
     if isinstance(learner, Bfn):
         outputs = learner.average.critics(learner.average.inputs(obs), one)
@@ -101,7 +103,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
             f"{policy.run} is of {learner.name}, which values no actions: name one of bfn or cql"
         )
     make = functools.partial(
-        open_env, env, image_size=learner.spec.image_size[0], observations=learner.spec.features
+        open_env, env, image_size=learner.spec.obs.images[0].shape[0], observations=learner.spec.obs.names
     )
     found: list[Traced] = []
     for start in range(DIAGNOSIS_FIRST_SEED, DIAGNOSIS_FIRST_SEED + episodes, WORLDS):

@@ -17,8 +17,8 @@ from typing import Any
 from cogdata.storage.manifest import read_info
 from cogdata.storage.store import Store, open_store
 from commands.evaluate import eval_env_of
-from trainers.algorithm import OBS_KINDS
 from trainers.checkpoint import list_checkpoints
+from trainers.obs_kinds import OBS_KINDS
 from trainers.paper.ablations import CONDITION_LABELS
 from trainers.paper.figures import METHOD_LABELS
 from trainers.paper.files import read_result

@@ -32,7 +32,7 @@ def _actions(store: Store, run: str) -> list[list[float]]:
     frozen = read_manifest(store, f"{info.mixture}@{info.mixture_version}")
     batch = next(Stream(store, frozen, StreamOptions(4, 7, memory_bytes=2**24)).batches())
     noise = torch.randn((4, *learner.noise_shape), generator=torch.Generator().manual_seed(7))
-    obs = tensor_obs(batch.obs, learner.spec.features, torch.device("cpu"))
+    obs = tensor_obs(batch.obs, learner.spec.obs.names, torch.device("cpu"))
     with torch.no_grad():
         actions: list[list[float]] = learner.act(obs, noise).tolist()
     return actions

@@ -67,7 +67,7 @@ def learn(learner: Algorithm, data: str, updates: int) -> dict[str, torch.Tensor
     """Update a learner of the state; returns the last metrics."""
     for update in range(updates):
         whole = make_batch(data, learner.config.batch_size, 0, update)
-        batch = tensor_batch(whole, make_spec("state").features, torch.device("cpu"))
+        batch = tensor_batch(whole, make_spec("state").obs.names, torch.device("cpu"))
         metrics = learner.update(batch, seeded(update))
     return metrics
 
@@ -77,7 +77,7 @@ def walk(learner: Algorithm) -> list[int]:
     place, visited = np.zeros(1, np.int64), [0]
     noise = torch.zeros(1, *learner.noise_shape)
     for _ in range(8):
-        obs = tensor_obs(observe(place), learner.spec.features, torch.device("cpu"))
+        obs = tensor_obs(observe(place), learner.spec.obs.names, torch.device("cpu"))
         place = move(place, learner.act(obs, noise).numpy())
         visited.append(int(place[0]))
     return visited

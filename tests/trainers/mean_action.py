@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, Spec, TensorBatch, TensorObs
 from trainers.networks.augment import augment
 from trainers.networks.encoders import Inputs
 
@@ -35,11 +35,11 @@ class MeanAction(Algorithm):
     }
     acting: tuple[str, ...] = ("inputs", "map")
 
-    def __init__(self, config: MeanActionConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: MeanActionConfig, spec: Spec) -> None:
         super().__init__(spec)
         self.config: MeanActionConfig = config
-        self.inputs = Inputs(spec, config.encoder)
-        self.map = nn.Linear(self.inputs.dim, ACTION_DIM)
+        self.inputs = Inputs(spec.obs, config.encoder)
+        self.map = nn.Linear(self.inputs.dim, spec.action.dim)
         self.optimisers = {
             "map": torch.optim.Adam(
                 [*self.inputs.parameters(), *self.map.parameters()], lr=config.learning_rate
@@ -53,7 +53,7 @@ class MeanAction(Algorithm):
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step."""
-        batch = augment(batch, self.config.crop_px, generator)
+        batch = augment(batch, self.spec.obs, self.config.crop_px, generator)
         loss = (self.map(self.inputs(batch.obs)) - batch.action).square().mean()
         self.optimisers["map"].zero_grad()
         loss.backward()

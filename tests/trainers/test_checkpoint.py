@@ -132,5 +132,7 @@ def test_missing_checkpoints_are_named(store: Store) -> None:
 def test_the_head_says_what_the_files_hold(store: Store) -> None:
     save_checkpoint(store, "r", updated("bc", "state", 0, 1), 2.0)
     head = json.loads(store.read_text("runs/r/checkpoints/00000001/checkpoint.json"))
-    assert (head["algo"], head["update"], head["seconds"], head["obs"]["kind"]) == ("bc", 1, 2.0, "state")
+    assert (head["algo"], head["update"], head["seconds"]) == ("bc", 1, 2.0)
+    assert [one["name"] for one in head["obs"]["features"]] == ["robot", "scene"]
+    assert head["action"]["feature"]["high"] == [1.0] * 8
     assert head["config"]["widths"] == [32, 32]

@@ -19,9 +19,9 @@ from cogdata.rng import generator
 from cogdata.storage.manifest import Manifest, MixtureInfo, SourceCounts, Stats
 from cogdata.streaming.stream import StreamOptions
 from cogdata.streaming.transitions import Batch, Observation
-from trainers.algorithm import Algorithm, Config, ObsSpec, TensorBatch
+from trainers.algorithm import Algorithm, Config, ObsSpec, Spec, TensorBatch
 from trainers.algos import build, configure
-from trainers.training.batches import obs_spec, tensor_batch
+from trainers.training.batches import spec_of, tensor_batch
 
 KINDS = ("image", "image+robot", "state")
 SIZE = 16
@@ -127,8 +127,21 @@ def make_manifest(name: str = "toy", digest: str = "0" * 64) -> Manifest:
     return Manifest(info, None, None, Stats(mean, std))
 
 
-def make_spec(kind: str) -> ObsSpec:
-    return obs_spec(kind, make_manifest())
+def make_spec(kind: str) -> Spec:
+    return spec_of(kind, make_manifest())
+
+
+def version1(
+    kind: str,
+    image_size: tuple[int, int],
+    scene_fields: tuple[str, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> ObsSpec:
+    """What version 0.1 wrote into a checkpoint."""
+    return ObsSpec.from_dict(
+        {"kind": kind, "image_size": image_size, "scene_fields": scene_fields, "mean": mean, "std": std}
+    )
 
 
 def small_config(algo: str, *overrides: str) -> Config:
@@ -140,7 +153,9 @@ def small_learner(algo: str, kind: str = "state", *overrides: str, seed: int = 0
 
 
 def tensors(kind: str, count: int, position: int = 0, sample: Sample = anything) -> TensorBatch:
-    return tensor_batch(make_batch(sample, count, 0, position), make_spec(kind).features, torch.device("cpu"))
+    return tensor_batch(
+        make_batch(sample, count, 0, position), make_spec(kind).obs.names, torch.device("cpu")
+    )
 
 
 def seeded(seed: int) -> torch.Generator:

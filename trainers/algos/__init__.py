@@ -15,7 +15,7 @@ from cogdata.rng import derive_seed
 if TYPE_CHECKING:
     import torch
 
-    from trainers.algorithm import Algorithm, Config, ObsSpec
+    from trainers.algorithm import Algorithm, Config, Spec
 
 
 class Entry(NamedTuple):
@@ -84,21 +84,22 @@ def config_from_dict(algo: str, data: Mapping[str, Any]) -> Config:
     return config_class(algo).from_dict(data)
 
 
-def build(
-    algo: str, config: Config, spec: ObsSpec, seed: int, device: torch.device | None = None
-) -> Algorithm:
+def build(algo: str, config: Config, spec: Spec, seed: int, device: torch.device | None = None) -> Algorithm:
     """Build a learner with new weights.
 
     Args:
         algo: Key of :data:`ALGORITHMS`.
         config: Its configuration.
-        spec: Specification of its observations.
+        spec: Specification of its observations and its action.
         seed: Seed of the run, which determines the weights.
         device: Device of the weights; the CPU if None.
+
+    Raises:
+        CogError: The algorithm cannot learn this kind of action.
     """
     from trainers.algorithm import init_seeded
 
-    kind: Any = algorithm_class(algo)
+    kind: Any = algorithm_class(algo).learning(spec.action)
     with init_seeded(derive_seed(seed, "weights")):
         learner: Algorithm = kind(config, spec)
     return learner.to(device) if device is not None else learner

@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
 from trainers.networks.augment import augment
 from trainers.networks.encoders import scaled
 from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy, follow, tanh_normal
@@ -77,10 +77,10 @@ class ActorCritic(Algorithm):
     acting: tuple[str, ...] = ("policy",)
     config: ActorCriticConfig
 
-    def __init__(self, config: ActorCriticConfig, spec: ObsSpec, *, shared_encoder: bool = False) -> None:
+    def __init__(self, config: ActorCriticConfig, spec: Spec, *, shared_encoder: bool = False) -> None:
         super().__init__(spec)
         self.config = config
-        self.shared_encoder = shared_encoder and spec.has_image
+        self.shared_encoder = shared_encoder and spec.obs.has_image
         self.policy = GaussianPolicy(spec, config.encoder, config.policy_widths)
         form = CriticForm(
             config.critics, config.critic_widths, config.layer_norm, config.half_gradients, shared_encoder
@@ -112,10 +112,15 @@ class ActorCritic(Algorithm):
 
     def prepared(self, batch: TensorBatch, generator: torch.Generator) -> TensorBatch:
         """Return the batch with images cropped, and cast once for all networks."""
-        batch = augment(batch, self.config.crop_px, generator)
-        if not self.spec.has_image:
+        batch = augment(batch, self.spec.obs, self.config.crop_px, generator)
+        if not self.spec.obs.has_image:
             return batch
-        return replace(batch, obs=_cast(batch.obs), next_obs=_cast(batch.next_obs))
+        return replace(batch, obs=self._cast(batch.obs), next_obs=self._cast(batch.next_obs))
+
+    def _cast(self, obs: TensorObs) -> TensorObs:
+        for one in self.spec.obs.images:
+            obs = obs.having(one.name, scaled(obs[one.name], one))
+        return obs
 
     def bellman_target(self, batch: TensorBatch, next_value: Tensor) -> Tensor:
         """Return the Bellman target (B,) of Q(s, a), given the value (B,) of s'."""
@@ -148,7 +153,7 @@ class ActorCritic(Algorithm):
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """One number per action dimension, or none for a deterministic policy."""
-        return (ACTION_DIM,) if self.config.stochastic else (0,)
+        return (self.spec.action.dim,) if self.config.stochastic else (0,)
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
@@ -161,7 +166,7 @@ class ActorCritic(Algorithm):
     @property
     def explore_noise_shape(self) -> tuple[int, ...]:
         """One number per action dimension."""
-        return (ACTION_DIM,)
+        return (self.spec.action.dim,)
 
     @torch.no_grad()
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
@@ -197,7 +202,7 @@ class SoftActorCritic(ActorCritic):
 
     config: SoftConfig
 
-    def __init__(self, config: SoftConfig, spec: ObsSpec, *, shared_encoder: bool = False) -> None:
+    def __init__(self, config: SoftConfig, spec: Spec, *, shared_encoder: bool = False) -> None:
         super().__init__(config, spec, shared_encoder=shared_encoder)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.optimisers["temperature"] = adam([self.log_temperature], config.policy_learning_rate)
@@ -211,11 +216,6 @@ class SoftActorCritic(ActorCritic):
         """Log α · (entropy - target): α falls while the policy is more random than the target."""
         entropy = -log_density.detach()
         return (self.log_temperature * (entropy - self.config.target_entropy)).mean()
-
-
-def _cast(obs: TensorObs) -> TensorObs:
-    image = obs.get("image")
-    return obs if image is None else obs.having("image", scaled(image))
 
 
 def value_metrics(data: Tensor, target: Tensor) -> dict[str, Tensor]:

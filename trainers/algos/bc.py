@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from trainers.algorithm import Algorithm, Config, ObsSpec, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, Spec, TensorBatch, TensorObs
 from trainers.networks.augment import augment
 from trainers.networks.heads import HEADS, Cloner, HybridCloner
 
@@ -65,11 +65,11 @@ class Bc(Algorithm):
     )
     acting: tuple[str, ...] = ("policy",)
 
-    def __init__(self, config: BcConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: BcConfig, spec: Spec) -> None:
         super().__init__(spec)
         self.config: BcConfig = config
         head = HEADS[config.head](spec, config.encoder, config.widths, config.components)
-        self.policy: Cloner = HybridCloner(head, config.widths) if config.hybrid else head
+        self.policy: Cloner = HybridCloner(spec.action, head, config.widths) if config.hybrid else head
         self.optimisers = {
             "policy": torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, fused=True)
         }
@@ -80,7 +80,7 @@ class Bc(Algorithm):
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step."""
-        loss = self.loss(augment(batch, self.config.crop_px, generator), generator)
+        loss = self.loss(augment(batch, self.spec.obs, self.config.crop_px, generator), generator)
         optimiser = self.optimisers["policy"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -29,7 +29,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cogdata.errors import CogError
-from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
 from trainers.networks.augment import augment
 from trainers.networks.encoders import Inputs
 from trainers.networks.flow import Flow
@@ -86,11 +86,13 @@ class BfnConfig(Config):
 class BfnModel(nn.Module):
     """Encoder, behaviour model and critics, trained together."""
 
-    def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: BfnConfig, spec: Spec) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, config.encoder)
-        self.flow = Flow(self.inputs.dim, config.flow_widths)
-        self.critics = Critics(config.critics, self.inputs.dim, config.critic_widths, norm=True)
+        self.inputs = Inputs(spec.obs, config.encoder)
+        self.flow = Flow(self.inputs.dim, spec.action.dim, config.flow_widths)
+        self.critics = Critics(
+            config.critics, self.inputs.dim, spec.action.dim, config.critic_widths, norm=True
+        )
         for parameter in self.critics.out.parameters():
             nn.init.zeros_(parameter)  # all values start at 0: a random one takes 1/(1-γ) sweeps to fade
         if config.critic_loss == "cross_entropy":
@@ -118,7 +120,7 @@ class Bfn(Algorithm):
     )
     acting: tuple[str, ...] = ("average",)
 
-    def __init__(self, config: BfnConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: BfnConfig, spec: Spec) -> None:
         super().__init__(spec)
         self.config: BfnConfig = config
         self.model = BfnModel(config, spec)
@@ -132,7 +134,7 @@ class Bfn(Algorithm):
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """Initial noise of the flow, for each proposal."""
-        return (self.config.acting_samples, ACTION_DIM)
+        return (self.config.acting_samples, self.spec.action.dim)
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -154,8 +156,8 @@ class Bfn(Algorithm):
     def next_value(self, obs: TensorObs, generator: torch.Generator) -> Tensor:
         """Value (B,) of the best of N proposals of the averaged β, by the smallest of the target critics."""
         features = self.target_inputs(obs)
-        proposing = self.average.inputs(obs) if self.spec.has_image else features  # states: no encoder
-        shape = (self.config.backup_samples, len(obs), ACTION_DIM)
+        proposing = self.average.inputs(obs) if self.spec.obs.has_image else features  # states: no encoder
+        shape = (self.config.backup_samples, len(obs), self.spec.action.dim)
         noise = torch.randn(shape, generator=generator, device=features.device)
         half = self.config.half_proposals and has_bfloat16(features.device.type)
         with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
@@ -188,7 +190,7 @@ class Bfn(Algorithm):
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step on flow and critics, then update targets and average."""
-        batch = augment(batch, self.config.crop_px, generator)
+        batch = augment(batch, self.spec.obs, self.config.crop_px, generator)
         features = self.model.inputs(batch.obs)
         flow_loss = self.flow_loss(features, batch.action, generator)
         next_value = self.next_value(batch.next_obs, generator)

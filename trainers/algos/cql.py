@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError
-from trainers.algorithm import ACTION_DIM, Algorithm, Config, ObsSpec, Success, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
 from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.networks.modules import LOG_HALF, GaussianPolicy, average, tanh_normal, tanh_normal_log_density
 
@@ -160,7 +160,7 @@ class Cql(SoftActorCritic):
     )
     config: CqlConfig
 
-    def __init__(self, config: CqlConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: CqlConfig, spec: Spec) -> None:
         super().__init__(config, spec, shared_encoder=config.shared_encoder)
         needed = ("policy", "critics") if config.acting_samples > 1 else ("policy",)
         self.averaged = needed if config.average_rate < 1 else ()
@@ -185,7 +185,7 @@ class Cql(SoftActorCritic):
     def noise_shape(self) -> tuple[int, ...]:
         """One row of noise for each of the N' samples, or the noise of :class:`ActorCritic`."""
         if self.config.acting_samples > 1:
-            return (self.config.acting_samples, ACTION_DIM)
+            return (self.config.acting_samples, self.spec.action.dim)
         return super().noise_shape
 
     @property
@@ -314,7 +314,7 @@ class Cql(SoftActorCritic):
         """
         n, shape, device = self.config.penalty_samples, batch.action.shape, batch.action.device
         uniform = torch.rand((n, *shape), generator=generator, device=device) * 2 - 1
-        flat = torch.full((n, len(batch)), ACTION_DIM * LOG_HALF, device=device)
+        flat = torch.full((n, len(batch)), self.spec.action.dim * LOG_HALF, device=device)
         samples = max(n, self.config.backup_actions)
         actions, log_density = self.policy.sample(batch.next_obs, generator, samples)
         densities = torch.cat([flat, log_density[:n]])

@@ -26,7 +26,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from trainers.algorithm import Config, ObsSpec, Success, TensorBatch
+from trainers.algorithm import Config, Spec, Success, TensorBatch
 from trainers.algos.actor_critic import ActorCritic, ActorCriticConfig, adam, value_metrics
 from trainers.networks.modules import ValueNetwork, tanh_normal_log_density
 
@@ -90,9 +90,9 @@ class Iql(ActorCritic):
     )
     config: IqlConfig
 
-    def __init__(self, config: IqlConfig, spec: ObsSpec) -> None:
+    def __init__(self, config: IqlConfig, spec: Spec) -> None:
         super().__init__(config, spec)
-        self.value = ValueNetwork(spec, config.encoder, config.critic_widths)
+        self.value = ValueNetwork(spec.obs, config.encoder, config.critic_widths)
         for layer in (self.critics.critics.out, self.targets.critics.out, self.value.out):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)

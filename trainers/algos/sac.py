@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainers.algorithm import ACTION_DIM, Config, Success, TensorBatch
+from trainers.algorithm import Config, Success, TensorBatch
 from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, value_metrics
 
 
@@ -79,7 +79,7 @@ class Sac(SoftActorCritic):
         if not self.config.entropy_backup:
             return low, high
         weight = self.config.temperature * self.value_scale
-        return low, high + weight * ACTION_DIM * math.log(2) / (1 - self.config.discount)
+        return low, high + weight * self.spec.action.dim * math.log(2) / (1 - self.config.discount)
 
     @torch.no_grad()
     def target(self, batch: TensorBatch, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from trainers.evaluation.worlds import WORLDS, Obs
 
 def choose(
     learner: Algorithm, shown: Sequence[Obs], noise: Sequence[torch.Generator], *, exploring: bool = False
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Choose actions: always as one batch of one shape, so that a row never depends on the others.
 
     Args:
@@ -24,11 +25,11 @@ def choose(
         exploring: To collect data, not to be evaluated.
 
     Returns:
-        (16, 8); row i is for observation i.
+        (16, *shape of the action), in the units and of the type of the data; row i is for observation i.
     """
     device = next(learner.parameters()).device
     parts: dict[str, torch.Tensor] = {}
-    for part in learner.spec.features:
+    for part in learner.spec.obs.names:
         rows = np.stack([obs[part] for obs in shown])
         batch = np.zeros((WORLDS, *rows.shape[1:]), rows.dtype)
         batch[: len(rows)] = rows
@@ -39,5 +40,8 @@ def choose(
     drawn = torch.zeros((WORLDS, *shape))
     for number, generator in enumerate(noise):
         drawn[number] = torch.randn(shape, generator=generator)
-    actions: NDArray[np.float32] = act(TensorObs(parts), drawn.to(device)).cpu().numpy()
+    unit = act(TensorObs(parts), drawn.to(device)).cpu()
+    if exploring and not learner.spec.action.discrete:
+        unit = unit.clamp(-1, 1)
+    actions: NDArray[Any] = learner.spec.action.from_unit(unit).numpy()
     return actions

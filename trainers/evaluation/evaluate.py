@@ -239,18 +239,19 @@ def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int],
 
 
 def _check_features(policy: Policy, world: EvalEnv, moment: Moment, keep: int) -> None:
-    needed = {*policy.learner.spec.features, *(["image"] if keep else [])}
+    spec = policy.learner.spec.obs
+    needed = {*spec.names, *(["image"] if keep else [])}
     if missing := needed - moment.obs.keys():
         raise CogError(f"{world.env} shows {sorted(moment.obs)}, the evaluation needs {sorted(missing)} too")
-    spec = policy.learner.spec
-    if "scene" in needed and moment.obs["scene"].shape != (len(spec.scene_fields),):
+    for one in spec.features:
+        shown = moment.obs[one.name].shape
+        if shown == one.shape:
+            continue
+        if one.is_image:
+            raise CogError(f"{world.env} shows {one.name} {shown}, the policy knows {one.shape}")
         raise CogError(
-            f"{world.env} has a scene of {moment.obs['scene'].size} numbers, the policy was trained on "
-            f"{len(spec.scene_fields)} ({', '.join(spec.scene_fields)}): evaluate it in the scene of its data"
-        )
-    if "image" in spec.features and moment.obs["image"].shape[:2] != spec.image_size:
-        raise CogError(
-            f"{world.env} shows {moment.obs['image'].shape[:2]} px, the policy knows {spec.image_size}"
+            f"{world.env} has a {one.name} of {moment.obs[one.name].size} numbers, the policy was trained on "
+            f"{one.size} ({', '.join(one.names)}): evaluate it in the scene of its data"
         )
 
 

@@ -1,7 +1,8 @@
 """A policy as one file that runs without this project, in ONNX Runtime or after ``torch.export.load``.
 
-Pre-processing is part of it: observations go in as a world shows them (``image`` uint8, ``robot``,
-``scene``), actions come out. What a policy draws at random is an input too: ``noise``, standard normal.
+Pre- and post-processing are part of it: observations go in as a world shows them, each under the name of its
+feature, and actions come out within the bounds of the world, an index for a Discrete one. What a policy draws
+at random is an input too: ``noise``, standard normal.
 The first dimension of all of them is ``batch``. Names, types and shapes are in the file's metadata, under
 the key ``cogdata``.
 """
@@ -24,13 +25,13 @@ from torch import Tensor, nn
 
 from cogdata import __version__
 from cogdata.errors import CogError, unknown
-from cogdata.schema import ACTION_DIM, ROBOT_DIM
+from cogdata.features import Feature
 from cogdata.system.distribution import pip_install
 from trainers.algorithm import Algorithm, TensorObs
 from trainers.evaluation.evaluate import Policy
 
 TOLERANCE: Final = 1e-4
-"""Largest difference of an action component, in [-1, 1], that rounding in another order may make."""
+"""Largest difference of an action's entry, in [-1, 1], that rounding in another order may make."""
 
 METADATA: Final = "cogdata"
 """Key of the description in the file's metadata."""
@@ -64,13 +65,14 @@ class _Acting(nn.Module):
         self.learner._parameters = {}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        parts = self.learner.spec.features
+        parts = self.learner.spec.obs.names
         named = dict(zip(parts, inputs, strict=False))
         if self.learner.stochastic:
             noise = inputs[-1]
         else:
             noise = torch.zeros((inputs[0].shape[0], *self.learner.noise_shape))
-        return self.learner.act(TensorObs({part: named[part] for part in parts}), noise)
+        unit = self.learner.act(TensorObs({part: named[part] for part in parts}), noise)
+        return self.learner.spec.action.from_unit(unit)
 
 
 def export_policy(policy: Policy, format: str) -> Exported:
@@ -89,8 +91,10 @@ def export_policy(policy: Policy, format: str) -> Exported:
     example = random_inputs(learner, 2, torch.Generator().manual_seed(0))
     batch = torch.export.Dim("batch")
     with _quiet(), torch.no_grad():
+        acting = _Acting(learner).eval()
+        acting(*example.values())  # what the specification computes once must not be a part of the trace
         program = torch.export.export(
-            _Acting(learner).eval(), tuple(example.values()), dynamic_shapes=(({0: batch},) * len(example),)
+            acting, tuple(example.values()), dynamic_shapes=(({0: batch},) * len(example),)
         )
         data, run = FORMATS[format](program, about)
     error = _difference(learner, run)
@@ -110,47 +114,49 @@ def random_inputs(learner: Algorithm, count: int, generator: torch.Generator) ->
         count: B.
         generator: Source.
     """
-    spec = learner.spec
-    inputs = {}
-    offset = 0
-    for part in spec.features:
-        if part == "image":
-            inputs[part] = torch.randint(
-                256, (count, *spec.image_size, 3), generator=generator, dtype=torch.uint8
-            )
-            continue
-        size = ROBOT_DIM if part == "robot" else len(spec.scene_fields)
-        mean, std = (torch.tensor(row[offset : offset + size]) for row in (spec.mean, spec.std))
-        inputs[part] = mean + std * torch.randn((count, size), generator=generator)
-        offset += size
+    inputs = {one.name: _random(one, learner, count, generator) for one in learner.spec.obs.features}
     if learner.stochastic:
         inputs["noise"] = torch.randn((count, *learner.noise_shape), generator=generator)
     return inputs
 
 
+def _random(feature: Feature, learner: Algorithm, count: int, generator: torch.Generator) -> Tensor:
+    shape, dtype = (count, *feature.shape), getattr(torch, feature.dtype)
+    if feature.is_image:
+        most = 2**8 if feature.dtype == "uint8" else 2**16
+        return torch.randint(most, shape, generator=generator, dtype=torch.int32).to(dtype)
+    spec = learner.spec.obs
+    mean, std = (torch.tensor(numbers[feature.name]).view(feature.shape) for numbers in (spec.mean, spec.std))
+    drawn: Tensor = mean + std * torch.randn(shape, generator=generator)
+    return drawn.clamp(min=0).to(dtype) if feature.dtype.startswith("uint") else drawn.to(dtype)
+
+
 def _about(policy: Policy) -> dict[str, Any]:
     spec, learner = policy.learner.spec, policy.learner
-    shapes = {
-        name: ["batch", *value.shape[1:]]
-        for name, value in random_inputs(learner, 1, torch.Generator()).items()
-    }
+    inputs = random_inputs(learner, 1, torch.Generator())
+    action = spec.action.feature
+    scene = next((one.names for one in spec.obs.features if one.name == "scene"), ())
     return {
         "run": policy.run,
         "algo": learner.name,
         "update": policy.update,
         "weights_digest": policy.digest,
         "cogdata_version": __version__,
-        "scene_fields": list(spec.scene_fields) if "scene" in spec.features else [],
+        "scene_fields": list(scene),
         "inputs": [
-            {"name": name, "dtype": "uint8" if name == "image" else "float32", "shape": shape}
-            for name, shape in shapes.items()
+            {
+                "name": name,
+                "dtype": str(value.dtype).removeprefix("torch."),
+                "shape": ["batch", *value.shape[1:]],
+            }
+            for name, value in inputs.items()
         ],
-        "outputs": [{"name": "action", "dtype": "float32", "shape": ["batch", ACTION_DIM]}],
+        "outputs": [{"name": "action", "dtype": action.dtype, "shape": ["batch", *action.shape]}],
     }
 
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
-"""From inputs by name to actions (B, 8), by the written file alone."""
+"""From inputs by name to actions, by the written file alone."""
 
 
 def _as_torch(program: torch.export.ExportedProgram, about: dict[str, Any]) -> tuple[bytes, Run]:
@@ -206,7 +212,9 @@ def _difference(learner: Algorithm, run: Run) -> float:
         singly = torch.cat(
             [run({name: value[row : row + 1] for name, value in inputs.items()}) for row in range(_CHECKED)]
         )
-    return float(torch.stack([together - expected, singly - expected]).abs().max())
+    unit = learner.spec.action.to_unit
+    wrong = [unit(one).double() - unit(expected).double() for one in (together, singly)]
+    return float(torch.stack(wrong).abs().max())
 
 
 @contextmanager

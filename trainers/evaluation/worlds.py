@@ -56,7 +56,7 @@ class Group(Protocol):
     def ask_reset(self, seeds: Sequence[int]) -> None:
         """Start episodes in the first ``len(seeds)`` environments."""
 
-    def ask_step(self, actions: Mapping[int, NDArray[np.float32]]) -> None:
+    def ask_step(self, actions: Mapping[int, NDArray[Any]]) -> None:
         """Step environments by index; the others wait."""
 
     def answer(self) -> dict[int, Moment]:
@@ -89,7 +89,7 @@ class LocalGroup:
             self._times[index] = 0
             self._moments[index] = _moment(self._answer(index), obs, info)
 
-    def ask_step(self, actions: Mapping[int, NDArray[np.float32]]) -> None:
+    def ask_step(self, actions: Mapping[int, NDArray[Any]]) -> None:
         """Step environments by index; the others wait."""
         self._moments = {}
         for index, action in actions.items():
@@ -127,7 +127,7 @@ class RemoteGroup:
         """Start episodes in the first ``len(seeds)`` environments."""
         self._send("reset", list(seeds))
 
-    def ask_step(self, actions: Mapping[int, NDArray[np.float32]]) -> None:
+    def ask_step(self, actions: Mapping[int, NDArray[Any]]) -> None:
         """Step environments by index; the others wait."""
         self._send("step", dict(actions))
 
@@ -225,7 +225,7 @@ class Worlds:
                 asked.append(index)
         return self._answers(asked)
 
-    def step(self, actions: Mapping[int, NDArray[np.float32]]) -> dict[int, Moment]:
+    def step(self, actions: Mapping[int, NDArray[Any]]) -> dict[int, Moment]:
         """Step the numbered environments; the others wait."""
         asked = []
         for index, group in enumerate(self._groups):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +31,13 @@ class _OpenEpisode:
         meta: What it will be called.
         generator: Noise generator.
         moments: Observations so far.
-        actions: Actions so far, (8,) each.
+        actions: Actions so far.
     """
 
     meta: EpisodeMeta
     generator: torch.Generator
     moments: list[Moment]
-    actions: list[NDArray[np.float32]] = field(default_factory=list)
+    actions: list[NDArray[Any]] = field(default_factory=list)
 
 
 def explore(
@@ -75,7 +76,7 @@ def explore(
             return None
         shown = [episode.moments[-1].obs for episode in under_way]
         noise = [episode.generator for episode in under_way]
-        actions = choose(learner, shown, noise, exploring=True).clip(-1, 1)
+        actions = choose(learner, shown, noise, exploring=True)
         for number, moment in worlds.step({number: actions[number] for number in running}).items():
             under_way[number].moments.append(moment)
             under_way[number].actions.append(actions[number])

@@ -35,12 +35,12 @@ from cogdata.storage.store import Store
 from cogdata.storage.versions import origin
 from cogdata.streaming.stream import StreamOptions
 from cogdata.streaming.transitions import Batch
-from trainers.algorithm import Algorithm, ObsSpec
+from trainers.algorithm import Algorithm, Spec
 from trainers.checkpoint import KEEP_FULL, folder, largest_weight, list_checkpoints, save_checkpoint
 from trainers.evaluation.worlds import Worlds
 from trainers.finetuning.explore import explore
 from trainers.finetuning.replay import Replay, joined
-from trainers.training.batches import tensor_batch
+from trainers.training.batches import in_units, tensor_batch
 from trainers.training.ending import DivergedError, status_on_error
 from trainers.training.online import KEEP_ROUNDS, Online, OnlineEnv
 from trainers.training.request import TrainRequest, now, register, run_id
@@ -181,11 +181,14 @@ def _lost(run: str) -> str:
     return f"restore it, or begin anew: `cog runs rm {run} --force`, and remove the folder collections/{run}"
 
 
-def _check_env(spec: ObsSpec, online_env: OnlineEnv) -> None:
-    if "scene" in spec.features and online_env.scene_fields != spec.scene_fields:
+def _check_env(spec: Spec, online_env: OnlineEnv) -> None:
+    if "scene" not in spec.obs.names:
+        return
+    scene = next(one for one in spec.obs.features if one.name == "scene")
+    if online_env.scene_fields != scene.names:
         raise CogError(
             f"{online_env.env} has the scene {', '.join(online_env.scene_fields) or 'of nothing'}, "
-            f"the policy was trained on {', '.join(spec.scene_fields)}: fine-tune it in the scene of its data"
+            f"the policy was trained on {', '.join(scene.names)}: fine-tune it in the scene of its data"
         )
 
 
@@ -223,7 +226,7 @@ class _Session:
         self.shares = (request.config.batch_size - half, half)
         self.offline: Iterator[Batch] | None = None
         if self.online.data == "symmetric":
-            options = StreamOptions(self.shares[0], request.seed, spec.features, self.info.memory_bytes)
+            options = StreamOptions(self.shares[0], request.seed, spec.obs.names, self.info.memory_bytes)
             stream = self.context.open_stream(options)
             self.offline = stream.batches(self.learner.updates_done - self.first)
         self.log = RunLog(
@@ -321,9 +324,8 @@ class _Session:
                 return False
             began = time.perf_counter()
             self.generator.manual_seed(derive_seed(self.request.seed, "update", self.learner.updates_done))
-            tensors = tensor_batch(
-                self._batch(), self.learner.spec.features, torch.device(self.request.device)
-            )
+            spec, device = self.learner.spec, torch.device(self.request.device)
+            tensors = in_units(tensor_batch(self._batch(), spec.obs.names, device), spec.action)
             self.metrics.append(self.learner.update(tensors, self.generator))
             self.seconds += time.perf_counter() - began
             self._tell()

@@ -9,47 +9,39 @@ from typing import Any
 import numpy as np
 
 from cogdata.episode import Episode
-from cogdata.features import Feature
-from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.streaming.pool import Pool
 from cogdata.streaming.transitions import Batch, Observation
 from cogdata.streaming.windows import BatchRows
-from trainers.algorithm import ObsSpec
-
-
-def _declared(spec: ObsSpec) -> tuple[tuple[Feature, ...], Feature]:
-    """Features of the observations that a learner looks at, and the action."""
-    whole = layout1_spec(spec.image_size, spec.scene_fields, ())
-    return whole.taking(spec.features).observations, whole.action
+from trainers.algorithm import Spec
 
 
 class Replay:
     """A pool that grows by episodes.
 
     Args:
-        spec: What the learner looks at; nothing else is held.
+        spec: What the learner looks at and does; nothing else is held.
         frames: Most observations there will be.
         source: Index that marks these transitions in a batch.
     """
 
-    def __init__(self, spec: ObsSpec, frames: int, source: int) -> None:
-        self._pool = Pool.empty(frames, *_declared(spec))
+    def __init__(self, spec: Spec, frames: int, source: int) -> None:
+        self._pool = Pool.empty(frames, spec.obs.features, spec.action.feature)
         self._pool["source"][:] = source
         self._leaving = np.empty(frames, np.int64)
         self._frames = 0
         self.transitions = 0
 
     @staticmethod
-    def needs_bytes(spec: ObsSpec, frames: int) -> int:
+    def needs_bytes(spec: Spec, frames: int) -> int:
         """Bytes of memory that so many observations take."""
-        return frames * (Pool.observation_bytes(*_declared(spec)) + 8)
+        return frames * (Pool.observation_bytes(spec.obs.features, spec.action.feature) + 8)
 
     def add(self, episode: Episode) -> None:
         """Take an episode in.
 
         Args:
-            episode: Of the scene and image size of ``spec``.
+            episode: Of the features of ``spec``.
         """
         rows = slice(self._frames, self._frames + episode.steps + 1)
         leaving = slice(rows.start, rows.stop - 1)

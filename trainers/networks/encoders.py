@@ -5,15 +5,17 @@ Shapes: B batch, D features, C H W image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from cogdata.errors import unknown
+from cogdata.features import Feature
 from trainers.algorithm import ObsSpec, TensorObs
-from trainers.networks.vectors import END_EFFECTOR, Vectors, split_way
+from trainers.networks.vectors import Vectors, find_hand, split_way
 
 
 def _channels_last(module: nn.Module) -> None:
@@ -26,10 +28,10 @@ def _channels_last(module: nn.Module) -> None:
 class PaperEncoder(nn.Module):
     """The paper's convolutions (A.2): 48×48 → 16×12×12 = 2304 features, before any linear layer."""
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
+    def __init__(self, image_size: Sequence[int], channels: int = 3) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(channels, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
             nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
             nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
         )  # fmt: skip
@@ -37,7 +39,7 @@ class PaperEncoder(nn.Module):
         self.dim = 16 * (image_size[0] // 4) * (image_size[1] // 4)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
+        """Map float images (B, C, H, W) in [0, 1] to features (B, D)."""
         out: Tensor = self.layers(image)
         return out.flatten(1)
 
@@ -59,10 +61,10 @@ class FastEncoder(nn.Module):
     grid: Tensor
     pairs: Tensor
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
+    def __init__(self, image_size: Sequence[int], channels: int = 3) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(channels, 16, 5, stride=2, padding=2), nn.ReLU(),
             nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
         )  # fmt: skip
         _channels_last(self.convolutions)
@@ -76,7 +78,7 @@ class FastEncoder(nn.Module):
         self.dim = 2 * self.keypoints + self.linear + 4 * self.pairs.shape[1]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map float images (B, 3, H, W) in [0, 1] to features (B, D)."""
+        """Map float images (B, C, H, W) in [0, 1] to features (B, D)."""
         places = self.convolutions(image - 0.5).permute(0, 2, 3, 1).flatten(1, 2)  # (B, H·W, C)
         points = torch.softmax(self.maps(places), dim=1).transpose(1, 2) @ self.grid  # (B, K, 2)
         rest = torch.tanh(self.norm(self.head(places.flatten(1))))
@@ -116,8 +118,8 @@ class HandEyeEncoder(FastEncoder):
     coarse and a fine unit, as :mod:`trainers.networks.vectors` does for states.
     """
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
-        super().__init__(image_size)
+    def __init__(self, image_size: Sequence[int], channels: int = 3) -> None:
+        super().__init__(image_size, channels)
         self.places = Points()
 
 
@@ -133,20 +135,64 @@ CHUNK: Final = 32
 """Images that a CPU encodes at a time, so that the output of a convolution fits into its cache."""
 
 
-def scaled(image: Tensor) -> Tensor:
-    """Return images as float32 (B, 3, H, W) in [0, 1]; images that are float already are not changed.
+def scaled(image: Tensor, feature: Feature) -> Tensor:
+    """Return images as float32 (B, C, H, W) in [0, 1]; images that are float already are not changed.
 
     Args:
-        image: uint8 (B, H, W, 3), or the result of this function.
+        image: uint8 or uint16 (B, H, W, C), or (B, H, W) with one channel; or the result of this function.
+        feature: Its declaration; the bounds of a uint16 one, without them 0 and 65535, become 0 and 1.
     """
     if image.is_floating_point():
         return image
-    # (B, H, W, 3) contiguous, seen as (B, 3, H, W), already is channels_last: no copy but the cast
-    return image.permute(0, 3, 1, 2).float().div_(255)
+    if len(feature.shape) == 2:
+        image = image.unsqueeze(-1)
+    # (B, H, W, C) contiguous, seen as (B, C, H, W), already is channels_last: no copy but the cast
+    numbers = image.permute(0, 3, 1, 2).float()
+    if feature.dtype == "uint8":
+        return numbers.div_(255)
+    low = min(feature.low) if feature.low else 0.0
+    high = max(feature.high) if feature.high else 65535.0
+    return numbers.sub_(low).div_(max(high - low, 1.0)).clamp_(0, 1)
+
+
+class Encoders(nn.Module):
+    """An encoder for each image, by the name of its feature, in the order of the declaration."""
+
+    def __init__(self, kind: type[PaperEncoder] | type[FastEncoder], images: Sequence[Feature]) -> None:
+        super().__init__()
+        self._places: dict[str, str] = {}
+        for one in images:
+            place = one.name
+            while hasattr(self, place):  # a camera may be called "forward"
+                place += "_"
+            self._places[one.name] = place
+            channels = one.shape[2] if len(one.shape) == 3 else 1
+            self.add_module(place, kind(one.shape[:2], channels))
+
+    def __getitem__(self, name: str) -> PaperEncoder | FastEncoder:
+        """Return the encoder of an image."""
+        found: PaperEncoder | FastEncoder = self._modules[self._places[name]]  # type: ignore[assignment]
+        return found
+
+    def __iter__(self) -> Iterator[PaperEncoder | FastEncoder]:
+        """Iterate over the encoders."""
+        return (self[name] for name in self._places)
+
+
+_BEFORE_NAMES: Final = re.compile(r"(^|(?<!encoders)\.)encoder\.(?=[a-z]+\.)")
+
+
+def named_encoders(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of version 0.1, which had one encoder and no name for it.
+
+    Args:
+        state: Name → tensor, of this or that version.
+    """
+    return {_BEFORE_NAMES.sub(r"\1encoders.image.", name): tensor for name, tensor in state.items()}
 
 
 class Inputs(nn.Module):
-    """Features (B, D) of observations: encoded images, the vector part, offsets from the hand."""
+    """Features (B, D) of observations: encoded images, vectors, offsets from the hand."""
 
     middle: Tensor
 
@@ -154,31 +200,41 @@ class Inputs(nn.Module):
         super().__init__()
         if encoder not in ENCODERS:
             raise unknown("encoder", encoder, ENCODERS)
-        self.encoder = ENCODERS[encoder](spec.image_size) if spec.has_image else None
+        self.images = spec.images
+        self.encoders = Encoders(ENCODERS[encoder], spec.images)
         self.vectors = Vectors(spec) if spec.vector_dim else None
-        self.dim = sum(module.dim for module in (self.encoder, self.vectors) if module is not None)
-        self.knows_hand = "robot" in spec.features
-        if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
-            self.dim += 6 * Points.count
-            self.register_buffer("middle", torch.tensor(spec.mean[END_EFFECTOR]), persistent=False)
-        elif isinstance(self.encoder, HandEyeEncoder):  # with images alone it is the fast one
-            self.encoder.places.requires_grad_(False)
+        self.dim = sum(one.dim for one in self.encoders) + (self.vectors.dim if self.vectors else 0)
+        self.hand = find_hand(spec.vectors)
+        sees = [one for one in self.encoders if isinstance(one, HandEyeEncoder)]
+        if sees and self.hand is not None:
+            name, place = self.hand
+            self.dim += 6 * Points.count * len(sees)
+            self.register_buffer("middle", torch.tensor(spec.mean[name][place]), persistent=False)
+        for one in sees if self.hand is None else ():  # without a hand it is the fast one
+            one.places.requires_grad_(False)
+        self.register_load_state_dict_pre_hook(_load_named)  # type: ignore[no-untyped-call]
 
     def forward(self, obs: TensorObs) -> Tensor:
         """Encode the observation features that the specification names; ignore the others."""
-        features = []
-        if self.encoder is not None:
-            features.append(self._encode(scaled(obs["image"])))
+        features = [self._encode(self.encoders[one.name], scaled(obs[one.name], one)) for one in self.images]
         if self.vectors is not None:
             features.append(self.vectors(obs))
-        if isinstance(self.encoder, HandEyeEncoder) and self.knows_hand:
-            hand = obs["robot"][:, END_EFFECTOR] - self.middle
-            features += self.encoder.places.ways(features[0], hand)
+        if self.hand is not None:
+            name, place = self.hand
+            for index, one in enumerate(self.encoders):
+                if isinstance(one, HandEyeEncoder):
+                    hand = obs[name].flatten(1)[:, place].float() - self.middle
+                    features += one.places.ways(features[index], hand)
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
-    def _encode(self, image: Tensor) -> Tensor:
-        assert self.encoder is not None
+    def _encode(self, encoder: nn.Module, image: Tensor) -> Tensor:
         if torch.compiler.is_exporting() or image.device.type != "cpu" or len(image) <= CHUNK:
-            whole: Tensor = self.encoder(image)
+            whole: Tensor = encoder(image)
             return whole
-        return torch.cat([self.encoder(part) for part in torch.split(image, CHUNK)])
+        return torch.cat([encoder(part) for part in torch.split(image, CHUNK)])
+
+
+def _load_named(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Hook of ``load_state_dict``: read what version 0.1 called ``encoder`` as ``encoders.image``."""
+    for name in [name for name in state if name.startswith(f"{prefix}encoder.")]:
+        state[f"{prefix}encoders.image.{name.removeprefix(prefix + 'encoder.')}"] = state.pop(name)

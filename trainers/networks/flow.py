@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from trainers.algorithm import ACTION_DIM
-
 TIME_WAVES: Final = 4
 """K, number of frequencies in the time embedding; they lower the loss on a two-mode target by 10 %."""
 
@@ -28,13 +26,13 @@ def _waves(time: Tensor) -> Tensor:
 class Flow(nn.Module):
     """Velocity network v(x, t | z) of a flow from noise to actions; first layer split as in Critics."""
 
-    def __init__(self, dim: int, widths: Sequence[int]) -> None:
+    def __init__(self, dim: int, action_dim: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.from_features = nn.Linear(dim, widths[0])
-        self.from_action = nn.Linear(ACTION_DIM, widths[0], bias=False)
+        self.from_action = nn.Linear(action_dim, widths[0], bias=False)
         self.from_time = nn.Linear(1 + 2 * TIME_WAVES, widths[0], bias=False)
         self.hidden = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths))
-        self.out = nn.Linear(widths[-1], ACTION_DIM)
+        self.out = nn.Linear(widths[-1], action_dim)
 
     def velocity(self, context: Tensor, x: Tensor) -> Tensor:
         """Velocity (..., A) at x (..., A), given the first layer's output for features and time (..., H)."""

@@ -14,20 +14,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cogdata.schema import COMMAND_THRESHOLD
-from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
+from cogdata.errors import CogError
+from cogdata.features import Command
+from trainers.algorithm import ActionSpec, Spec, TensorObs
 from trainers.networks.encoders import Inputs
 from trainers.networks.flow import Flow
 from trainers.networks.modules import LOG_STD_RANGE, GaussianPolicy, mlp, tanh_normal_log_density
 
 FLOW_STEPS: Final = 10
 """Number of Euler steps of a cloned flow, from noise to action."""
-
-MOTION_DIM: Final = 6
-"""Number of leading action dimensions that are a motion; the others, gripper and neutral, are commands."""
-
-COMMAND_CATEGORIES: Final = ((-1.0, 0.0, 1.0), (0.0, 1.0))
-"""Categories of each command: close, keep or open the gripper; stay or go to the neutral pose."""
 
 
 class Cloner(nn.Module, ABC):
@@ -39,7 +34,7 @@ class Cloner(nn.Module, ABC):
     """
 
     inputs: Inputs
-    noise_dim: int = ACTION_DIM
+    noise_dim: int
 
     def encode(self, obs: TensorObs) -> Tensor:
         """Turn observations into features (B, D)."""
@@ -62,6 +57,10 @@ class Cloner(nn.Module, ABC):
 class GaussianCloner(GaussianPolicy, Cloner):
     """A tanh-Gaussian with the actor-critics' policy network, so that they can start from its weights."""
 
+    def __init__(self, spec: Spec, encoder: str, widths: Sequence[int]) -> None:
+        super().__init__(spec, encoder, widths)
+        self.noise_dim = spec.action.dim
+
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
         """Return -log π(a|s)."""
         mean, log_std = self.at(features)
@@ -81,19 +80,18 @@ class GaussianCloner(GaussianPolicy, Cloner):
 class MixtureCloner(Cloner):
     """A weighted mixture of K tanh-Gaussians (Bishop's mixture density network)."""
 
-    noise_dim = ACTION_DIM + 1
-
-    def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int], components: int) -> None:
+    def __init__(self, spec: Spec, encoder: str, widths: Sequence[int], components: int) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, encoder)
+        self.noise_dim = spec.action.dim + 1
+        self.inputs = Inputs(spec.obs, encoder)
         self.trunk = mlp([self.inputs.dim, *widths], final_relu=True)
         self.weights = nn.Linear(widths[-1], components)
-        self.head = nn.Linear(widths[-1], components * 2 * ACTION_DIM)
+        self.head = nn.Linear(widths[-1], components * 2 * spec.action.dim)
 
     def at(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights (B, K), means and log standard deviations (B, K, A)."""
         h = self.trunk(features)
-        mean, log_std = self.head(h).unflatten(1, (-1, 2 * ACTION_DIM)).chunk(2, dim=2)
+        mean, log_std = self.head(h).unflatten(1, (self.weights.out_features, -1)).chunk(2, dim=2)
         return F.log_softmax(self.weights(h), dim=1), mean, log_std.clamp(*LOG_STD_RANGE)
 
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
@@ -118,14 +116,15 @@ class MixtureCloner(Cloner):
 class FlowCloner(Cloner):
     """A flow from normal noise to actions (Lipman et al., arXiv 2210.02747)."""
 
-    def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int]) -> None:
+    def __init__(self, spec: Spec, encoder: str, widths: Sequence[int]) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, encoder)
-        self.flow = Flow(self.inputs.dim, widths)
+        self.noise_dim = spec.action.dim
+        self.inputs = Inputs(spec.obs, encoder)
+        self.flow = Flow(self.inputs.dim, spec.action.dim, widths)
 
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
         """Squared error of the velocity on straight lines from noise to action: (v(x_t, t) - (a - x_0))²."""
-        action = F.pad(action, (0, ACTION_DIM - action.shape[1]))
+        action = F.pad(action, (0, self.noise_dim - action.shape[1]))
         noise = torch.randn(action.shape, generator=generator, device=action.device)
         time = torch.rand((len(action), 1), generator=generator, device=action.device)
         velocity: Tensor = self.flow(features, torch.lerp(noise, action, time), time)
@@ -137,38 +136,50 @@ class FlowCloner(Cloner):
 
     def mode(self, features: Tensor) -> Tensor:
         """Integrate the flow from noise 0."""
-        return self.draw(features, features.new_zeros(len(features), ACTION_DIM))
+        return self.draw(features, features.new_zeros(len(features), self.noise_dim))
 
 
 class HybridCloner(Cloner):
-    """A motion head of the kinds above, with gripper and neutral commands as categorical distributions."""
+    """A motion head of the kinds above, with the declared commands as categorical distributions.
 
-    def __init__(self, motion: Cloner, widths: Sequence[int]) -> None:
+    The motion is the dimensions that are no command, in their order; its head has outputs left over.
+    """
+
+    def __init__(self, action: ActionSpec, motion: Cloner, widths: Sequence[int]) -> None:
         super().__init__()
+        self.declared = action.feature.commands
+        if not self.declared:
+            raise CogError(
+                "hybrid=true needs an action that declares commands, and this one has none: leave it out"
+            )
+        self.action = action
+        self.levels = [action.levels_in_unit(one) for one in self.declared]
         self.motion = motion
-        self.noise_dim = motion.noise_dim + len(COMMAND_CATEGORIES)
-        self.commands = mlp([motion.inputs.dim, *widths, sum(map(len, COMMAND_CATEGORIES))], final_relu=False)
+        self.noise_dim = motion.noise_dim + len(self.declared)
+        commanded = [one.dim for one in self.declared]
+        self.moving = [dim for dim in range(action.dim) if dim not in commanded]
+        order = [*self.moving, *commanded]
+        self.places = [order.index(dim) for dim in range(action.dim)]
+        self.commands = mlp(
+            [motion.inputs.dim, *widths, sum(len(one.levels) for one in self.declared)], final_relu=False
+        )
 
     def encode(self, obs: TensorObs) -> Tensor:
         """Turn observations into features (B, D), for motion and commands."""
         return self.motion.encode(obs)
 
     def at(self, features: Tensor) -> list[Tensor]:
-        """Return the log probabilities of each command's categories, (B, 3) and (B, 2)."""
-        logits = self.commands(features).split([len(values) for values in COMMAND_CATEGORIES], dim=1)
+        """Return the log probabilities of each command's levels, (B, levels) each."""
+        logits = self.commands(features).split([len(one.levels) for one in self.declared], dim=1)
         return [F.log_softmax(part, dim=1) for part in logits]
 
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of the motion plus the cross entropy of the commands."""
-        total = self.motion.loss(features, action[:, :MOTION_DIM], generator)
-        gripper, neutral = action[:, MOTION_DIM], action[:, MOTION_DIM + 1]
-        threshold = COMMAND_THRESHOLD
-        categories = [
-            1 + (gripper > threshold).long() - (gripper < -threshold).long(),
-            (neutral > threshold).long(),
-        ]
-        for log_probability, category in zip(self.at(features), categories, strict=True):
-            total = total + F.nll_loss(log_probability, category, reduction="none")
+        total = self.motion.loss(features, action[:, self.moving], generator)
+        done = self.action.from_unit(action)
+        for log_probability, command in zip(self.at(features), self.declared, strict=True):
+            level = level_of(done[:, command.dim], command)
+            total = total + F.nll_loss(log_probability, level, reduction="none")
         return total
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
@@ -183,9 +194,26 @@ class HybridCloner(Cloner):
         return self._joined(self.motion.mode(features), [p.argmax(1) for p in self.at(features)])
 
     def _joined(self, motion: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-        pairs = zip(COMMAND_CATEGORIES, chosen, strict=True)
-        commands = [motion.new_tensor(values)[category] for values, category in pairs]
-        return torch.cat([motion[:, :MOTION_DIM], torch.stack(commands, dim=1)], dim=1)
+        pairs = zip(self.levels, chosen, strict=True)
+        commands = [motion.new_tensor(levels)[level] for levels, level in pairs]
+        joined = torch.cat([motion[:, : len(self.moving)], torch.stack(commands, dim=1)], dim=1)
+        return joined if self.places == sorted(self.places) else joined[:, self.places]
+
+
+def level_of(value: Tensor, command: Command) -> Tensor:
+    """Return the index (B,) of the level that values (B,) of a command mean.
+
+    A value beyond the threshold means the nearest level of its sign, any other one means level 0. A command
+    without a level 0 means the nearest level.
+    """
+    levels = value.new_tensor(command.levels)
+    distance = (value.unsqueeze(1) - levels).abs()
+    if 0 in command.levels:
+        sign = torch.sign(value) * (value.abs() > command.beyond)
+        other = torch.sign(levels) != sign.unsqueeze(1)
+        none = other.all(1, keepdim=True)  # no level of this sign: 0
+        distance = distance.masked_fill(torch.where(none, levels != 0, other), torch.inf)
+    return distance.argmin(1)
 
 
 def choose(log_probability: Tensor, normal: Tensor) -> Tensor:
@@ -203,7 +231,7 @@ def _row(values: Tensor, chosen: Tensor) -> Tensor:
     return values.gather(1, chosen.view(-1, 1, 1).expand(-1, 1, values.shape[2])).squeeze(1)
 
 
-HEADS: Final[Mapping[str, Callable[[ObsSpec, str, Sequence[int], int], Cloner]]] = {
+HEADS: Final[Mapping[str, Callable[[Spec, str, Sequence[int], int], Cloner]]] = {
     "gaussian": lambda spec, encoder, widths, components: GaussianCloner(spec, encoder, widths),
     "mixture": MixtureCloner,
     "flow": lambda spec, encoder, widths, components: FlowCloner(spec, encoder, widths),

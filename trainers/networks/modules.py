@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from trainers.algorithm import ACTION_DIM, ObsSpec, TensorObs
+from trainers.algorithm import ObsSpec, Spec, TensorObs
 from trainers.networks.encoders import Inputs
 from trainers.networks.precision import half_gradient_product, has_bfloat16
 
@@ -71,12 +71,19 @@ class Critics(nn.Module):
     """
 
     def __init__(
-        self, ensemble: int, dim: int, widths: Sequence[int], *, norm: bool, half_gradients: bool = False
+        self,
+        ensemble: int,
+        dim: int,
+        action_dim: int,
+        widths: Sequence[int],
+        *,
+        norm: bool,
+        half_gradients: bool = False,
     ) -> None:
         super().__init__()
         self.ensemble = ensemble
         self.from_features = StackedLinear(ensemble, dim, widths[0])
-        self.from_action = StackedLinear(ensemble, ACTION_DIM, widths[0], bias=False)
+        self.from_action = StackedLinear(ensemble, action_dim, widths[0], bias=False)
         self.hidden = nn.ModuleList(
             StackedLinear(ensemble, fan_in, fan_out, half_gradients=half_gradients)
             for fan_in, fan_out in pairwise(widths)
@@ -140,13 +147,16 @@ class CriticForm:
 class EncodedCritics(nn.Module):
     """E critics with image encoders: one for each, as in the paper, or one for all."""
 
-    def __init__(self, spec: ObsSpec, encoder: str, form: CriticForm) -> None:
+    def __init__(self, spec: Spec, encoder: str, form: CriticForm) -> None:
         super().__init__()
-        own = spec.has_image and not form.one_encoder  # a state has nothing to encode: one copy serves all
-        self.inputs = nn.ModuleList(Inputs(spec, encoder) for _ in range(form.ensemble if own else 1))
+        own = (
+            spec.obs.has_image and not form.one_encoder
+        )  # a state has nothing to encode: one copy serves all
+        self.inputs = nn.ModuleList(Inputs(spec.obs, encoder) for _ in range(form.ensemble if own else 1))
         self.critics = Critics(
             form.ensemble,
             _dim(self.inputs[0]),
+            spec.action.dim,
             form.widths,
             norm=form.norm,
             half_gradients=form.half_gradients,
@@ -173,11 +183,11 @@ class EncodedCritics(nn.Module):
 class GaussianPolicy(nn.Module):
     """Tanh-Gaussian policy π(a|s): mean and log standard deviation of the action before tanh."""
 
-    def __init__(self, spec: ObsSpec, encoder: str, widths: Sequence[int]) -> None:
+    def __init__(self, spec: Spec, encoder: str, widths: Sequence[int]) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, encoder)
+        self.inputs = Inputs(spec.obs, encoder)
         self.trunk = mlp([self.inputs.dim, *widths], final_relu=True)
-        self.head = nn.Linear(widths[-1], 2 * ACTION_DIM)
+        self.head = nn.Linear(widths[-1], 2 * spec.action.dim)
 
     def forward(self, obs: TensorObs) -> tuple[Tensor, Tensor]:
         """Return mean and log_std, each (B, A)."""
@@ -246,7 +256,8 @@ def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
 
 def _dim(inputs: nn.Module) -> int:
     assert isinstance(inputs, Inputs)
-    return inputs.dim
+    dim: int = inputs.dim
+    return dim
 
 
 def follow(target: nn.Module, source: nn.Module, rate: float) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from cogdata.schema import ROBOT_NAMES
+from cogdata.features import Feature
 from trainers.algorithm import ObsSpec, TensorObs
 
 STD_FLOOR: Final = 1e-3
@@ -55,9 +55,20 @@ def position_starts(names: Sequence[str]) -> list[int]:
     ]
 
 
-_FIRST: Final = position_starts(ROBOT_NAMES)[0]
-END_EFFECTOR: Final = slice(_FIRST, _FIRST + 3)
-"""Position of the end effector in the vector part, which begins with the robot's state, in m."""
+def find_hand(features: Sequence[Feature]) -> tuple[str, slice] | None:
+    """Find the position of the end effector: the first three entries called ``ee_…x_m``, ``_y_m``, ``_z_m``.
+
+    Args:
+        features: Vectors.
+
+    Returns:
+        The feature and where the position is among its entries; None if none has one.
+    """
+    for one in features:
+        for start in position_starts(one.names):
+            if one.names[start].startswith("ee_"):
+                return one.name, slice(start, start + 3)
+    return None
 
 
 def split_way(way: Tensor) -> list[Tensor]:
@@ -65,13 +76,17 @@ def split_way(way: Tensor) -> list[Tensor]:
     return [(way / COARSE_M).clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), torch.tanh(way / FINE_M)]
 
 
+_WIDE: Final = frozenset(("int32", "int64", "float64"))
+"""Types whose numbers float32 cannot tell apart: they are normalised before they are cast."""
+
+
 class Vectors(nn.Module):
-    """Features of the vector part of observations.
+    """Features of the vectors of observations, flattened and joined in the order of the declaration.
 
     Numbers are normalised. A quaternion q becomes two columns of its rotation matrix, because q and -q are
     the same rotation and simulators report either. The offset of every position from the end effector is
     added, coarse and fine, because a grasp depends on a centimetre between two numbers that vary by
-    decimetres.
+    decimetres. Quaternions, positions and the end effector are found by the names of entries.
     """
 
     plain: Tensor
@@ -84,17 +99,24 @@ class Vectors(nn.Module):
 
     def __init__(self, spec: ObsSpec) -> None:
         super().__init__()
-        self.features = tuple(part for part in ("robot", "scene") if part in spec.features)
-        names = (*ROBOT_NAMES, *spec.scene_fields) if "scene" in self.features else ROBOT_NAMES
-        starts = quaternion_starts(names)
-        turned = {start + offset for start in starts for offset in range(4)}
-        _, *things = position_starts(names)
-        plain = [index for index in range(len(names)) if index not in turned]
+        self.features = tuple(one.name for one in spec.vectors)
+        wide = any(one.dtype in _WIDE for one in spec.vectors)
+        dtype = torch.float64 if wide else torch.float32
+        turns, positions = _starts(spec.vectors, quaternion_starts), _starts(spec.vectors, position_starts)
+        turned = {start + offset for start in turns for offset in range(4)}
+        plain = [index for index in range(spec.vector_dim) if index not in turned]
+        self.hand = _hand_in(spec.vectors)
+        things = [] if self.hand is None else [start for start in positions if start != self.hand.start]
         matrix, shift = _rotation_rows()
-        mean, std = torch.tensor(spec.mean, dtype=torch.float32), torch.tensor(spec.std, dtype=torch.float32)
+        mean, std = (
+            torch.tensor([number for name in self.features for number in numbers[name]], dtype=dtype)
+            for numbers in (spec.mean, spec.std)
+        )
         constants = {
-            "plain": torch.tensor(plain),
-            "turned": torch.tensor([[start + offset for offset in range(4)] for start in starts]),
+            "plain": torch.tensor(plain, dtype=torch.long),
+            "turned": torch.tensor(
+                [[start + offset for offset in range(4)] for start in turns], dtype=torch.long
+            ),
             "things": torch.tensor([[start, start + 1, start + 2] for start in things], dtype=torch.long),
             "mean": mean[plain],
             "inverse_std": 1 / std[plain].clamp(min=STD_FLOOR),
@@ -103,17 +125,48 @@ class Vectors(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
-        self.dim = len(plain) + 6 * len(starts) + 6 * len(things)
+        self.dim = len(plain) + 6 * len(turns) + 6 * len(things)
 
     def forward(self, obs: TensorObs) -> Tensor:
-        """Map the vector part of observations (B, V) to features (B, D)."""
-        found = [obs[part] for part in self.features]
+        """Map the vectors of observations to features (B, D)."""
+        found = [_numbers(obs[name], self.mean.dtype) for name in self.features]
         vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
-        scaled = (vector[:, self.plain] - self.mean) * self.inverse_std
-        q = vector[:, self.turned]  # (B, rotations, 4)
-        columns = (q.unsqueeze(3) * q.unsqueeze(2)).flatten(2) @ self.matrix + self.shift
-        features = [scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT), columns.flatten(1)]
-        if len(self.things):
-            way = vector[:, self.things] - vector[:, END_EFFECTOR].unsqueeze(1)  # (B, things, 3)
-            features += split_way(way.flatten(1))
+        scaled = ((vector[:, self.plain] - self.mean) * self.inverse_std).float()
+        features = [scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT)]
+        if len(self.turned):
+            q = vector[:, self.turned].float()  # (B, rotations, 4)
+            columns = (q.unsqueeze(3) * q.unsqueeze(2)).flatten(2) @ self.matrix + self.shift
+            features.append(columns.flatten(1))
+        if self.hand is not None and len(self.things):
+            way = vector[:, self.things] - vector[:, self.hand].unsqueeze(1)  # (B, things, 3)
+            features += split_way(way.float().flatten(1))
         return torch.cat(features, dim=1)
+
+
+def _numbers(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Flatten the rows of any numeric feature: (B, V)."""
+    flat = values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)
+    return flat.to(dtype)
+
+
+def _starts(features: Sequence[Feature], find: Callable[[Sequence[str]], list[int]]) -> list[int]:
+    """Where something begins in the joined vector; names are those of the last axis of each feature."""
+    found, offset = [], 0
+    for one in features:
+        for row in range(offset, offset + one.size, len(one.names) or max(one.size, 1)):
+            found += [row + start for start in find(one.names)]
+        offset += one.size
+    return found
+
+
+def _hand_in(features: Sequence[Feature]) -> slice | None:
+    """Where the end effector's position is in the joined vector."""
+    hand = find_hand(features)
+    if hand is None:
+        return None
+    offset = 0
+    for one in features:
+        if one.name == hand[0]:
+            break
+        offset += one.size
+    return slice(offset + hand[1].start, offset + hand[1].stop)

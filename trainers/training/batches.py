@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
-from cogdata.errors import CogError, unknown
+from cogdata.errors import CogError
 from cogdata.storage.manifest import Manifest
 from cogdata.streaming.transitions import Batch, Observation
 from cogdata.streaming.windows import BatchRows
-from trainers.algorithm import OBS_KINDS, ObsSpec, TensorBatch, TensorObs
+from trainers.algorithm import ActionSpec, ObsSpec, Spec, TensorBatch, TensorObs
+from trainers.obs_kinds import select
 
 
-def obs_spec(kind: str, manifest: Manifest) -> ObsSpec:
-    """Say what a learner of this kind looks at in the data of a mixture.
+def spec_of(obs: str, manifest: Manifest) -> Spec:
+    """Say what a learner looks at in the data of a mixture, and what it does.
 
     Args:
-        kind: "image", "image+robot" or "state".
-        manifest: Gives sizes, names and the statistics for normalising.
+        obs: What it looks at, :func:`trainers.obs_kinds.select`.
+        manifest: Gives the declaration and the statistics for normalising.
 
     Raises:
-        CogError: Unknown kind, or the mixture has no statistics for it.
+        CogError: The declaration has no such features, or the mixture has no statistics of them.
     """
-    if kind not in OBS_KINDS:
-        raise unknown("observation", kind, OBS_KINDS)
-    vectors = [part for part in OBS_KINDS[kind] if part != "image"]
-    for part in vectors:
-        if part not in manifest.stats.mean:
-            raise CogError(f"mixture {manifest.info.ref} has no statistics of {part!r}: freeze it again")
-    mean = [number for part in vectors for number in manifest.stats.mean[part]]
-    std = [number for part in vectors for number in manifest.stats.std[part]]
-    return ObsSpec(kind, manifest.info.camera_size, manifest.info.scene_fields, tuple(mean), tuple(std))
+    declared, stats = manifest.info.spec, manifest.stats
+    features = select(obs, declared)
+    vectors = [one.name for one in features if not one.is_image]
+    for name in vectors:
+        if name not in stats.mean:
+            raise CogError(f"mixture {manifest.info.ref} has no statistics of {name!r}: freeze it again")
+    seen = ObsSpec(
+        features,
+        {name: tuple(stats.mean[name]) for name in vectors},
+        {name: tuple(stats.std[name]) for name in vectors},
+    )
+    means, stds = (tuple(numbers.get("action", ())) for numbers in (stats.mean, stats.std))
+    return Spec(seen, ActionSpec.of(declared.action, means, stds))
+
+
+def in_units(batch: TensorBatch, action: ActionSpec) -> TensorBatch:
+    """Return a batch whose actions are as learners have them: the same object if they are that already."""
+    unit = action.to_unit(batch.action)
+    return batch if unit is batch.action else replace(batch, action=unit)
 
 
 def tensor_obs(obs: Observation, features: tuple[str, ...], device: torch.device) -> TensorObs:

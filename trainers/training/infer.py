@@ -36,7 +36,7 @@ from cogdata.streaming.transitions import Batch, Observation
 from trainers.algorithm import ObsSpec, TensorObs, init_seeded
 from trainers.networks.encoders import Inputs
 from trainers.networks.modules import mlp
-from trainers.training.batches import obs_spec, tensor_batch, tensor_obs
+from trainers.training.batches import spec_of, tensor_batch, tensor_obs
 
 Int32 = NDArray[np.int32]
 
@@ -120,7 +120,7 @@ def train_classifier(
     optimiser = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE, fused=True)
     rewarded = seen = 0
     for _ in range(updates):
-        batch = tensor_batch(next(batches), spec.features, torch.device("cpu"))
+        batch = tensor_batch(next(batches), spec.names, torch.device("cpu"))
         of_task = batch.source == task
         success = ((batch.reward > 0) & of_task).float()
         loss = F.binary_cross_entropy_with_logits(classifier(batch.next_obs), success)
@@ -169,7 +169,7 @@ def infer_rewards(
             f"mixture {info.ref} has the sources {', '.join(sorted(info.counts))}: to infer rewards there "
             f"must be {task!r}, and another one"
         )
-    spec = obs_spec(obs, manifest)
+    spec = spec_of(obs, manifest).obs
     rows = [row for row in manifest.episodes.to_pylist() if row["source"] != task]
     halves = [rows[0::2], rows[1::2]]
     if not halves[1]:
@@ -179,16 +179,14 @@ def infer_rewards(
     for number, half in enumerate(halves):
         hidden = pc.is_in(manifest.episodes["episode_id"], pa.array([row["episode_id"] for row in half]))
         seen = replace(manifest, episodes=manifest.episodes.filter(pc.invert(hidden)))
-        options = StreamOptions(
-            batch_size=256, seed=derive_seed("infer", seed, number), columns=spec.features
-        )
+        options = StreamOptions(batch_size=256, seed=derive_seed("infer", seed, number), columns=spec.names)
         stream = open_stream(store, seen, options)
         classifier = train_classifier(
             stream.batches(0), spec, task=stream.sources.index(task), updates=updates, seed=seed
         )
         for row in half:
             times = followed(row)
-            after, collected = _read(store, manifest, row, spec.features, times)
+            after, collected = _read(store, manifest, row, spec.names, times)
             reward = label(classifier, after)
             solved = collected > 0
             found += int((reward > 0).sum())
@@ -232,6 +230,6 @@ def _read(
 @torch.no_grad()
 def label(classifier: SuccessClassifier, after: Observation) -> Float32:
     """Reward (N,) float32 of transitions by what they result in: 1 where success is the likelier, else 0."""
-    logits = classifier(tensor_obs(after, classifier.spec.features, torch.device("cpu")))
+    logits = classifier(tensor_obs(after, classifier.spec.names, torch.device("cpu")))
     found: Float32 = (logits > 0).float().numpy()
     return found

@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from cogdata.errors import unknown
-from cogdata.schema import ROBOT_DIM
 from trainers.algos import build, configure
 
 if TYPE_CHECKING:
@@ -108,9 +107,12 @@ def configure_stages(
 
 def _learners(stages: Sequence[tuple[Stage, Config]]) -> list[Algorithm]:
     """Make the learner of every stage, for dummy observations."""
-    from trainers.algorithm import ObsSpec
+    from cogdata.layout1 import ACTION, ROBOT, layout1_spec
+    from trainers.algorithm import ActionSpec, ObsSpec, Spec
 
-    spec = ObsSpec("image+robot", (48, 48), (), (0.0,) * ROBOT_DIM, (1.0,) * ROBOT_DIM)
+    features = layout1_spec((48, 48), (), ()).taking(("image", "robot")).observations
+    stats = {ROBOT.name: (0.0,) * ROBOT.size}, {ROBOT.name: (1.0,) * ROBOT.size}
+    spec = Spec(ObsSpec(features, *stats), ActionSpec(ACTION))
     return [build(stage.algo, config, spec, 0) for stage, config in stages]
 
 

@@ -17,9 +17,10 @@ from cogdata.storage.manifest import Manifest
 from cogdata.storage.runs import RunInfo, read_run, write_run
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import default_memory
-from trainers.algorithm import OBS_KINDS, Config
+from trainers.algorithm import Config
 from trainers.algos import algorithm_class, config_from_dict
 from trainers.checkpoint import list_checkpoints
+from trainers.obs_kinds import check_obs
 from trainers.training.divergence import DivergenceGuard
 from trainers.training.online import Online
 from trainers.training.runlog import check_trackers
@@ -42,7 +43,7 @@ class TrainRequest:
         algo: Key of ``ALGORITHMS``.
         config: Its resolved configuration, :func:`trainers.algos.configure`; says updates and batch size.
         preset: The named configuration it started from.
-        obs: "image", "image+robot" or "state".
+        obs: What it looks at, :func:`trainers.obs_kinds.select`.
         seed: Root seed of weights, batches and noise.
         device: torch device.
         threads: torch threads on a CPU; they are part of what makes a run repeatable bit for bit.
@@ -89,8 +90,7 @@ class TrainRequest:
             raise CogError(
                 f"algorithm {self.algo!r} takes a {expected.__name__}, found {type(self.config).__name__}"
             )
-        if self.obs not in OBS_KINDS:
-            raise unknown("observation", self.obs, OBS_KINDS)
+        check_obs(self.obs)
         check_trackers(self.trackers)
         if self.pool not in POOLS:
             raise unknown("place of the pool", self.pool, POOLS)

@@ -11,12 +11,13 @@ import torch
 
 from cogdata.errors import CogError
 from cogdata.storage.manifest import Manifest
+from cogdata.storage.runs import read_run
 from cogdata.storage.store import Store
-from trainers.algorithm import Algorithm, ObsSpec
+from trainers.algorithm import Algorithm, Spec
 from trainers.algos import build
 from trainers.checkpoint import list_checkpoints, load_policy, load_training, read_info
 from trainers.evaluation.during_training import parse_update
-from trainers.training.batches import obs_spec
+from trainers.training.batches import spec_of
 from trainers.training.request import TrainRequest
 
 
@@ -43,7 +44,7 @@ def check_start(store: Store, request: TrainRequest) -> None:
         CogError: As it says.
     """
     parent, _ = load_policy(store, parent_of(request), request.parent_update)
-    _check_kind(parent, request)
+    _check_obs(store, request)
     _build(request, parent.spec, torch.device("cpu")).start_from(parent)
 
 
@@ -112,12 +113,12 @@ def open_learner(
     """
     device = torch.device(request.device)
     if list_checkpoints(store, run, full=True):
-        learner = _build(request, ObsSpec.from_dict(read_info(store, run).obs), device)
+        learner = _build(request, read_info(store, run).spec, device)
         return learner, load_training(store, run, learner).seconds
     if request.parent is None:
-        return _build(request, obs_spec(request.obs, manifest), device), 0.0
+        return _build(request, spec_of(request.obs, manifest), device), 0.0
     parent = read_parent(store, request)
-    learner = _build(request, _seen_alike(parent, manifest, request), device)
+    learner = _build(request, _seen_alike(store, parent, manifest, request), device)
     if request.online is not None and request.online.continues:
         _check_layers(learner, parent, request)
         load_training(store, parent_of(request), learner, request.parent_update)
@@ -159,25 +160,31 @@ def parent_of(request: TrainRequest) -> str:
     return request.parent
 
 
-def _build(request: TrainRequest, spec: ObsSpec, device: torch.device) -> Algorithm:
+def _build(request: TrainRequest, spec: Spec, device: torch.device) -> Algorithm:
     return build(request.algo, request.config, spec, request.seed, device)
 
 
-def _check_kind(parent: Algorithm, request: TrainRequest) -> None:
-    if (kind := parent.spec.kind) != request.obs:
-        raise CogError(f"run {request.parent!r} looks at {kind}: say --obs {kind}")
+def _check_obs(store: Store, request: TrainRequest) -> None:
+    if (obs := read_run(store, parent_of(request)).obs) != request.obs:
+        raise CogError(f"run {request.parent!r} looks at {obs}: say --obs {obs}")
 
 
-def _seen_alike(parent: Algorithm, manifest: Manifest, request: TrainRequest) -> ObsSpec:
+def _seen_alike(store: Store, parent: Algorithm, manifest: Manifest, request: TrainRequest) -> Spec:
     """The parent's specification, if it can look at this mixture with it."""
-    theirs, ours = parent.spec, obs_spec(request.obs, manifest)
-    _check_kind(parent, request)
-    if (theirs.image_size, theirs.scene_fields) != (ours.image_size, ours.scene_fields):
+    _check_obs(store, request)
+    theirs, ours = parent.spec, spec_of(request.obs, manifest)
+    pairs = [(theirs.action.feature, ours.action.feature)]
+    if theirs.obs.names != ours.obs.names:
         raise CogError(
-            f"run {request.parent!r} knows frames of {theirs.image_size} px and the scene "
-            f"{', '.join(theirs.scene_fields)}, mixture {manifest.info.ref} has {ours.image_size} px and "
-            f"{', '.join(ours.scene_fields)}: start from a run on the same scene"
+            f"run {request.parent!r} looks at {', '.join(theirs.obs.names)}, of mixture {manifest.info.ref} "
+            f"--obs {request.obs} is {', '.join(ours.obs.names)}: start from a run on the same features"
         )
+    for known, found in (*zip(theirs.obs.features, ours.obs.features, strict=True), *pairs):
+        if known.identity() != found.identity():
+            raise CogError(
+                f"run {request.parent!r} knows {known.name} as {known.describe()}, mixture "
+                f"{manifest.info.ref} has {found.describe()}: start from a run on the same features"
+            )
     return theirs
 
 

@@ -39,7 +39,7 @@ from trainers.algorithm import Algorithm, TensorBatch
 from trainers.checkpoint import largest_weight, list_checkpoints, read_info, save_checkpoint
 from trainers.evaluation.during_training import EvalSchedule, evaluate_checkpoint, evaluated_before
 from trainers.evaluation.evaluate import Policy
-from trainers.training.batches import tensor_batch
+from trainers.training.batches import in_units, tensor_batch
 from trainers.training.divergence import GuardState
 from trainers.training.ending import DivergedError, status_on_error
 from trainers.training.ranks import Ranks
@@ -153,7 +153,7 @@ def train(
         options = StreamOptions(
             request.config.batch_size,
             request.seed,
-            learner.spec.features,
+            learner.spec.obs.names,
             info.memory_bytes,
             share=(ranks.index, ranks.count),
         )
@@ -253,7 +253,8 @@ class _Session:
         self.waited += time.perf_counter() - began
         self.generator.manual_seed(derive_seed(request.seed, "update", learner.updates_done))
         if not isinstance(batch, TensorBatch):
-            batch = tensor_batch(batch, learner.spec.features, torch.device(request.device))
+            batch = tensor_batch(batch, learner.spec.obs.names, torch.device(request.device))
+        batch = in_units(batch, learner.spec.action)
         with self.ranks.own_rows(request.config.batch_size):
             metrics = learner.update(batch, self.generator)
         self.done += 1

@@ -16,7 +16,7 @@ def test_cloning_finds_mean_and_spread_of_the_data() -> None:
     learner = small_learner("bc", "state", "learning_rate=0.01")
     assert isinstance(learner, Bc)
     assert isinstance(learner.policy, GaussianCloner)
-    obs = tensor_obs(observe(np.arange(512) % 7), make_spec("state").features, torch.device("cpu"))
+    obs = tensor_obs(observe(np.arange(512) % 7), make_spec("state").obs.names, torch.device("cpu"))
     nothing = torch.zeros(512)
     for update in range(250):
         action = torch.tanh(0.4 + 0.3 * torch.randn(512, 8, generator=seeded(update)))
@@ -27,7 +27,7 @@ def test_cloning_finds_mean_and_spread_of_the_data() -> None:
 
 
 def test_judged_by_samples_or_by_the_mode() -> None:
-    obs = tensor_obs(observe(np.array([2])), make_spec("state").features, torch.device("cpu"))
+    obs = tensor_obs(observe(np.array([2])), make_spec("state").obs.names, torch.device("cpu"))
     sampler = small_learner("bc", "state")
     assert sampler.stochastic
     mode = small_learner("bc", "state", "stochastic=false")
@@ -45,7 +45,7 @@ def test_loss_is_the_negative_log_density_of_the_data() -> None:
     with torch.no_grad():
         learner.policy.head.weight.zero_()
         learner.policy.head.bias.zero_()
-    obs = tensor_obs(observe(np.array([2])), make_spec("state").features, torch.device("cpu"))
+    obs = tensor_obs(observe(np.array([2])), make_spec("state").obs.names, torch.device("cpu"))
     batch = TensorBatch(
         obs, torch.zeros(1, 8), torch.zeros(1), obs, torch.zeros(1).bool(), torch.zeros(1).long()
     )

@@ -98,7 +98,7 @@ def test_flow_recovers_a_distribution_with_two_modes() -> None:
     """One observation, a[0] = +.6 three times of four, else -.6: a Gaussian would sit in between."""
     learner = small_learner("bfn", "state", "flow_widths=128,128,128")
     assert isinstance(learner, Bfn)
-    obs = tensor_obs(observe(np.full(256, 2)), make_spec("state").features, torch.device("cpu"))
+    obs = tensor_obs(observe(np.full(256, 2)), make_spec("state").obs.names, torch.device("cpu"))
     optimiser = torch.optim.Adam(learner.model.flow.parameters(), lr=4e-3)
     with torch.no_grad():
         features = learner.model.inputs(obs)
@@ -123,7 +123,7 @@ def walk(learner: Bfn | Bc, episodes: int, horizon: int) -> float:
     place = np.zeros(episodes, np.int64)
     generator = seeded(9)
     for _ in range(horizon):
-        obs = tensor_obs(observe(place), learner.spec.features, torch.device("cpu"))
+        obs = tensor_obs(observe(place), learner.spec.obs.names, torch.device("cpu"))
         noise = torch.randn((episodes, *learner.noise_shape), generator=generator)
         place = move(place, learner.act(obs, noise).numpy())
     return float((place == PLACES - 1).mean())
@@ -164,7 +164,7 @@ def test_best_of_n_stitches_what_cloning_cannot(critic_loss: str) -> None:
     assert walk(best, 200, 8) > 0.9
     assert walk(clone, 200, 8) < 0.4
     value = best.next_value(
-        tensor_obs(observe(np.arange(PLACES)), best.spec.features, torch.device("cpu")), seeded(0)
+        tensor_obs(observe(np.arange(PLACES)), best.spec.obs.names, torch.device("cpu")), seeded(0)
     )
     expected = torch.tensor([0.95 ** (5 - place) for place in range(6)])  # n steps to go are worth γ^(n - 1)
     torch.testing.assert_close(value[:6], expected, atol=0.12, rtol=0)

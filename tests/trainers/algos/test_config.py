@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cogdata.errors import CogError
+from tests.trainers.toy import version1
 from trainers.algorithm import ObsSpec
 from trainers.algos import configure
 from trainers.algos.bfn import BfnConfig
@@ -68,11 +71,12 @@ def test_a_bad_truth_value_is_refused() -> None:
 
 def test_a_specification_checks_itself() -> None:
     with pytest.raises(CogError, match="unknown observation 'pixels'"):
-        ObsSpec("pixels", (48, 48), (), (), ())
+        version1("pixels", (48, 48), (), (), ())
     with pytest.raises(ValueError, match="mean and std have 3 and 3 numbers, must be 10"):
-        ObsSpec("image+robot", (48, 48), (), (0.0,) * 3, (1.0,) * 3)
+        version1("image+robot", (48, 48), (), (0.0,) * 3, (1.0,) * 3)
     with pytest.raises(CogError, match="at least 8×8"):
-        ObsSpec("image", (4, 4), (), (), ())
-    spec = ObsSpec("state", (48, 48), ("x",), (0.5,) * 11, (1.0,) * 11)
-    assert spec.features == ("robot", "scene")
-    assert ObsSpec.from_dict({**spec.to_dict(), "image_size": [48, 48]}) == spec
+        version1("image", (4, 4), (), (), ())
+    spec = version1("state", (48, 48), ("x",), (0.5,) * 11, (1.0,) * 11)
+    assert spec.names == ("robot", "scene")
+    assert (spec.mean["robot"], spec.std["scene"]) == ((0.5,) * 10, (1.0,))
+    assert ObsSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

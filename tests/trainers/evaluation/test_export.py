@@ -29,7 +29,7 @@ def expected_actions(learner: Algorithm, inputs: dict[str, torch.Tensor]) -> tor
     """What the learner itself does; a deterministic one takes noise (B, 0)."""
     count = len(next(iter(inputs.values())))
     noise = inputs.get("noise", torch.zeros((count, 0)))
-    return learner.act(TensorObs({part: inputs[part] for part in learner.spec.features}), noise)
+    return learner.act(TensorObs({part: inputs[part] for part in learner.spec.obs.names}), noise)
 
 
 @pytest.mark.parametrize(

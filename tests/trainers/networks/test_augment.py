@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trainers.toy import KINDS, seeded, small_learner, tensors
+from tests.trainers.toy import KINDS, make_spec, seeded, small_learner, tensors
 from trainers.networks.augment import augment, random_crop
 
 
@@ -36,17 +36,17 @@ def test_the_generator_decides() -> None:
 
 def test_both_observations_are_cropped_and_the_rest_passes() -> None:
     batch = tensors("image+robot", 32)
-    cropped = augment(batch, 4, seeded(0))
+    cropped = augment(batch, make_spec("image+robot").obs, 4, seeded(0))
     for before, after in ((batch.obs, cropped.obs), (batch.next_obs, cropped.next_obs)):
         assert not torch.equal(before["image"], after["image"])
         assert before["robot"] is after["robot"]
-    assert augment(batch, 0, seeded(0)) is batch
+    assert augment(batch, make_spec("image+robot").obs, 0, seeded(0)) is batch
 
 
 def test_a_state_draws_no_offsets() -> None:
     generator = seeded(0)
     before = generator.get_state()
-    augment(tensors("state", 4), 4, generator)
+    augment(tensors("state", 4), make_spec("state").obs, 4, generator)
     assert torch.equal(generator.get_state(), before)
 
 

@@ -17,7 +17,7 @@ HEADS = ("gaussian", "mixture", "flow")
 
 
 def everywhere(count: int) -> TensorObs:
-    return tensor_obs(observe(np.arange(count) % 7), make_spec("state").features, torch.device("cpu"))
+    return tensor_obs(observe(np.arange(count) % 7), make_spec("state").obs.names, torch.device("cpu"))
 
 
 def train(learner: Bc, updates: int, action_of: object) -> None:

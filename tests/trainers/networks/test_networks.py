@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainers.toy import make_spec, seeded, tensors
-from trainers.algorithm import ObsSpec, TensorObs
+from cogdata.layout1 import ACTION
+from tests.trainers.toy import make_spec, seeded, tensors, version1
+from trainers.algorithm import ActionSpec, Spec, TensorObs
 from trainers.networks import modules as networks
 from trainers.networks.encoders import (
     ENCODERS,
@@ -80,15 +81,15 @@ def test_paper_networks_have_the_published_number_of_parameters() -> None:
     Convolutions 448 + 2 · 2,320 = 5,088. Q: + 2,312 · 1,024 + 1,024 + 524,800 + 131,328 + 257 = 3,029,985;
     policy: + 2,304 · 1,024 + 1,024 + 524,800 + 131,328 + 3 · 65,792 + 2 · 2,056 = 3,223,024.
     """
-    spec = ObsSpec("image", (48, 48), (), (), ())
-    encoder = PaperEncoder(spec.image_size)
+    spec = version1("image", (48, 48), (), (), ())
+    encoder = PaperEncoder((48, 48))
     assert encoder.dim == 2304
 
     def count(module: torch.nn.Module) -> int:
         return sum(parameter.numel() for parameter in module.parameters())
 
-    q = count(encoder) + count(Critics(1, encoder.dim, (1024, 512, 256), norm=False))
-    policy = count(GaussianPolicy(spec, "paper", (1024, 512, 256, 256, 256, 256)))
+    q = count(encoder) + count(Critics(1, encoder.dim, 8, (1024, 512, 256), norm=False))
+    policy = count(GaussianPolicy(Spec(spec, ActionSpec(ACTION)), "paper", (1024, 512, 256, 256, 256, 256)))
     assert q == 3_029_985
     assert policy == 3_223_024
 
@@ -131,7 +132,7 @@ def test_keypoints_are_where_the_bright_spots_are_and_the_way_between_them() -> 
 
 
 def test_split_first_layer_equals_the_joined_one() -> None:
-    critics = Critics(2, 5, (4,), norm=False)
+    critics = Critics(2, 5, 8, (4,), norm=False)
     features, actions = torch.randn(3, 5), torch.randn(6, 3, 8)
     values = critics(features, actions)
     for e in range(2):
@@ -145,7 +146,7 @@ def test_split_first_layer_equals_the_joined_one() -> None:
 
 
 def test_critics_do_not_share_weights() -> None:
-    critics = Critics(2, 5, (4, 4), norm=True)
+    critics = Critics(2, 5, 8, (4, 4), norm=True)
     values = critics(torch.randn(3, 5), torch.randn(1, 3, 8))
     values[0].sum().backward()
     grad = critics.hidden[0].weight.grad
@@ -158,8 +159,8 @@ def test_gradients_in_bfloat16_are_near_and_values_are_the_same(monkeypatch: pyt
     """Rounding the factors of 64-term sums to 8 bits moves a gradient by about 2⁻⁸ of its length, .4 %."""
     monkeypatch.setattr(networks, "has_bfloat16", lambda device: True)  # emulated where it is not there
     exact, rounded = (
-        Critics(2, 5, (64, 64), norm=False),
-        Critics(2, 5, (64, 64), norm=False, half_gradients=True),
+        Critics(2, 5, 8, (64, 64), norm=False),
+        Critics(2, 5, 8, (64, 64), norm=False, half_gradients=True),
     )
     rounded.load_state_dict(exact.state_dict())
     features, actions = torch.randn(32, 5), torch.randn(3, 32, 8, requires_grad=True)
@@ -178,19 +179,18 @@ def test_gradients_in_bfloat16_are_near_and_values_are_the_same(monkeypatch: pyt
 
 def test_frames_encoded_in_parts_are_the_same_features() -> None:
     """70 frames are 32 + 32 + 6; so are their gradients, and frames that were cast before."""
-    inputs = Inputs(ObsSpec("image", (16, 16), (), (), ()), "paper")
+    inputs = Inputs(version1("image", (16, 16), (), (), ()), "paper")
     image = torch.randint(0, 256, (70, 16, 16, 3), generator=seeded(0), dtype=torch.uint8)
-    assert inputs.encoder is not None
-    whole = inputs.encoder(image.permute(0, 3, 1, 2) / 255)
+    whole = inputs.encoders["image"](image.permute(0, 3, 1, 2) / 255)
     parts = inputs(TensorObs({"image": image}))
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
-    assert torch.equal(inputs(TensorObs({"image": scaled(image)})), parts)
+    assert torch.equal(inputs(TensorObs({"image": scaled(image, inputs.images[0])})), parts)
     one, two = (torch.autograd.grad(out.square().sum(), list(inputs.parameters())) for out in (whole, parts))
     torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 
 def test_flow_steps_add_up_a_constant_velocity() -> None:
-    flow = Flow(3, (4, 4))
+    flow = Flow(3, 8, (4, 4))
     with torch.no_grad():
         flow.out.weight.zero_()
         flow.out.bias.fill_(0.25)
@@ -199,7 +199,7 @@ def test_flow_steps_add_up_a_constant_velocity() -> None:
 
 
 def test_flow_samples_as_its_velocity_says() -> None:
-    flow = Flow(3, (4, 4))
+    flow = Flow(3, 8, (4, 4))
     features, x = torch.randn(5, 3), torch.randn(1, 5, 8) * 0.1
     one = x[0] + flow(features, x[0], torch.zeros(5, 1)) / 2
     two = one + flow(features, one, torch.full((5, 1), 0.5)) / 2
@@ -223,7 +223,7 @@ def test_quaternions_are_found_by_name() -> None:
 
 
 def test_a_rotation_is_read_as_two_columns_of_its_matrix() -> None:
-    vectors = Vectors(ObsSpec("image+robot", (16, 16), (), (0.0,) * 10, (1.0,) * 10))
+    vectors = Vectors(version1("image+robot", (16, 16), (), (0.0,) * 10, (1.0,) * 10))
     robot = torch.zeros(2, 10)
     half = math.sqrt(0.5)
     robot[:, 3:7] = torch.tensor([[0, 0, half, half], [0, 0, -half, -half]])  # 90° about z, written both ways
@@ -234,7 +234,7 @@ def test_a_rotation_is_read_as_two_columns_of_its_matrix() -> None:
 
 def test_the_way_to_a_thing_is_added_coarse_and_fine() -> None:
     fields = ("object_x_m", "object_y_m", "object_z_m")
-    vectors = Vectors(ObsSpec("state", (16, 16), fields, (0.0,) * 13, (1.0,) * 13))
+    vectors = Vectors(version1("state", (16, 16), fields, (0.0,) * 13, (1.0,) * 13))
     robot = torch.zeros(1, 10)
     robot[0, :3] = torch.tensor([0.6, 0.1, -0.3])
     features = vectors(TensorObs({"robot": robot, "scene": torch.tensor([[0.7, 0.1, -0.31]])}))[0]
@@ -249,12 +249,13 @@ def test_the_hand_eye_encoder_adds_the_ways_from_the_hand_to_its_points() -> Non
     robot = torch.zeros(2, 10)
     robot[:, 0] = torch.tensor([0.5, 0.58])
     obs = TensorObs({"image": torch.zeros(2, 16, 16, 3, dtype=torch.uint8), "robot": robot})
-    inputs = Inputs(ObsSpec("image+robot", (16, 16), (), mean, (1.0,) * 10), "hand_eye")
-    assert isinstance(inputs.encoder, HandEyeEncoder)
+    inputs = Inputs(version1("image+robot", (16, 16), (), mean, (1.0,) * 10), "hand_eye")
+    encoder = inputs.encoders["image"]
+    assert isinstance(encoder, HandEyeEncoder)
     with torch.no_grad():
-        inputs.encoder.places.weight.zero_()
-        inputs.encoder.places.bias.zero_()
-        inputs.encoder.places.bias[0] = 1.0
+        encoder.places.weight.zero_()
+        encoder.places.bias.zero_()
+        encoder.places.bias[0] = 1.0
     features = inputs(obs)
     assert features.shape == (2, inputs.dim)
     count = 3 * Points.count
@@ -265,7 +266,7 @@ def test_the_hand_eye_encoder_adds_the_ways_from_the_hand_to_its_points() -> Non
 
 
 def test_the_hand_eye_encoder_of_frames_alone_is_the_fast_one() -> None:
-    spec = ObsSpec("image", (16, 16), (), (), ())
+    spec = version1("image", (16, 16), (), (), ())
     hand_eye, fast = Inputs(spec, "hand_eye"), Inputs(spec, "fast")
     assert hand_eye.dim == fast.dim
     hand_eye.load_state_dict(fast.state_dict(), strict=False)
@@ -275,7 +276,7 @@ def test_the_hand_eye_encoder_of_frames_alone_is_the_fast_one() -> None:
 
 def test_vectors_are_normalised_and_bounded() -> None:
     mean, std = (1.0, *(0.0,) * 9), (2.0, 0.0, *(1.0,) * 8)
-    vectors = Vectors(ObsSpec("image+robot", (16, 16), (), mean, std))
+    vectors = Vectors(version1("image+robot", (16, 16), (), mean, std))
     robot = torch.zeros(1, 10)
     robot[0, 0], robot[0, 1], robot[0, 9] = 5.0, 0.005, 1e9
     features = vectors(TensorObs({"robot": robot}))[0]

@@ -13,11 +13,12 @@ from cogdata.errors import CogError
 from cogdata.storage.runs import read_run, write_run
 from cogdata.storage.store import Store
 from tests.trainers.toy import ToyStream, make_manifest, small_config
-from trainers.algorithm import OBS_KINDS, Config
+from trainers.algorithm import Config
 from trainers.algos import ALGORITHMS, algorithm_class, config_from_dict
 from trainers.algos.actor_critic import ActorCriticConfig, SoftConfig
 from trainers.checkpoint import list_checkpoints, read_info
 from trainers.identity import before_later, later
+from trainers.obs_kinds import OBS_KINDS
 from trainers.paper.identify import experiment_of_run
 from trainers.paper.plan import plan_experiments
 from trainers.paper.reproduce import EvalBudget, is_done

@@ -12,7 +12,8 @@ from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions
 from tests.synthetic import make_manifest, write_episodes
 from tests.trainers.training.test_train import make_request, weights_of
-from trainers.algorithm import OBS_KINDS, TensorObs
+from trainers.algorithm import TensorObs
+from trainers.obs_kinds import OBS_KINDS
 from trainers.training.batches import tensor_batch
 from trainers.training.resident import ResidentStream
 from trainers.training.train import train

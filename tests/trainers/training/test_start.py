@@ -134,8 +134,10 @@ def test_what_does_not_fit_is_one_line(store: Store) -> None:
         with pytest.raises(CogError, match=said):
             open_learner(store, "new", make_manifest(), from_run(store, request, parent))
     manifest = make_manifest()
-    other = replace(manifest, info=replace(manifest.info, image_size=(32, 32)))
-    with pytest.raises(CogError, match=r"knows frames of \(16, 16\) px .* has \(32, 32\) px"):
+    other = replace(manifest, info=replace(manifest.info, scene_fields=("place", "two")))
+    with pytest.raises(
+        CogError, match=r"knows scene as .* of place, one, mixture toy@1 has .* of place, two"
+    ):
         open_learner(store, "new", other, from_run(store, make_request("bc"), parent))
     with pytest.raises(CogError, match=f"unknown checkpoint of run '{parent}' '5'"):
         from_run(store, make_request("bc"), f"{parent}@5")
