@@ -32,6 +32,7 @@ bench: .venv/.dev
 	$(BIN)/python -m bench.learners
 	$(BIN)/python -m bench.catalog
 	$(BIN)/python -m bench.perception
+	$(BIN)/python -m bench.video
 
 clean:
 	rm -rf .venv cog-demo build *.egg-info

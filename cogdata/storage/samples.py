@@ -23,7 +23,7 @@ from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.layout1 import layout1_spec, layout_of
 from cogdata.schema import PREDICATES
-from cogdata.storage.frames import frame_codec
+from cogdata.storage.codecs import ALL, decode_feature, encode_feature, frame_codec
 from cogdata.storage.store import Store
 
 STEPS_MEMBER: Final = "steps.arrow.zst"
@@ -143,7 +143,7 @@ def encode_member(feature: Feature, values: Recorded, episode: Episode) -> bytes
         if values.codec != feature.codec:
             raise CogError(f"{feature.name} is held as {values.codec}, declared as {feature.codec}")
         return values.data
-    return frame_codec(feature.codec).encode(values)
+    return encode_feature(feature, values, episode.spec.rate_hz)
 
 
 def encoded_members(episode: Episode) -> Iterator[tuple[Feature, bytes, int]]:
@@ -265,14 +265,21 @@ def read_steps(store: Store, sample: Sample) -> pa.RecordBatch:
         return pa.ipc.open_stream(stream.read_buffer()).read_next_batch()
 
 
-def read_member(store: Store, sample: Sample, feature: Feature, out: NDArray[Any]) -> None:
-    """Decode the rows of a feature into a contiguous array (N, *shape).
+def read_member(store: Store, sample: Sample, feature: Feature, out: NDArray[Any], rows: slice = ALL) -> None:
+    """Decode rows of a feature into a contiguous array (len(rows), *shape).
+
+    Args:
+        store: Where from.
+        sample: Where the episode lies.
+        feature: Its declaration.
+        out: Filled.
+        rows: Rows of the episode, counted from 0.
 
     Raises:
         CogError: The shard is missing, truncated or damaged, or has no such member.
     """
     member = _member(store, sample, feature)
-    frame_codec(feature.codec).decode(_checked(store, member), out)
+    decode_feature(feature, _checked(store, member), out, rows, member.first)
 
 
 def read_frames(store: Store, sample: Sample, out: NDArray[np.uint8]) -> None:
@@ -422,5 +429,5 @@ def decoded(episode: Episode, name: str) -> NDArray[Any]:
     if not isinstance(values, Encoded):
         return values
     out = np.empty(values.shape, feature.numpy_dtype)
-    frame_codec(values.codec).decode(values.data, out)
+    frame_codec(values.codec).decode(values.data, out, first=values.first)
     return out
