@@ -22,7 +22,7 @@ from cogdata.errors import CogError
 from cogdata.storage.codecs.codec import ALL, channels_of, check_count, row_numbers
 from cogdata.storage.codecs.pyav import packet_of, pyav
 from cogdata.storage.codecs.source import read_track
-from cogdata.storage.codecs.track import Track
+from cogdata.storage.codecs.track import Buffer, Track
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
@@ -117,6 +117,9 @@ class Video:
 
 
 _THREAD: Final = threading.local()
+_REUSED: Final = ("h264", "av1")
+"""Codecs whose decoders are used again: to set one up takes as long as to decode two pictures."""
+_MOST_KEPT: Final = 4
 
 
 def _reformatter() -> VideoReformatter:
@@ -149,6 +152,11 @@ def _to_yuv(frame: NDArray[Any], height: int, width: int) -> VideoFrame:
 
 
 def _decoder(track: Track) -> VideoCodecContext:
+    """Return a decoder without pictures: a new one, or one that decoded another video of the same kind."""
+    kept = _kept().pop(_kind(track), None)
+    if kept is not None:
+        kept.flush_buffers()
+        return kept
     av = pyav()
     try:
         context: VideoCodecContext = av.CodecContext.create(_DECODERS.get(track.codec, track.codec), "r")
@@ -170,13 +178,15 @@ def _decoded(track: Track, wanted: range) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the pictures of a range with their numbers, in order."""
     av = pyav()
     context = _decoder(track)
-    left = len(wanted)
-    packets = [*track.packets_for(wanted[0], wanted[-1]).tolist(), None]
-    for index in packets:
+    missing = set(wanted)
+    reusable = track.codec in _REUSED
+    for index in [*track.packets_for(wanted[0], wanted[-1]).tolist(), None]:
         packet = None
         if index is not None:
-            packet = packet_of(track.packet(index))
+            data = track.packet(index)
+            packet = packet_of(data)
             packet.pts = int(track.numbers[index])
+            reusable = reusable and not (track.codec == "h264" and _has_setup(data, track.setup))
         try:
             pictures = context.decode(packet)
         except av.FFmpegError as error:
@@ -188,10 +198,47 @@ def _decoded(track: Track, wanted: range) -> Iterator[tuple[int, VideoFrame]]:
                 if picture.is_corrupt:
                     raise CogError(f"the video is damaged at picture {number}")
                 yield number, picture
-                left -= 1
-        if not left:
+                missing.discard(number)
+        if not missing:
+            if reusable:
+                _keep(track, context)
             return
-    raise CogError(f"the video is damaged: {left} of pictures {wanted[0]} to {wanted[-1]} cannot be decoded")
+    raise CogError(
+        f"the video is damaged: {len(missing)} of pictures {wanted[0]} to {wanted[-1]} cannot be decoded"
+    )
+
+
+def _has_setup(data: Buffer, setup: bytes) -> bool:
+    """Whether an H.264 packet of an mp4 file carries setup data, which a decoder would keep."""
+    length, at = (setup[4] & 3) + 1 if len(setup) > 4 else 4, 0
+    while at + length < len(data):
+        kind = data[at + length] & 31
+        if kind in (7, 8):
+            return True
+        if kind <= 5:  # a slice: setup data come before
+            return False
+        at += length + int.from_bytes(data[at : at + length], "big")
+    return False
+
+
+def _keep(track: Track, context: VideoCodecContext) -> None:
+    """Keep a decoder for the next video of the same kind; the oldest of too many goes."""
+    kept = _kept()
+    kept[_kind(track)] = context
+    while len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]
+
+
+def _kept() -> dict[tuple[object, ...], VideoCodecContext]:
+    kept: dict[tuple[object, ...], VideoCodecContext] | None = getattr(_THREAD, "decoders", None)
+    if kept is None:
+        kept = _THREAD.decoders = {}
+    return kept
+
+
+def _kind(track: Track) -> tuple[object, ...]:
+    """Return all that a decoder is set up with."""
+    return track.codec, track.setup, track.height, track.width, track.reorders, track.color
 
 
 H264: Final = Video(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -64,6 +65,23 @@ def foreign(
             frame.pts, frame.time_base = times[t] if times else t, Fraction(1, 30)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def joined_streams(first: bytes, second: bytes) -> bytes:
+    """One mp4 file of two H.264 streams, whose head describes the first."""
+    file = BytesIO()
+    with (
+        av.open(BytesIO(first)) as one,
+        av.open(BytesIO(second)) as other,
+        av.open(file, "w", format="mp4") as container,
+    ):
+        stream = container.add_stream_from_template(one.streams.video[0])
+        pieces = [packet for each in (one, other) for packet in each.demux(video=0) if packet.size]
+        for number, packet in enumerate(pieces):
+            packet.stream, packet.time_base = stream, Fraction(1, 30)
+            packet.pts = packet.dts = number
+            container.mux(packet)
     return file.getvalue()
 
 
@@ -164,6 +182,37 @@ def test_the_rate_of_the_feature_wins() -> None:
 def test_some_pictures_are_decoded(codec: str, rows: slice, first: int, expected: list[int]) -> None:
     data = frame_codec(codec).encode(moving(12))
     np.testing.assert_array_equal(decoded(data, len(expected), rows, first), bare(data)[expected])
+
+
+def test_videos_that_share_a_decoder_keep_apart() -> None:
+    """Windows of three cameras in turn, by two threads at once."""
+    videos = [frame_codec("mp4").encode(np.roll(moving(12), 9 * k, axis=2)) for k in range(3)]
+    expected = [bare(video) for video in videos]
+    assert not np.array_equal(expected[0], expected[1])
+
+    def look(seed: int) -> None:
+        for start in np.random.default_rng(seed).integers(0, 10, 20).tolist():
+            for video, pictures in zip(videos, expected, strict=True):
+                got = decoded(video, 2, slice(start, start + 2))
+                np.testing.assert_array_equal(got, pictures[start : start + 2])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(look, range(2)))
+
+
+def test_a_decoder_that_saw_other_setup_data_is_not_used_again() -> None:
+    """The second half of a video brings setup data of its own, of another coder; the head is the first's."""
+    options: dict[str, Any] = {"bf": "0", "g": "6"}
+    first, second = (
+        foreign(moving(6), kind="h264", **options | {"x264-params": f"repeat-headers=1:cabac={cabac}"})
+        for cabac in (0, 1)
+    )
+    joined = joined_streams(first, second)
+    expected = np.concatenate((bare(first), bare(second)))
+    plain = foreign(moving(6), **options | {"x264-params": "cabac=0"})
+    for _ in range(2):
+        np.testing.assert_array_equal(decoded(plain, 6), bare(plain))
+        np.testing.assert_array_equal(decoded(joined, 6, slice(6, 12)), expected[6:])
 
 
 # --- videos of others ----------------------------------------------------------------------------------------
@@ -333,19 +382,7 @@ REPEATED_HEADS: dict[str, Any] = {"bf": "0", "g": "6", "x264-params": "repeat-he
 def test_a_video_that_changes_its_size_is_an_error(size: tuple[int, int]) -> None:
     """Six pictures of one size and six of another, in a stream that repeats its head with each key picture."""
     streams = [foreign(moving(6, *each), kind="h264", **REPEATED_HEADS) for each in ((48, 64), size)]
-    file = BytesIO()
-    with (
-        av.open(BytesIO(streams[0])) as first,
-        av.open(BytesIO(streams[1])) as second,
-        av.open(file, "w", format="mp4") as container,
-    ):
-        stream = container.add_stream_from_template(first.streams.video[0])
-        pieces = [packet for one in (first, second) for packet in one.demux(video=0) if packet.size]
-        for number, packet in enumerate(pieces):
-            packet.stream, packet.time_base = stream, Fraction(1, 30)
-            packet.pts = packet.dts = number
-            container.mux(packet)
-    data = file.getvalue()
+    data = joined_streams(*streams)
     assert probe(data).frames == 12
     line = refused(data)
     assert line.startswith(f"the video is 48x64, but picture 6 is {size[0]}x{size[1]}: ") or (
