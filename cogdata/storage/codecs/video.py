@@ -246,6 +246,7 @@ H264: Final = Video(
     {
         "g": str(GROUP),
         "bf": "0",
+        "sc_threshold": "0",  # no key picture between: they would come at irregular places
         "crf": "20",
         "preset": "veryfast",
         "tune": "fastdecode",  # decodes in half the time, for a seventh more bytes
