@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from catalog.index import parquet
+from catalog.mixtures.measure import Measures, row_keys
 from catalog.query import add_steps
 from cogdata.errors import CogError
-from cogdata.features import EpisodeSpec, Feature, Per
+from cogdata.features import EpisodeSpec, Feature
 from cogdata.storage import manifest
 from cogdata.storage.manifest import SourceCounts, Stats
 from cogdata.storage.selection import Selection
@@ -68,12 +69,11 @@ def collect_contents(
     ).fetchall()
     add_steps(con, store, only)
     measured = _measured(spec)
-    moments = {feature.name: _Moments(feature.size) for feature in measured}
+    measures = Measures(measured)
     rows: list[_Rows] = []
     for batch in _transitions(con, shape, measured, selection):
         rows.append(_Rows.of(batch))
-        for name, moment in moments.items():
-            moment.add(batch.column(name))
+        measures.add(batch, row_keys(rows[-1].number, rows[-1].t))
     if not rows:
         raise CogError("the steps of the chosen episodes are missing: run `cog data verify`")
     joined = _Rows.joined(rows)
@@ -81,10 +81,7 @@ def collect_contents(
         episodes=episodes,
         counts=_counts(episodes, joined),
         rewards=_rewards(episodes, joined) if shape == "step" else None,
-        stats=Stats(
-            mean={name: moment.mean() for name, moment in moments.items()},
-            std={name: moment.deviation() for name, moment in moments.items()},
-        ),
+        stats=measures.stats(),
         unfollowed=unfollowed,
     )
 
@@ -159,8 +156,7 @@ def _episodes(con: _Con) -> pa.Table:
 
 def _measured(spec: EpisodeSpec) -> tuple[Feature, ...]:
     """Features of which there are statistics: every vector that is a column, and the action."""
-    vectors = (one for one in spec.columns if one.is_vector and one.per is Per.OBSERVATION)
-    return (*vectors, spec.action)
+    return (*(one for one in spec.columns if one.is_vector), spec.action)
 
 
 def _transitions(
@@ -183,13 +179,13 @@ def _transitions(
 
 
 def _selected(feature: Feature, selection: Selection) -> str:
-    """A column of the steps as a list of numbers, padded with zeros where the mixture pads it."""
+    """A column of the steps as a list of numbers; null where the mixture pads it."""
     name = parquet.quoted(selection.origin(feature.name))
     values = f"s.{name}" if feature.shape else f"[s.{name}]"
     if feature.dtype not in ("float32", "float64"):
         values = f"{values}::DOUBLE[]"
     if feature.name in selection.pad:
-        values = f"list_resize({values}, {feature.size}, 0)"
+        values = f"list_resize({values}, {feature.size})"
     return f"{values} AS {parquet.quoted(feature.name)}"
 
 
@@ -219,37 +215,6 @@ class _Rows:
         return cls(
             *(np.concatenate([getattr(some, name) for some in rows]) for name in cls.__dataclass_fields__)
         )
-
-
-class _Moments:
-    """Mean and standard deviation of vectors that arrive in batches.
-
-    Sums are of differences from the first vector, so numbers that never change deviate by exactly 0.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._first: NDArray[np.float64] | None = None
-        self._count = 0
-        self._sum = np.zeros(size)
-        self._squares = np.zeros(size)
-
-    def add(self, lists: pa.Array) -> None:
-        values = lists.flatten().to_numpy().reshape(len(lists), self._size).astype(np.float64)
-        if self._first is None:
-            self._first = values[0].copy()
-        values -= self._first
-        self._count += len(values)
-        self._sum += values.sum(axis=0)
-        self._squares += np.einsum("ij,ij->j", values, values)
-
-    def mean(self) -> list[float]:
-        first = np.zeros(self._size) if self._first is None else self._first
-        return [float(value) for value in first + self._sum / self._count]
-
-    def deviation(self) -> list[float]:
-        variance = self._squares / self._count - (self._sum / self._count) ** 2
-        return [float(value) for value in np.sqrt(np.maximum(variance, 0))]
 
 
 def _counts(episodes: pa.Table, rows: _Rows) -> dict[str, SourceCounts]:

@@ -22,6 +22,7 @@ from cogdata.schema import LAYOUT_1_VERSION, NAME_PATTERN, SCHEMA_VERSION
 from cogdata.storage.columns import conform
 from cogdata.storage.samples import MEMBERS
 from cogdata.storage.selection import Selection
+from cogdata.storage.statistics import Stats as Stats
 from cogdata.storage.store import Store
 from cogdata.storage.versions import known, parse, read_json, refusal, with_unknown
 
@@ -226,19 +227,6 @@ class MixtureInfo:
 
 
 @dataclass(frozen=True)
-class Stats:
-    """Statistics of each entry over the mixture's transitions (of s and a).
-
-    Attributes:
-        mean: Numeric feature that is a column, or "action" → one number per entry.
-        std: As mean; population standard deviation.
-    """
-
-    mean: dict[str, list[float]]
-    std: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
 class Manifest:
     """One mixture version, ready to be streamed.
 
@@ -345,7 +333,7 @@ def write_manifest(store: Store, manifest: Manifest) -> str:
     store.write_table(f"{folder}/episodes.parquet", manifest.episodes)
     if manifest.rewards is not None:
         store.write_table(f"{folder}/rewards.parquet", manifest.rewards)
-    store.write_text(f"{folder}/stats.json", json.dumps(asdict(manifest.stats), indent=2))
+    store.write_text(f"{folder}/stats.json", manifest.stats.to_json())
     write_info(store, manifest.info)
     return folder
 
@@ -441,10 +429,6 @@ def _read_table(store: Store, path: str, schema: pa.Schema, needed: Sequence[str
 
 def _read_stats(store: Store, path: str) -> Stats:
     try:
-        stats = Stats(**known(Stats, read_json(store, path)))
-        fits = stats.mean.keys() == stats.std.keys() and "action" in stats.mean
+        return Stats.from_data(read_json(store, path))
     except (TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
-        fits = False
-    if not fits:
-        raise _damaged(store, path)
-    return stats
+        raise _damaged(store, path) from None

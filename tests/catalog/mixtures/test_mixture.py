@@ -151,6 +151,14 @@ def test_stats_are_those_of_the_chosen_transitions(tray: Store) -> None:
     for name, values in expected.items():
         assert stats.mean[name] == pytest.approx(values.mean(axis=0).tolist(), rel=1e-5)
         assert stats.std[name] == pytest.approx(values.std(axis=0).tolist(), rel=1e-4)
+        assert (stats.min[name], stats.max[name]) == (
+            values.min(axis=0).tolist(),
+            values.max(axis=0).tolist(),
+        )
+        for quantile, share in (("q01", 0.01), ("q10", 0.1), ("q50", 0.5), ("q90", 0.9), ("q99", 0.99)):
+            wanted = np.quantile(values.astype(np.float64), share, axis=0).tolist()
+            assert stats.quantiles[quantile][name] == pytest.approx(wanted)
+    assert (stats.transitions, stats.embodiments) == (6, {})
 
 
 def test_the_same_content_is_the_same_version_and_writes_nothing(tray: Store) -> None:

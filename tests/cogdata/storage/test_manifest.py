@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cogdata.errors import CogError
-from cogdata.storage.manifest import MixtureInfo, SourceCounts, read_info, read_manifest
+from cogdata.storage.manifest import MixtureInfo, SourceCounts, Stats, read_info, read_manifest
 from cogdata.storage.store import Store
 from tests.catalog.support import collect_into
 
@@ -67,7 +67,10 @@ def test_an_unknown_field_of_a_head_is_left_out(mixed: Store) -> None:
     assert read_info(mixed, "mix") == before
 
 
-@pytest.mark.parametrize("damage", [b"{", b"\xff", b"[]", b"{}", b'{"mean": 1, "std": 2}'])
+BAD_STATS = b'{"mean": {"action": [0]}, "std": {"action": [1]}, "min": {"action": [0, 1]}}'
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\xff", b"[]", b"{}", b'{"mean": 1, "std": 2}', BAD_STATS])
 @pytest.mark.parametrize("name", ["stats.json", "episodes.parquet", "rewards.parquet"])
 def test_another_damaged_file_is_said_in_one_line(mixed: Store, name: str, damage: bytes) -> None:
     mixed.write_bytes(f"{FOLDER}/{name}", damage)
@@ -76,3 +79,28 @@ def test_another_damaged_file_is_said_in_one_line(mixed: Store, name: str, damag
     assert str(caught.value).startswith(
         f"{mixed.path(f'{FOLDER}/{name}')} is damaged: restore it, or remove "
     )
+
+
+def test_statistics_are_a_round_trip() -> None:
+    arm = Stats({"action": [0.5]}, {"action": [0.25]}, transitions=3)
+    stats = Stats(
+        mean={"joints": [1.0, 2.0], "action": [0.0]},
+        std={"joints": [0.1, 0.2], "action": [1.0]},
+        min={"joints": [0.0, 0.0], "action": [-1.0]},
+        max={"joints": [2.0, 4.0], "action": [1.0]},
+        quantiles={"q50": {"joints": [1.0, 2.5], "action": [0.125]}},
+        transitions=7,
+        embodiments={"arm": arm},
+    )
+    read = Stats.from_data(json.loads(stats.to_json()))
+    assert read == stats
+    assert read.of("arm").mean == {"action": [0.5]}
+
+
+def test_statistics_of_version_1_are_read(mixed: Store) -> None:
+    """They had a mean and a deviation of the three vectors, and nothing else."""
+    path, before = f"{FOLDER}/stats.json", read_manifest(mixed, "mix").stats
+    old = {name: json.loads(mixed.read_text(path))[name] for name in ("mean", "std")}
+    assert old["mean"].keys() == {"robot", "scene", "action"}
+    mixed.write_text(path, json.dumps(old))
+    assert read_manifest(mixed, "mix").stats == Stats(before.mean, before.std)
