@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
 from trainers.networks.augment import augment
+from trainers.networks.categorical import CategoricalPolicy
 from trainers.networks.encoders import scaled
-from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy, follow, tanh_normal
+from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy, follow
 from trainers.networks.targets import BELLMAN_TARGETS
 
 PUBLISHED_VALUE: Final = 100.0
@@ -64,36 +65,17 @@ class ActorCriticConfig(Config):
         self.require("policy_learning_rate", 0, 1)
 
 
-class ActorCritic(Algorithm):
-    """A tanh-Gaussian policy, E critics and their target networks.
+class QLearner(Algorithm):
+    """Critics and their target networks.
 
     Attributes:
-        policy: π(a|s).
-        shared_encoder: Whether the policy uses the critics' image encoder, which their loss alone trains.
         critics: Q(s, a).
         targets: Target networks: averages of the critics that evaluate s'.
     """
 
-    acting: tuple[str, ...] = ("policy",)
     config: ActorCriticConfig
-
-    def __init__(self, config: ActorCriticConfig, spec: Spec, *, shared_encoder: bool = False) -> None:
-        super().__init__(spec)
-        self.config = config
-        self.shared_encoder = shared_encoder and spec.obs.has_image
-        self.policy = GaussianPolicy(spec, config.encoder, config.policy_widths)
-        form = CriticForm(
-            config.critics, config.critic_widths, config.layer_norm, config.half_gradients, shared_encoder
-        )
-        self.critics = EncodedCritics(spec, config.encoder, form)
-        own = list(self.policy.parameters())
-        if self.shared_encoder:
-            own = self.policy.share_encoder(self.critics.inputs[0])
-        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self.optimisers = {
-            "policy": adam(own, config.policy_learning_rate),
-            "critics": adam(self.critics.parameters(), config.critic_learning_rate),
-        }
+    critics: nn.Module
+    targets: nn.Module
 
     @property
     def largest_return(self) -> float:
@@ -150,29 +132,65 @@ class ActorCritic(Algorithm):
         groups = self.optimisers[optimiser].param_groups
         return [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
 
+
+class ActorCritic(QLearner):
+    """A policy, E critics and their target networks.
+
+    Attributes:
+        policy: π(a|s): a tanh-Gaussian, or categories if the action is discrete.
+        shared_encoder: Whether the policy uses the critics' image encoder, which their loss alone trains.
+    """
+
+    acting: tuple[str, ...] = ("policy",)
+    critics: EncodedCritics
+    targets: EncodedCritics
+
+    def __init__(self, config: ActorCriticConfig, spec: Spec, *, shared_encoder: bool = False) -> None:
+        super().__init__(spec)
+        self.config = config
+        self.shared_encoder = shared_encoder and spec.obs.has_image
+        kind = CategoricalPolicy if spec.action.discrete else GaussianPolicy
+        self.policy = kind(spec, config.encoder, config.policy_widths)
+        form = CriticForm(
+            config.critics, config.critic_widths, config.layer_norm, config.half_gradients, shared_encoder
+        )
+        self.critics = EncodedCritics(spec, config.encoder, form)
+        own = list(self.policy.parameters())
+        if self.shared_encoder:
+            own = self.policy.share_encoder(self.critics.inputs[0])
+        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.optimisers = {
+            "policy": adam(own, config.policy_learning_rate),
+            "critics": adam(self.critics.parameters(), config.critic_learning_rate),
+        }
+
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """One number per action dimension, or none for a deterministic policy."""
-        return (self.spec.action.dim,) if self.config.stochastic else (0,)
+        """Noise of the policy, or none for a deterministic one."""
+        return self.explore_noise_shape if self.config.stochastic else (0,)
 
     @torch.no_grad()
     def act(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Return the policy's mode, or a sample with the setting ``stochastic``."""
         if self.config.stochastic:
             return self.explore(obs, noise)
-        mean, _ = self.get_submodule(self.acting[0])(obs)
-        return torch.tanh(mean)
+        policy = self._acting_policy()
+        return policy.mode(policy.inputs(obs))
 
     @property
     def explore_noise_shape(self) -> tuple[int, ...]:
-        """One number per action dimension."""
-        return (self.spec.action.dim,)
+        """One number per entry of the action."""
+        return (self.policy.noise_dim,)
 
     @torch.no_grad()
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Sample the policy."""
-        mean, log_std = self.get_submodule(self.acting[0])(obs)
-        return tanh_normal(mean, log_std, noise)[0]
+        policy = self._acting_policy()
+        return policy.draw(policy.inputs(obs), noise)
+
+    def _acting_policy(self) -> GaussianPolicy | CategoricalPolicy:
+        found: GaussianPolicy | CategoricalPolicy = self.get_submodule(self.acting[0])  # type: ignore[assignment]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +219,7 @@ class SoftActorCritic(ActorCritic):
     """
 
     config: SoftConfig
+    policy: GaussianPolicy
 
     def __init__(self, config: SoftConfig, spec: Spec, *, shared_encoder: bool = False) -> None:
         super().__init__(config, spec, shared_encoder=shared_encoder)

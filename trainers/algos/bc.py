@@ -10,7 +10,8 @@ Deviations:
 1. No entropy bonus: the published warm start adds α·log π(a) of a sampled action; the plain likelihood here.
 2. The log density uses the stable form of log(1 - tanh²) instead of log(1 - a² + 1e-6).
 3. Linear layers keep torch's initialisation; the code draws them from ±1e-4.
-4. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian". Data with
+4. A Discrete or MultiDiscrete action has a categorical head: -log π(a|s) is the cross entropy.
+5. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian". Data with
    two strategies have two modes, and the commands of gripper and neutral are categories.
 """
 
@@ -24,9 +25,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from trainers.algorithm import Algorithm, Config, Spec, TensorBatch, TensorObs
+from cogdata.errors import CogError
+from trainers.algorithm import ActionSpec, Algorithm, Config, Spec, TensorBatch, TensorObs
 from trainers.networks.augment import augment
-from trainers.networks.heads import HEADS, Cloner, HybridCloner
+from trainers.networks.heads import HEADS, CategoricalCloner, Cloner, HybridCloner
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,15 @@ class Bc(Algorithm):
     def __init__(self, config: BcConfig, spec: Spec) -> None:
         super().__init__(spec)
         self.config: BcConfig = config
-        head = HEADS[config.head](spec, config.encoder, config.widths, config.components)
-        self.policy: Cloner = HybridCloner(spec.action, head, config.widths) if config.hybrid else head
+        self.policy = _policy(config, spec)
         self.optimisers = {
             "policy": torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, fused=True)
         }
+
+    @classmethod
+    def learning(cls, action: ActionSpec) -> type[Algorithm]:
+        """Return this class, for a Box, Discrete or MultiDiscrete action."""
+        return cls
 
     def loss(self, batch: TensorBatch, generator: torch.Generator) -> Tensor:
         """Mean of -log π(a|s), or of the flow's squared error."""
@@ -109,3 +115,16 @@ class Bc(Algorithm):
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Sample π(a|s)."""
         return self.policy.draw(self.policy.encode(obs), noise)
+
+
+def _policy(config: BcConfig, spec: Spec) -> Cloner:
+    if spec.action.discrete:
+        for name, value in (("head", "gaussian"), ("hybrid", False)):
+            if getattr(config, name) != value:
+                raise CogError(
+                    f"{name}={config.to_dict()[name]} is for Box actions, the action is "
+                    f"{spec.action.feature.describe()}: leave it out, the head is categorical"
+                )
+        return CategoricalCloner(spec, config.encoder, config.widths)
+    head = HEADS[config.head](spec, config.encoder, config.widths, config.components)
+    return HybridCloner(spec.action, head, config.widths) if config.hybrid else head

@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError
-from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
+from trainers.algorithm import ActionSpec, Algorithm, Config, Spec, Success, TensorBatch, TensorObs
 from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.networks.modules import LOG_HALF, GaussianPolicy, average, tanh_normal, tanh_normal_log_density
 
@@ -132,7 +132,26 @@ def conservative_penalty(values: Tensor, log_density: Tensor, data_values: Tenso
     return (log_integral_exp(values, log_density, scale) - data_values).mean(-1)
 
 
-class Cql(SoftActorCritic):
+class Conservative:
+    """The weight of the conservative penalty, configured or learned."""
+
+    config: CqlConfig
+    value_scale: float
+    log_penalty_weight: Tensor
+
+    def penalty_weight(self) -> Tensor | float:
+        """Weight of the penalty: configured, or learned with ``lagrange``."""
+        if not self.config.lagrange:
+            return self.config.penalty_weight
+        return self.log_penalty_weight.detach().exp().clamp(max=LARGEST_WEIGHT)
+
+    def penalty_weight_loss(self, penalty: Tensor) -> Tensor:
+        """Loss of the learned weight, which grows while the penalty (E,) exceeds the threshold (Kumar, F)."""
+        excess = (penalty.detach() / self.value_scale - self.config.penalty_threshold).mean()
+        return -self.log_penalty_weight.exp().clamp(max=LARGEST_WEIGHT) * excess
+
+
+class Cql(Conservative, SoftActorCritic):
     """Conservative Q-learning with a tanh-Gaussian policy."""
 
     name: ClassVar[str] = "cql"
@@ -170,6 +189,19 @@ class Cql(SoftActorCritic):
         if config.lagrange:
             self.log_penalty_weight = nn.Parameter(torch.tensor(math.log(config.penalty_weight)))
             self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
+
+    @classmethod
+    def learning(cls, action: ActionSpec) -> type[Algorithm]:
+        """Return this class, for a Box, or that for a Discrete action.
+
+        Raises:
+            CogError: The action is MultiDiscrete.
+        """
+        if not action.discrete:
+            return cls
+        from trainers.algos.cql_discrete import DiscreteCql
+
+        return DiscreteCql.learning(action)
 
     def start_from(self, other: Algorithm) -> tuple[str, ...]:
         """Copy the weights of common modules; averages and targets that the other lacks start as copies."""
@@ -248,17 +280,6 @@ class Cql(SoftActorCritic):
         if config.data_in_logsumexp:
             values = torch.cat([values, data.unsqueeze(1)], dim=1)
         return conservative_penalty(values, log_density, data, config.penalty_temperature * self.value_scale)
-
-    def penalty_weight(self) -> Tensor | float:
-        """Weight of the penalty: configured, or learned with ``lagrange``."""
-        if not self.config.lagrange:
-            return self.config.penalty_weight
-        return self.log_penalty_weight.detach().exp().clamp(max=LARGEST_WEIGHT)
-
-    def penalty_weight_loss(self, penalty: Tensor) -> Tensor:
-        """Loss of the learned weight, which grows while the penalty (E,) exceeds the threshold (Kumar, F)."""
-        excess = (penalty.detach() / self.value_scale - self.config.penalty_threshold).mean()
-        return -self.log_penalty_weight.exp().clamp(max=LARGEST_WEIGHT) * excess
 
     def critic_loss(self, data: Tensor, target: Tensor, penalty: Tensor) -> Tensor:
         """Sum over the Qs of the mean squared Bellman error plus the weighted penalty (COG, eq. 1)."""

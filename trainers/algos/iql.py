@@ -13,6 +13,8 @@ CQL. Deviations:
    with the value network after its step.
 5. Qs and V start at 0, where every weight is 1; in these units a random start is a random choice of data.
 6. Encoders run once per network and observation; the value network has its own, as all networks here.
+7. For Discrete and MultiDiscrete actions the policy is categorical, with independent entries, and a Q reads
+   the action as one-hot vectors; the losses are eq. 5-7 unchanged.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from trainers.algorithm import Config, Spec, Success, TensorBatch
+from trainers.algorithm import ActionSpec, Algorithm, Config, Spec, Success, TensorBatch
 from trainers.algos.actor_critic import ActorCritic, ActorCriticConfig, adam, value_metrics
-from trainers.networks.modules import ValueNetwork, tanh_normal_log_density
+from trainers.networks.categorical import one_hot
+from trainers.networks.modules import ValueNetwork
 
 WEIGHT_LIMIT: Final = 100.0
 """Largest weight of a transition in the policy's loss (published code)."""
@@ -98,6 +101,11 @@ class Iql(ActorCritic):
                 nn.init.zeros_(parameter)
         self.optimisers["value"] = adam(self.value.parameters(), config.critic_learning_rate)
 
+    @classmethod
+    def learning(cls, action: ActionSpec) -> type[Algorithm]:
+        """Return this class, for a Box, Discrete or MultiDiscrete action."""
+        return cls
+
     def value_loss(self, target_values: Tensor, value: Tensor) -> Tensor:
         """Expectile loss of V(s) (B,) to the minimum of the target Qs (E, B) (eq. 5)."""
         return expectile_loss(target_values.amin(0) - value, self.config.expectile)
@@ -111,14 +119,14 @@ class Iql(ActorCritic):
         """Mean of -min(exp(β A), 100) log π(a|s) (eq. 7), and the mean weight."""
         weight = torch.exp(advantage * (self.config.inverse_temperature / self.value_scale))
         weight = weight.clamp(max=WEIGHT_LIMIT)
-        mean, log_std = self.policy(batch.obs)
-        log_density = tanh_normal_log_density(mean, log_std, batch.action)
+        log_density = self.policy.log_density(self.policy.inputs(batch.obs), batch.action)
         return -(weight * log_density).mean(), weight.mean()
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step on V, policy and Qs, then update the targets."""
         batch = self.prepared(batch, generator)
-        action = batch.action.unsqueeze(0)
+        discrete = self.spec.action.discrete
+        action = (one_hot(batch.action, self.spec.action) if discrete else batch.action).unsqueeze(0)
         value = self.value(batch.obs)
         with torch.no_grad():
             target_values = self.targets(self.targets.encode(batch.obs), action)[:, 0]

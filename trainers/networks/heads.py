@@ -5,7 +5,6 @@ Shapes: B batch, K components, D features, A action.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from cogdata.errors import CogError
 from cogdata.features import Command
 from trainers.algorithm import ActionSpec, Spec, TensorObs
+from trainers.networks.categorical import CategoricalPolicy
+from trainers.networks.draws import choose
 from trainers.networks.encoders import Inputs
 from trainers.networks.flow import Flow
 from trainers.networks.modules import LOG_STD_RANGE, GaussianPolicy, mlp, tanh_normal_log_density
@@ -57,24 +58,19 @@ class Cloner(nn.Module, ABC):
 class GaussianCloner(GaussianPolicy, Cloner):
     """A tanh-Gaussian with the actor-critics' policy network, so that they can start from its weights."""
 
-    def __init__(self, spec: Spec, encoder: str, widths: Sequence[int]) -> None:
-        super().__init__(spec, encoder, widths)
-        self.noise_dim = spec.action.dim
-
     def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
         """Return -log π(a|s)."""
         mean, log_std = self.at(features)
         dim = action.shape[1]
         return -tanh_normal_log_density(mean[:, :dim], log_std[:, :dim], action)
 
-    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Return tanh(mean + std · noise)."""
-        mean, log_std = self.at(features)
-        return torch.tanh(mean + log_std.exp() * noise)
 
-    def mode(self, features: Tensor) -> Tensor:
-        """Return tanh of the mean."""
-        return torch.tanh(self.at(features)[0])
+class CategoricalCloner(CategoricalPolicy, Cloner):
+    """Categorical distributions over the choices of a discrete action, with the actor-critics' network."""
+
+    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Return -log π(a|s)."""
+        return -self.log_density(features, action)
 
 
 class MixtureCloner(Cloner):
@@ -214,16 +210,6 @@ def level_of(value: Tensor, command: Command) -> Tensor:
         none = other.all(1, keepdim=True)  # no level of this sign: 0
         distance = distance.masked_fill(torch.where(none, levels != 0, other), torch.inf)
     return distance.argmin(1)
-
-
-def choose(log_probability: Tensor, normal: Tensor) -> Tensor:
-    """Draw categories (B,) with log probabilities (B, K) from standard normal numbers (B,).
-
-    The normal's cumulative probability is uniform in [0, 1]; the category is the one whose interval holds it.
-    """
-    uniform = 0.5 * (1 + torch.erf(normal / math.sqrt(2)))
-    edges = log_probability.exp().cumsum(1)[:, :-1]
-    return (uniform.unsqueeze(1) > edges).sum(1)
 
 
 def _row(values: Tensor, chosen: Tensor) -> Tensor:

@@ -181,10 +181,15 @@ class EncodedCritics(nn.Module):
 
 
 class GaussianPolicy(nn.Module):
-    """Tanh-Gaussian policy π(a|s): mean and log standard deviation of the action before tanh."""
+    """Tanh-Gaussian policy π(a|s): mean and log standard deviation of the action before tanh.
+
+    Attributes:
+        noise_dim: Number of standard normal numbers that one action is drawn from: A.
+    """
 
     def __init__(self, spec: Spec, encoder: str, widths: Sequence[int]) -> None:
         super().__init__()
+        self.noise_dim = spec.action.dim
         self.inputs = Inputs(spec.obs, encoder)
         self.trunk = mlp([self.inputs.dim, *widths], final_relu=True)
         self.head = nn.Linear(widths[-1], 2 * spec.action.dim)
@@ -203,6 +208,19 @@ class GaussianPolicy(nn.Module):
         """Return mean and log_std, each (B, A), at features (B, D)."""
         mean, log_std = self.head(self.trunk(features)).chunk(2, dim=1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def log_density(self, features: Tensor, action: Tensor) -> Tensor:
+        """Return log π(a|s) (B,) of actions (B, A)."""
+        return tanh_normal_log_density(*self.at(features), action)
+
+    def draw(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Return tanh(mean + std · noise) for standard normal noise (B, A)."""
+        mean, log_std = self.at(features)
+        return torch.tanh(mean + log_std.exp() * noise)
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Return tanh of the mean."""
+        return torch.tanh(self.at(features)[0])
 
     def sample(self, obs: TensorObs, generator: torch.Generator, samples: int = 1) -> tuple[Tensor, Tensor]:
         """Draw N actions (N, B, A) with their log densities (N, B), differentiable by reparametrisation."""

@@ -9,7 +9,8 @@ import torch
 from tests.trainers.toy import make_spec, observe, seeded, small_learner, tensors
 from trainers.algorithm import TensorBatch, TensorObs
 from trainers.algos.bc import Bc
-from trainers.networks.heads import FlowCloner, HybridCloner, MixtureCloner, choose
+from trainers.networks.draws import choose
+from trainers.networks.heads import FlowCloner, HybridCloner, MixtureCloner
 from trainers.networks.modules import tanh_normal_log_density
 from trainers.training.batches import tensor_obs
 
