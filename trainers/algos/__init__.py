@@ -24,16 +24,22 @@ class Entry(NamedTuple):
     Attributes:
         place: ``module:Class`` of the algorithm.
         summary: One line about it, the first of the class's docstring.
+        discrete: ``module:Class`` where a Discrete action has a class of its own, or "".
     """
 
     place: str
     summary: str
+    discrete: str = ""
 
 
 ALGORITHMS: Final[dict[str, Entry]] = {
     "bc": Entry("trainers.algos.bc:Bc", "Behaviour cloning."),
     "bfn": Entry("trainers.algos.bfn:Bfn", "Best-of-N over a flow model of behaviour."),
-    "cql": Entry("trainers.algos.cql:Cql", "Conservative Q-learning with a tanh-Gaussian policy."),
+    "cql": Entry(
+        "trainers.algos.cql:Cql",
+        "Conservative Q-learning with a tanh-Gaussian policy.",
+        discrete="trainers.algos.cql_discrete:DiscreteCql",
+    ),
     "iql": Entry("trainers.algos.iql:Iql", "Implicit Q-learning."),
     "sac": Entry("trainers.algos.sac:Sac", "Soft actor-critic with a tanh-Gaussian policy."),
 }
@@ -48,7 +54,11 @@ def algorithm_class(algo: str) -> type[Algorithm]:
     """
     if algo not in ALGORITHMS:
         raise unknown("algorithm", algo, ALGORITHMS)
-    module, _, name = ALGORITHMS[algo].place.partition(":")
+    return _class_at(ALGORITHMS[algo].place)
+
+
+def _class_at(place: str) -> type[Algorithm]:
+    module, _, name = place.partition(":")
     found: type[Algorithm] = getattr(importlib.import_module(module), name)
     return found
 
@@ -99,7 +109,10 @@ def build(algo: str, config: Config, spec: Spec, seed: int, device: torch.device
     """
     from trainers.algorithm import init_seeded
 
-    kind: Any = algorithm_class(algo).learning(spec.action)
+    found, entry = algorithm_class(algo), ALGORITHMS[algo]
+    if spec.action.discrete and entry.discrete:
+        found = _class_at(entry.discrete)
+    kind: Any = found.learning(spec.action)
     with init_seeded(derive_seed(seed, "weights")):
         learner: Algorithm = kind(config, spec)
     return learner.to(device) if device is not None else learner

@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError
-from trainers.algorithm import ActionSpec, Algorithm, Config, Spec, Success, TensorBatch, TensorObs
+from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
 from trainers.algos.actor_critic import SoftActorCritic, SoftConfig, adam, value_metrics
 from trainers.networks.modules import LOG_HALF, GaussianPolicy, average, tanh_normal, tanh_normal_log_density
 
@@ -189,19 +189,6 @@ class Cql(Conservative, SoftActorCritic):
         if config.lagrange:
             self.log_penalty_weight = nn.Parameter(torch.tensor(math.log(config.penalty_weight)))
             self.optimisers["penalty"] = adam([self.log_penalty_weight], config.critic_learning_rate)
-
-    @classmethod
-    def learning(cls, action: ActionSpec) -> type[Algorithm]:
-        """Return this class, for a Box, or that for a Discrete action.
-
-        Raises:
-            CogError: The action is MultiDiscrete.
-        """
-        if not action.discrete:
-            return cls
-        from trainers.algos.cql_discrete import DiscreteCql
-
-        return DiscreteCql.learning(action)
 
     def start_from(self, other: Algorithm) -> tuple[str, ...]:
         """Copy the weights of common modules; averages and targets that the other lacks start as copies."""
