@@ -11,6 +11,7 @@ import pytest
 
 from catalog.declarations import wrong_columns
 from catalog.doctor import describe_store, verify
+from catalog.mixtures.mixture import freeze
 from cogdata.features import EpisodeSpec
 from cogdata.storage.store import Store
 from tests.catalog.declared.foreign import ARM, write_foreign
@@ -18,6 +19,7 @@ from tests.catalog.support import collect_into, edit_json
 
 HEAD = "collections/arm/collection.json"
 PART = "collections/arm/part-00000-00-00"
+MIXTURE = "mixtures/arms/v1"
 AGAIN = "restore collection.json, or collect the part again"
 
 
@@ -25,7 +27,8 @@ AGAIN = "restore collection.json, or collect the part again"
 def arm(store: Store) -> Store:
     """A whole store: a built-in world, and an arm with and without a last observation."""
     collect_into(store, "grasps", 0, 2)
-    write_foreign(store, "arm", ARM, {"joints": [[1, 2, 3]] * 3}, {"instruction": "go"})
+    columns: dict[str, list[Any]] = {"joints": [[1, 2, 3]] * 3, "reward": [0.0, 1.0]}
+    write_foreign(store, "arm", ARM, columns, {"instruction": "go"})
     write_foreign(store, "short", ARM, final=False)
     return store
 
@@ -39,6 +42,21 @@ def test_a_whole_store_has_no_problem(arm: Store) -> None:
     assert [(one.collection, one.episodes, one.image_size) for one in describe_store(arm)] == [
         ("arm", 1, None), ("grasps", 2, 4), ("short", 1, None),
     ]  # fmt: skip
+
+
+def test_a_mixture_of_declared_episodes_is_whole_until_their_members_move(arm: Store) -> None:
+    freeze(arm, "arms", "select episode_id from episodes where collection = 'arm'")
+    assert said(arm) == []
+    path = f"{MIXTURE}/episodes.parquet"
+    table = arm.read_table(path)
+    members = table["members"].to_pylist()
+    members[0][0]["offset"] += 512
+    place = table.schema.get_field_index("members")
+    field = table.schema.field("members")
+    arm.write_table(path, table.set_column(place, field, pa.array(members, field.type)))
+    assert said(arm) == [
+        f"{MIXTURE}: 1 of its episodes lie elsewhere now, for example arm/0000000: run `cog mix refresh arms`"
+    ]
 
 
 def redeclare(store: Store, change: Callable[[dict[str, Any]], None]) -> None:
