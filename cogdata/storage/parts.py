@@ -485,7 +485,17 @@ def read_collection(store: Store, name: str) -> CollectionInfo:
 
 
 def write_collection(store: Store, info: CollectionInfo) -> None:
-    """Write a collection's head; of one that is there, what this version does not know stays."""
+    """Write a collection's head; of one that is there, what this version does not know stays.
+
+    Raises:
+        CogError: It declares an annotation per episode that is called as a column of ``episodes``.
+    """
+    annotations = info.spec.per_episode if info.spec else ()
+    if taken := [one.name for one in annotations if one.name in PART_EPISODES_2.names]:
+        raise CogError(
+            f"annotation {taken[0]!r} is a column of episodes already: call it otherwise, for example "
+            f"{taken[0]}_name"
+        )
     path = f"collections/{info.name}/collection.json"
     data = with_unknown(store, path, CollectionInfo, info.to_data())
     store.write_text(path, json.dumps(data, indent=2, sort_keys=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.features import EpisodeSpec, Feature, Per
-from cogdata.storage.parts import CollectionInfo, PartWriter, write_collection
+from cogdata.storage.parts import CollectionInfo, PartWriter
 from cogdata.storage.store import Store
 
 ARM = EpisodeSpec(
@@ -52,7 +53,8 @@ def write_foreign(
         final: Whether the last observation is known; else there are 2.
     """
     given = {**(columns or {}), **{name: [value] for name, value in (extras or {}).items()}}
-    write_collection(store, _info(name, spec))
+    head = json.dumps(_info(name, spec).to_data())  # also one that `cog collect` would refuse
+    store.write_text(f"collections/{name}/collection.json", head)
     writer = PartWriter(store, name, 0, 1)
     writer.add(_episode(name, spec, given, 3 if final else 2))
     writer.commit(short=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cogdata.episode import Episode, EpisodeMeta
+from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.layout1 import layout_of
 from cogdata.storage.parts import (
@@ -216,6 +217,18 @@ def test_a_collection_keeps_its_declaration(tmp_path: Path) -> None:
     write_collection(store, replace(info, name="old", image_size=4, horizon=4, spec=None))
     said = json.loads(store.read_text("collections/old/collection.json"))
     assert (said["schema_version"], "spec" in said) == (1, False)
+
+
+def test_no_annotation_hides_a_column_of_episodes(tmp_path: Path) -> None:
+    seed = replace(SPEC, extras=(Feature("seed", "int64", per=Per.EPISODE),))
+    info = CollectionInfo(
+        "arm", "cog collect", "replay", "lab:Arm", 0.0, 0, None, None, (0.0, 1.0), 100, "2026-01-01T00:00:00", "0",
+        "", {}, "", spec=seed,
+    )  # fmt: skip
+    with pytest.raises(
+        CogError, match="annotation 'seed' is a column of episodes already: call it otherwise"
+    ):
+        write_collection(Store(str(tmp_path)), info)
 
 
 def test_layout_1_keeps_its_members_and_columns(tmp_path: Path) -> None:
