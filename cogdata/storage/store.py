@@ -169,6 +169,13 @@ class Store:
         ends = (path.removeprefix(f"{self._base}/{name}/").split("/") for path in map(str, found))
         return sorted(parts[0] for parts in ends if len(parts) == 2 and parts[1] == file)
 
+    def list_below(self, name: str) -> list[str]:
+        """Return the paths of all files below a folder, relative to it, sorted; [] if it does not exist."""
+        folder = f"{self._base}/{name}".rstrip("/")
+        with self._explained("read", name):
+            found = map(str, self._fs.find(folder))
+        return sorted(path.removeprefix(f"{folder}/") for path in found if path != folder)
+
     def check(self) -> None:
         """Ask a remote store for anything at all.
 
