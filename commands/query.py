@@ -57,18 +57,25 @@ def query_command(
             help="VECTOR=SIZE that shorter ones are padded to with zeros, with --as.", show_default=False
         ),
     ] = None,
+    stats_by: Annotated[
+        str,
+        typer.Option(
+            help="Column of episodes, or source, that tells robots apart, for statistics of each; with --as.",
+            show_default=False,
+        ),
+    ] = "",
     root: Root = None,
 ) -> None:
     """Ask the catalog in SQL (views: episodes, steps, features, collections, parts, mixtures,
     mixture_episodes, runs, evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
     text = _sql(sql, file)
     store = open_root(root)
-    selection = _selection(features, rename, resize, pad)
+    selection = _selection(features, rename, resize, pad, stats_by)
     if name is None:
         if weight or allow_overlap or not selection.is_default:
             raise CogError(
-                "--weight, --allow-overlap, --features, --rename, --resize and --pad say how to freeze a "
-                "mixture: add --as NAME"
+                "--weight, --allow-overlap, --features, --rename, --resize, --pad and --stats-by say how to "
+                "freeze a mixture: add --as NAME"
             )
         _print_query(store, text, format, limit)
         return
@@ -96,7 +103,11 @@ def _sql(sql: str | None, file: Path | None) -> str:
 
 
 def _selection(
-    features: str | None, rename: list[str] | None, resize: list[str] | None, pad: list[str] | None
+    features: str | None,
+    rename: list[str] | None,
+    resize: list[str] | None,
+    pad: list[str] | None,
+    stats_by: str,
 ) -> Selection:
     """What a mixture takes of its episodes, as it was typed."""
     from cogdata.storage.selection import Selection
@@ -113,7 +124,7 @@ def _selection(
             raise CogError(f"--pad {name}={text} must be VECTOR=SIZE, for example action=14")
         padded[name] = int(text)
     take = None if features is None else tuple(listed(features))
-    return Selection(take, pairs("--rename", rename, "cam_high=image"), sizes, padded)
+    return Selection(take, pairs("--rename", rename, "cam_high=image"), sizes, padded, stats_by.strip())
 
 
 def _weights(texts: list[str]) -> dict[str, float]:

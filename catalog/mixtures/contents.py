@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from catalog.index import parquet
 from catalog.mixtures.measure import Measures, row_keys
 from catalog.query import add_steps
-from cogdata.errors import CogError
+from cogdata.errors import CogError, unknown
 from cogdata.features import EpisodeSpec, Feature
 from cogdata.storage import manifest
 from cogdata.storage.manifest import SourceCounts, Stats
@@ -23,6 +23,7 @@ from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 
 _BATCH_ROWS: Final = 65_536
+_MOST_EMBODIMENTS: Final = 256
 _Con = duckdb.DuckDBPyConnection
 
 
@@ -63,17 +64,19 @@ def collect_contents(
     unfollowed = _leave_out_unfollowed(con, shape)
     _add_members(con, shape)
     _check_rewards(con, shape)
-    episodes = _episodes(con)
+    episodes = _episodes(con, _embodiment(con, selection.stats_by))
     only = con.execute(
         "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
     ).fetchall()
     add_steps(con, store, only)
     measured = _measured(spec)
-    measures = Measures(measured)
+    embodiments, of_episode = _embodiments(episodes, selection.stats_by)
+    measures = Measures(measured, embodiments)
     rows: list[_Rows] = []
     for batch in _transitions(con, shape, measured, selection):
         rows.append(_Rows.of(batch))
-        measures.add(batch, row_keys(rows[-1].number, rows[-1].t))
+        number = rows[-1].number
+        measures.add(batch, row_keys(number, rows[-1].t), of_episode[number] if embodiments else None)
     if not rows:
         raise CogError("the steps of the chosen episodes are missing: run `cog data verify`")
     joined = _Rows.joined(rows)
@@ -137,13 +140,44 @@ def _add_members(con: _Con, shape: str) -> None:
     )
 
 
-def _episodes(con: _Con) -> pa.Table:
+def _embodiment(con: _Con, column: str) -> str:
+    """What the embodiment of an episode is, in SQL.
+
+    Raises:
+        CogError: There is no such column of ``episodes``.
+    """
+    if column in ("", "source"):
+        return "m.source" if column else "NULL"
+    known = [row[0] for row in con.execute("DESCRIBE episodes").fetchall()]
+    if column not in known:
+        raise unknown("column of --stats-by", column, [*known, "source"])
+    return f"e.{parquet.quoted(column)}::VARCHAR"
+
+
+def _embodiments(episodes: pa.Table, column: str) -> tuple[list[str], NDArray[np.int32]]:
+    """Names of the embodiments, sorted, and the index of each episode's, -1: it has none.
+
+    Raises:
+        CogError: There are too many to have statistics each.
+    """
+    values = episodes.column("embodiment").to_pylist()
+    names = sorted({value for value in values if value is not None})
+    if len(names) > _MOST_EMBODIMENTS:
+        raise CogError(
+            f"--stats-by {column} has {len(names):,} values among these episodes, must have at most "
+            f"{_MOST_EMBODIMENTS}: name a column of few, for example collection or env"
+        )
+    index = {name: number for number, name in enumerate(names)}
+    return names, np.array([index.get(value, -1) for value in values], np.int32)
+
+
+def _episodes(con: _Con, embodiment: str) -> pa.Table:
     given = {
         "weight": "coalesce(m.weight, 1)",
         "t_start": "coalesce(m.t_start, 0)",
         "t_end": "coalesce(m.t_end, e.steps)",
         "observations": "CASE WHEN e.members IS NULL THEN NULL ELSE e.observations END",
-        "embodiment": "NULL",
+        "embodiment": embodiment,
     }
     own = ("episode_id", "source", "reward")
     columns = ", ".join(

@@ -30,12 +30,15 @@ class Selection:
         rename: Name in the episodes → name in the mixture.
         resize: Camera → (H, W) px that its images are brought to by area averaging.
         pad: Vector or action → number of entries that shorter ones are padded to with zeros.
+        stats_by: Column of ``episodes``, or "source", that tells embodiments apart: each of its values has
+            statistics of its own. "": there is one embodiment.
     """
 
     take: tuple[str, ...] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     resize: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     pad: Mapping[str, int] = field(default_factory=dict)
+    stats_by: str = ""
 
     def __post_init__(self) -> None:
         """Refuse names and sizes that nothing can have."""
@@ -60,14 +63,27 @@ class Selection:
         """Return the name in the episodes of a feature of the mixture."""
         return next((old for old, new in self.rename.items() if new == name), name)
 
+    def told(self) -> tuple[str, ...]:
+        """Return what was asked for, in a few words each; () of the default."""
+        sizes = {name: f"{height}x{width}" for name, (height, width) in self.resize.items()}
+        parts = {
+            "renamed": _listed(self.rename),
+            "resized": _listed(sizes),
+            "padded": _listed(self.pad),
+            "statistics by": self.stats_by,
+        }
+        chosen = () if self.take is None else (f"features {', '.join(self.take)}",)
+        return (*chosen, *(f"{what} {text}" for what, text in parts.items() if text))
+
     def to_data(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {
+        data = {
             "take": None if self.take is None else list(self.take),
             "rename": dict(self.rename),
             "resize": {name: list(size) for name, size in self.resize.items()},
             "pad": dict(self.pad),
         }
+        return data | ({"stats_by": self.stats_by} if self.stats_by else {})
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Selection:
@@ -84,6 +100,7 @@ class Selection:
                 dict(data.get("rename", {})),
                 {name: (int(height), int(width)) for name, (height, width) in sizes.items()},
                 {name: int(size) for name, size in data.get("pad", {}).items()},
+                str(data.get("stats_by", "")),
             )
         except (TypeError, AttributeError):
             raise ValueError("it is no selection of features") from None
@@ -132,6 +149,10 @@ class Selection:
         names = feature.names if feature.shape[0] == size else ()
         kept = tuple(one for one in feature.commands if size == feature.shape[0])
         return replace(feature, shape=(size,), names=names, low=low, high=high, commands=kept)
+
+
+def _listed(pairs: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(pairs.items()))
 
 
 @dataclass(frozen=True)
