@@ -51,7 +51,7 @@ def mix_diff(
     b: Annotated[str, typer.Argument(help="NAME@VERSION.")],
     root: Root = None,
 ) -> None:
-    """Show which episodes differ between two mixtures, or are frozen differently."""
+    """Show which episodes and features differ between two mixtures, and what is frozen differently."""
     from catalog.mixtures.mixture import diff
 
     found = diff(open_root(root), a, b)
@@ -65,6 +65,10 @@ def mix_diff(
             say(f"  {source} {episode}")
         if len(pairs) > 10:
             say(f"  and {len(pairs) - 10:,} more")
+    if found.features:
+        say(f"features that differ: {len(found.features)}")
+    for line in found.features:
+        say(f"  {line}")
 
 
 def mix_refresh(

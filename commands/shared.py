@@ -170,6 +170,8 @@ def say_frozen(report: Any) -> None:  # noqa: ANN401 - a FreezeReport, imported 
     )
     if report.moved:
         say(f"  {report.moved:,} episodes were collected again elsewhere and are found there now")
+    for asked in info.selection.told():
+        say(f"  {asked}")
     for name, why in info.left_out.items():
         say(f"  left out: {name} {why}")
     if info.unfollowed:

@@ -7,6 +7,7 @@ import duckdb
 from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout1_spec
 from cogdata.storage import parts
+from cogdata.storage.manifest import MixtureInfo
 from cogdata.storage.selection import Selection, Shared, common
 from cogdata.storage.store import Store
 
@@ -44,3 +45,26 @@ def _declarations(con: _Con, store: Store) -> dict[str, EpisodeSpec]:
             seen.add(identity)
             found[example] = spec
     return found
+
+
+def compare_features(a: MixtureInfo, b: MixtureInfo) -> tuple[str, ...]:
+    """Return how the features that two mixtures deliver differ, a line each, and what was asked for.
+
+    Args:
+        a: Head of the first.
+        b: Head of the second.
+    """
+    lines = []
+    names = dict.fromkeys(one.name for info in (a, b) for one in (*info.spec.features, info.spec.action))
+    for name in names:
+        said = [info.spec[name].describe() if name in info.spec else "" for info in (a, b)]
+        if not all(said):
+            holder, other = (a, b) if said[0] else (b, a)
+            why = f", there it {reason}" if (reason := other.left_out.get(name)) else ""
+            lines.append(f"{name}: only in {holder.ref}{why}")
+        elif said[0] != said[1] or a.spec[name].identity() != b.spec[name].identity():
+            lines.append(f"{name}: {said[0]} in {a.ref}, {said[1]} in {b.ref}")
+    asked = [", ".join(info.selection.told()) or "the default" for info in (a, b)]
+    if a.selection != b.selection:
+        lines.append(f"asked for: {asked[0]} in {a.ref}, {asked[1]} in {b.ref}")
+    return tuple(lines)

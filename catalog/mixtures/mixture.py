@@ -20,7 +20,7 @@ import cogdata
 from catalog.index.db import lock, require_store
 from catalog.index.sync import open_indexed, require_current, try_sync
 from catalog.mixtures.contents import collect_contents
-from catalog.mixtures.declared import shared_features
+from catalog.mixtures.declared import compare_features, shared_features
 from catalog.mixtures.shape import choose
 from catalog.query import run_query, translated
 from cogdata.errors import CogError, unknown
@@ -62,6 +62,7 @@ class MixtureDiff:
         only_a: Episodes of the first alone.
         only_b: Episodes of the second alone.
         changed: Episodes of both whose rewards, weight, range or content differ.
+        features: How the features that they deliver differ, a line each.
     """
 
     a: MixtureInfo
@@ -69,6 +70,7 @@ class MixtureDiff:
     only_a: tuple[tuple[str, str], ...]
     only_b: tuple[tuple[str, str], ...]
     changed: tuple[tuple[str, str], ...]
+    features: tuple[str, ...]
 
 
 def check_name(name: str) -> None:
@@ -276,13 +278,15 @@ def diff(store: Store, ref_a: str, ref_b: str) -> MixtureDiff:
     Raises:
         CogError: One of them does not exist, or was changed after freezing.
     """
-    a, b = (_contents(manifest.read_manifest(store, ref)) for ref in (ref_a, ref_b))
+    first, second = (manifest.read_manifest(store, ref) for ref in (ref_a, ref_b))
+    a, b = _contents(first), _contents(second)
     return MixtureDiff(
-        a=manifest.read_info(store, ref_a),
-        b=manifest.read_info(store, ref_b),
+        a=first.info,
+        b=second.info,
         only_a=tuple(sorted(a.keys() - b.keys())),
         only_b=tuple(sorted(b.keys() - a.keys())),
         changed=tuple(sorted(key for key in a.keys() & b.keys() if a[key] != b[key])),
+        features=compare_features(first.info, second.info),
     )
 
 
