@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError, unknown
-from trainers.identity import before_later, identity_of, lists, tuples
+from trainers.identity import before_later, identity_of, later, lists, tuples
 from trainers.spec import ActionSpec, ObsSpec, Spec
 
 Success = Literal["absorbing", "continuing"]
@@ -27,7 +27,7 @@ Success = Literal["absorbing", "continuing"]
 LARGEST_WIDTH: Final = 2**16
 """Upper bound of the width of a layer."""
 
-LAYERS: Final = ("encoder", "shared_encoder", "head", "hybrid", "layer_norm")
+LAYERS: Final = ("encoder", "shared_encoder", "head", "hybrid", "layer_norm", "stack", "chunk")
 """Settings that define the layers of the networks, beside their widths."""
 
 IMAGE_LAYERS: Final = ("encoder", "shared_encoder")
@@ -43,7 +43,7 @@ class TensorObs:
 
     Attributes:
         parts: Feature → (B, *shape). An image is uint8 (B, H, W, C), or the result of
-            :func:`trainers.networks.encoders.scaled`.
+            :func:`trainers.networks.images.scaled`.
     """
 
     parts: Mapping[str, Tensor]
@@ -105,18 +105,21 @@ class Config:
         batch_size: Number of transitions per update.
         encoder: Key of :data:`trainers.networks.encoders.ENCODERS`; unused for "state".
         crop_px: Zero padding of the random crop during training; 0: no crop.
+        stack: Number of newest observations that are looked at together.
     """
 
     updates: int
     batch_size: int
     encoder: str
     crop_px: int
+    stack: int = later(1)
 
     def __post_init__(self) -> None:
         """Check ranges; subclasses add theirs with :meth:`require`."""
         self.require("updates", 1, 10**9)
         self.require("batch_size", 1, 2**16)
         self.require("crop_px", 0, 64)
+        self.require("stack", 1, 64)
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise CogError(f"{name} is {value}, must be a finite number")
@@ -207,6 +210,9 @@ class Algorithm(nn.Module, ABC):
         acting: Names of the submodules that ``act`` uses; their weights are kept after training.
         config: Resolved configuration.
         spec: Specification of its observations and its action.
+        chunk: K, number of actions that ``act`` chooses at once; 1: (B, A), more: (B, K, A).
+        execute: Number of them that are done before the next ones are chosen.
+        masks: Whether ``update`` leaves out what a mixture pads actions with.
         optimisers: Name → optimiser; only ``update`` steps them.
         updates_done: Number of updates so far.
     """
@@ -214,6 +220,9 @@ class Algorithm(nn.Module, ABC):
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Config]]
     acting: tuple[str, ...]
+    chunk: int = 1
+    execute: int = 1
+    masks: ClassVar[bool] = False
     config: Config
     spec: Spec
     optimisers: dict[str, torch.optim.Adam]

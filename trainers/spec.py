@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -42,11 +42,14 @@ class ObsSpec:
         features: What it looks at, in the order of the declaration.
         mean: Name of each vector → mean of each of its entries, flattened.
         std: Name of each vector → standard deviation of each of its entries.
+        stack: K, number of newest observations that it looks at together. With 1 a feature is (B, *shape),
+            with more (B, K, *shape), oldest first.
     """
 
     features: tuple[Feature, ...]
     mean: Mapping[str, Numbers]
     std: Mapping[str, Numbers]
+    stack: int = 1
 
     def __post_init__(self) -> None:
         """Raise on no features, texts, small images and statistics of another length."""
@@ -71,6 +74,11 @@ class ObsSpec:
     def names(self) -> tuple[str, ...]:
         """Observation features that a stream or an environment must deliver."""
         return tuple(one.name for one in self.features)
+
+    @property
+    def windows(self) -> dict[str, tuple[int, int]]:
+        """Feature → first and last step of its stack; none without one."""
+        return dict.fromkeys(self.names, (1 - self.stack, 0)) if self.stack > 1 else {}
 
     @property
     def images(self) -> tuple[Feature, ...]:
@@ -98,6 +106,7 @@ class ObsSpec:
             "features": [one.to_data() for one in self.features],
             "mean": {name: list(numbers) for name, numbers in self.mean.items()},
             "std": {name: list(numbers) for name, numbers in self.std.items()},
+            "stack": self.stack,
         }
 
     @classmethod
@@ -114,7 +123,7 @@ class ObsSpec:
             mean, std = ({k: tuple(v) for k, v in data[key].items()} for key in ("mean", "std"))
         except (KeyError, TypeError, AttributeError):
             raise ValueError("it specifies no observations") from None
-        return cls(features, mean, std)
+        return cls(features, mean, std, data.get("stack", 1))
 
 
 def _version1(data: Mapping[str, Any]) -> ObsSpec:
@@ -186,6 +195,29 @@ class ActionSpec:
     def dim(self) -> int:
         """Width of what a network says of an action: A numbers, or one for each choice of each entry."""
         return sum(self.categories) if self.discrete else self.entries
+
+    def repeated(self, count: int) -> ActionSpec:
+        """Return the specification of so many actions, one after another, as one: of a chunk.
+
+        Args:
+            count: K; the entries are those of the first action, then of the second, … (K · A).
+        """
+        feature, size = self.feature, self.entries
+        if count == 1:
+            return self
+        commands = [replace(one, dim=one.dim + t * size) for t in range(count) for one in feature.commands]
+        return ActionSpec(
+            replace(
+                feature,
+                shape=(count * size,),
+                names=(),
+                low=None if feature.low is None else count * feature.low,
+                high=None if feature.high is None else count * feature.high,
+                commands=tuple(commands),
+            ),
+            count * self.mean,
+            count * self.std,
+        )
 
     @cached_property
     def _bounds(self) -> tuple[Tensor, Tensor]:
@@ -309,6 +341,10 @@ class Spec:
 
     obs: ObsSpec
     action: ActionSpec
+
+    def stacked(self, count: int) -> Spec:
+        """Return the same, looking at so many observations together."""
+        return self if self.obs.stack == count else replace(self, obs=replace(self.obs, stack=count))
 
     @classmethod
     def from_dicts(cls, obs: Mapping[str, Any], action: Mapping[str, Any]) -> Spec:

@@ -31,7 +31,7 @@ from collectors.drivers import open_env
 from trainers.algorithm import TensorObs
 from trainers.algos.bfn import Bfn
 from trainers.algos.cql import Cql
-from trainers.evaluation.acting import choose
+from trainers.evaluation.acting import Actor
 from trainers.evaluation.evaluate import Policy, open_policy
 from trainers.evaluation.worlds import WORLDS, Moment, Obs, Worlds
 
@@ -119,7 +119,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
                 one.note_predicates(step)
             while running := [number for number, one in enumerate(own) if not one.last.over]:
                 shown = [one.last.obs for one in own]
-                actions = choose(learner, shown, noise)
+                actions = Actor(learner)(shown, noise)
                 values = values_of(learner, shown, actions[: len(shown)])
                 step += 1
                 for number, moment in worlds.step({n: actions[n] for n in running}).items():

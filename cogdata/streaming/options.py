@@ -35,6 +35,7 @@ class StreamOptions:
             ``{"image": (-1, 0)}`` stacks two frames, ``{"action": (0, 7)}`` is a chunk of eight actions.
         n_step: Most steps of a return; beyond 1 it needs ``discount``.
         discount: Discount γ per step; None: batches have no ``discount``.
+        success_ends: Whether a return ends with its first positive reward, as with a termination.
     """
 
     batch_size: int = 256
@@ -46,6 +47,7 @@ class StreamOptions:
     windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     n_step: int = 1
     discount: float | None = None
+    success_ends: bool = False
 
     def __post_init__(self) -> None:
         """Raise on numbers that no stream can have."""

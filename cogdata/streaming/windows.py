@@ -141,7 +141,7 @@ def returns(now: Int64, runs: Runs, options: StreamOptions, reward: Float32, ter
     rows = now[:, None] + ahead
     known = rows < runs.last[:, None]  # its successor is in the run
     rows = np.minimum(rows, runs.last[:, None] - 1)
-    ends = terminated[rows] & known
+    ends = (terminated[rows] | (reward[rows] > 0) if options.success_ends else terminated[rows]) & known
     ended_before = np.cumsum(ends, axis=1) - ends > 0
     counted = known & ~ended_before
     steps = counted.sum(axis=1)

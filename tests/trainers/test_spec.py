@@ -13,8 +13,9 @@ from cogdata.features import Command, EpisodeSpec, Feature, Per
 from cogdata.layout1 import ACTION, layout1_spec
 from tests.trainers.toy import make_spec, seeded, version1
 from trainers.algorithm import ActionSpec, ObsSpec, Spec, TensorObs
-from trainers.networks.encoders import Inputs, named_encoders, scaled
+from trainers.networks.encoders import Inputs, named_encoders
 from trainers.networks.heads import level_of
+from trainers.networks.images import scaled
 from trainers.networks.vectors import Vectors
 from trainers.obs_kinds import check_obs, select
 

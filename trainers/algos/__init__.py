@@ -114,5 +114,5 @@ def build(algo: str, config: Config, spec: Spec, seed: int, device: torch.device
         found = _class_at(entry.discrete)
     kind: Any = found.learning(spec.action)
     with init_seeded(derive_seed(seed, "weights")):
-        learner: Algorithm = kind(config, spec)
+        learner: Algorithm = kind(config, spec.stacked(config.stack))
     return learner.to(device) if device is not None else learner

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from trainers.algorithm import Algorithm, Config, Spec, Success, TensorBatch, TensorObs
+from trainers.identity import later
 from trainers.networks.augment import augment
 from trainers.networks.categorical import CategoricalPolicy
-from trainers.networks.encoders import scaled
+from trainers.networks.images import scaled
 from trainers.networks.modules import CriticForm, EncodedCritics, GaussianPolicy, follow
 from trainers.networks.targets import BELLMAN_TARGETS
 
@@ -41,6 +42,7 @@ class ActorCriticConfig(Config):
         policy_learning_rate: Adam's learning rate of the policy.
         stochastic: Whether the policy is sampled in evaluation; else its mode acts.
         success: Bellman target, key of :data:`trainers.networks.targets.BELLMAN_TARGETS`.
+        n_step: Number of rewards in a target, before the value of the observation that they lead to.
     """
 
     critic_widths: tuple[int, ...]
@@ -54,11 +56,13 @@ class ActorCriticConfig(Config):
     policy_learning_rate: float
     stochastic: bool
     success: Success
+    n_step: int = later(1)
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
         self.require("critics", 1, 64)
+        self.require("n_step", 1, 1000)
         self.require("discount", 0, 1 - 1e-6)
         self.require("target_rate", 1e-6, 1)
         self.require("critic_learning_rate", 0, 1)
@@ -105,10 +109,9 @@ class QLearner(Algorithm):
         return obs
 
     def bellman_target(self, batch: TensorBatch, next_value: Tensor) -> Tensor:
-        """Return the Bellman target (B,) of Q(s, a), given the value (B,) of s'."""
-        return BELLMAN_TARGETS[self.config.success](
-            batch.reward, batch.terminated, next_value, self.config.discount
-        )
+        """Return the Bellman target (B,) of Q(s, a), given the value (B,) of s'; of n steps if configured."""
+        discount = self.config.discount if batch.discount is None else batch.discount
+        return BELLMAN_TARGETS[self.config.success](batch.reward, batch.terminated, next_value, discount)
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Take one step with every optimiser on the loss of the same name, then update the targets.

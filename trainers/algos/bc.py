@@ -11,14 +11,17 @@ Deviations:
 2. The log density uses the stable form of log(1 - tanh²) instead of log(1 - a² + 1e-6).
 3. Linear layers keep torch's initialisation; the code draws them from ±1e-4.
 4. A Discrete or MultiDiscrete action has a categorical head: -log π(a|s) is the cross entropy.
-5. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian". Data with
+5. With ``chunk`` K > 1 the policy is one of K actions as one vector, as in ACT (Zhao et al., arXiv
+   2304.13705, without its encoder of styles and its ensembling in time); the loss leaves out what lies beyond
+   an episode.
+6. The heads "mixture" and "flow", and ``hybrid``, are not in the paper, whose head is "gaussian". Data with
    two strategies have two modes, and the commands of gripper and neutral are categories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -27,6 +30,7 @@ from torch import Tensor
 
 from cogdata.errors import CogError
 from trainers.algorithm import ActionSpec, Algorithm, Config, Spec, TensorBatch, TensorObs
+from trainers.identity import later
 from trainers.networks.augment import augment
 from trainers.networks.heads import HEADS, CategoricalCloner, Cloner, HybridCloner
 
@@ -44,13 +48,17 @@ class BcConfig(Config):
     stochastic: bool = True  # sample the policy in evaluation, as the paper (§6.2); false: its mode
     head: Literal["gaussian", "mixture", "flow"] = "gaussian"  # kind of policy (A.2: tanh-Gaussian)
     components: int = 5  # K, number of components of the mixture (ours)
-    hybrid: bool = False  # categorical gripper and neutral commands (ours)
+    hybrid: bool = False  # declared commands, such as a gripper's, as categories (ours)
+    chunk: int = later(1)  # K, number of actions that are predicted at once (ACT, arXiv 2304.13705)
+    execute: int = later(0)  # number of them that are done before the next prediction; 0: all of them
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
         self.require("learning_rate", 0, 1)
         self.require("components", 1, 1024)
+        self.require("chunk", 1, 1024)
+        self.require("execute", 0, self.chunk)
 
 
 class Bc(Algorithm):
@@ -66,10 +74,13 @@ class Bc(Algorithm):
         }
     )
     acting: tuple[str, ...] = ("policy",)
+    masks: ClassVar[bool] = True
 
     def __init__(self, config: BcConfig, spec: Spec) -> None:
         super().__init__(spec)
         self.config: BcConfig = config
+        self.chunk = config.chunk
+        self.execute = config.execute or config.chunk
         self.policy = _policy(config, spec)
         self.optimisers = {
             "policy": torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, fused=True)
@@ -81,8 +92,11 @@ class Bc(Algorithm):
         return cls
 
     def loss(self, batch: TensorBatch, generator: torch.Generator) -> Tensor:
-        """Mean of -log π(a|s), or of the flow's squared error."""
-        return self.policy.loss(self.policy.encode(batch.obs), batch.action, generator).mean()
+        """Mean of -log π(a|s), or of the flow's squared error; over what is no padding."""
+        action = batch.action if self.chunk == 1 else batch.action.flatten(1)
+        counted = _counted(batch, self.spec.action.entries)
+        each = self.policy.loss(self.policy.encode(batch.obs), action, generator, counted)
+        return each.mean() if counted is None else each.sum() / counted.mean(1).sum()
 
     def update(self, batch: TensorBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one gradient step."""
@@ -104,7 +118,13 @@ class Bc(Algorithm):
         """Sample π(a|s), or return its mode."""
         if self.config.stochastic:
             return self.explore(obs, noise)
-        return self.policy.mode(self.policy.encode(obs))
+        return self._actions(self.policy.mode(self.policy.encode(obs)))
+
+    def _actions(self, found: Tensor) -> Tensor:
+        """Cut what the policy says into K actions: (B, K, A), or (B, K) of a Discrete one."""
+        if self.chunk == 1 or (self.spec.action.discrete and not self.spec.action.feature.shape):
+            return found
+        return found.view(-1, self.chunk, self.spec.action.entries)
 
     @property
     def explore_noise_shape(self) -> tuple[int, ...]:
@@ -114,10 +134,23 @@ class Bc(Algorithm):
     @torch.no_grad()
     def explore(self, obs: TensorObs, noise: Tensor) -> Tensor:
         """Sample π(a|s)."""
-        return self.policy.draw(self.policy.encode(obs), noise)
+        return self._actions(self.policy.draw(self.policy.encode(obs), noise))
+
+
+def _counted(batch: TensorBatch, entries: int) -> Tensor | None:
+    """Which entries of an action or chunk are no padding, float (B, K · entries); None: all.
+
+    A chunk is padded beyond the end of its episode, an action of a mixture of robots beyond its own length.
+    """
+    valid, mask = batch.valid.get("action"), batch.mask.get("action")
+    if valid is None:
+        return None if mask is None else mask.float()
+    counted = valid.unsqueeze(2).expand(-1, -1, entries)
+    return (counted if mask is None else counted & mask.unsqueeze(1)).flatten(1).float()
 
 
 def _policy(config: BcConfig, spec: Spec) -> Cloner:
+    spec = replace(spec, action=spec.action.repeated(config.chunk))
     if spec.action.discrete:
         for name, value in (("head", "gaussian"), ("hybrid", False)):
             if getattr(config, name) != value:

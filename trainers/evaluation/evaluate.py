@@ -29,7 +29,7 @@ from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
 from trainers.algorithm import Algorithm
 from trainers.checkpoint import load_policy
-from trainers.evaluation.acting import choose
+from trainers.evaluation.acting import Actor
 from trainers.evaluation.worlds import WORLDS, MakeEnv, Moment, Worlds
 
 _Round = tuple[tuple[int, ...], int]
@@ -227,9 +227,10 @@ def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int],
         episodes.append(_Episode(seed, generator, first[number]))
     for episode in episodes[:keep]:
         episode.frames.append(episode.last.obs["image"])
+    act = Actor(policy.learner)
     while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
         shown = [episode.last.obs for episode in episodes]
-        actions = choose(policy.learner, shown, [episode.generator for episode in episodes])
+        actions = act(shown, [episode.generator for episode in episodes])
         for number, moment in worlds.step({number: actions[number] for number in running}).items():
             episodes[number].last = moment
             episodes[number].rewards.append(moment.reward)

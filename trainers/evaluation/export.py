@@ -3,8 +3,9 @@
 Pre- and post-processing are part of it: observations go in as a world shows them, each under the name of its
 feature, and actions come out within the bounds of the world, an index for a Discrete one. What a policy draws
 at random is an input too: ``noise``, standard normal.
-The first dimension of all of them is ``batch``. Names, types and shapes are in the file's metadata, under
-the key ``cogdata``.
+The first dimension of all of them is ``batch``. Stacked observations have time as their second, oldest first,
+and so has the ``action`` of a policy of chunks. Names, types and shapes are in the file's metadata, under the
+key ``cogdata``.
 """
 
 from __future__ import annotations
@@ -114,7 +115,11 @@ def random_inputs(learner: Algorithm, count: int, generator: torch.Generator) ->
         count: B.
         generator: Source.
     """
-    inputs = {one.name: _random(one, learner, count, generator) for one in learner.spec.obs.features}
+    stack = learner.spec.obs.stack
+    inputs = {}
+    for one in learner.spec.obs.features:
+        drawn = _random(one, learner, count * stack, generator)
+        inputs[one.name] = drawn if stack == 1 else drawn.view(count, stack, *one.shape)
     if learner.stochastic:
         inputs["noise"] = torch.randn((count, *learner.noise_shape), generator=generator)
     return inputs
@@ -134,7 +139,7 @@ def _random(feature: Feature, learner: Algorithm, count: int, generator: torch.G
 def _about(policy: Policy) -> dict[str, Any]:
     spec, learner = policy.learner.spec, policy.learner
     inputs = random_inputs(learner, 1, torch.Generator())
-    action = spec.action.feature
+    action, several = spec.action.feature, [learner.chunk] if learner.chunk > 1 else []
     scene = next((one.names for one in spec.obs.features if one.name == "scene"), ())
     return {
         "run": policy.run,
@@ -151,7 +156,7 @@ def _about(policy: Policy) -> dict[str, Any]:
             }
             for name, value in inputs.items()
         ],
-        "outputs": [{"name": "action", "dtype": action.dtype, "shape": ["batch", *action.shape]}],
+        "outputs": [{"name": "action", "dtype": action.dtype, "shape": ["batch", *several, *action.shape]}],
     }
 
 

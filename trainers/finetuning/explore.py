@@ -15,7 +15,7 @@ from cogdata.episode import Episode, EpisodeMeta
 from cogdata.layout1 import OBSERVATIONS, layout1_spec
 from cogdata.rng import derive_seed
 from trainers.algorithm import Algorithm
-from trainers.evaluation.acting import choose
+from trainers.evaluation.acting import Actor
 from trainers.evaluation.worlds import Moment, Worlds
 from trainers.training.online import OnlineEnv
 
@@ -71,12 +71,13 @@ def explore(
     first = worlds.reset([episode.meta.seed for episode in under_way])
     for number, episode in enumerate(under_way):
         episode.moments.append(first[number])
+    act = Actor(learner, exploring=True)
     while running := [n for n, episode in enumerate(under_way) if not episode.moments[-1].over]:
         if stop_asked():
             return None
         shown = [episode.moments[-1].obs for episode in under_way]
         noise = [episode.generator for episode in under_way]
-        actions = choose(learner, shown, noise, exploring=True)
+        actions = act(shown, noise)
         for number, moment in worlds.step({number: actions[number] for number in running}).items():
             under_way[number].moments.append(moment)
             under_way[number].actions.append(actions[number])

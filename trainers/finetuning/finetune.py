@@ -33,14 +33,13 @@ from cogdata.storage.runs import RunInfo, RunState, only_one, read_run, read_sta
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
 from cogdata.storage.versions import origin
-from cogdata.streaming.stream import StreamOptions
 from cogdata.streaming.transitions import Batch
 from trainers.algorithm import Algorithm, Spec
 from trainers.checkpoint import KEEP_FULL, folder, largest_weight, list_checkpoints, save_checkpoint
 from trainers.evaluation.worlds import Worlds
 from trainers.finetuning.explore import explore
 from trainers.finetuning.replay import Replay, joined
-from trainers.training.batches import in_units, tensor_batch
+from trainers.training.batches import for_learner, stream_options, tensor_batch
 from trainers.training.ending import DivergedError, status_on_error
 from trainers.training.online import KEEP_ROUNDS, Online, OnlineEnv
 from trainers.training.request import TrainRequest, now, register, run_id
@@ -221,13 +220,14 @@ class _Session:
         self.first = _first(request)
         self.begun = (self.learner.updates_done, self.seconds)
         self.generator = torch.Generator(request.device)
-        self.replay = Replay(spec, self.online.frames, source=len(self.manifest.sources))
-        half = request.config.batch_size // 2
-        self.shares = (request.config.batch_size - half, half)
+        batch = request.config.batch_size
+        options = stream_options(self.learner, batch, request.seed, self.info.memory_bytes)
+        self.replay = Replay(spec, self.online.frames, len(self.manifest.sources), options)
+        half = batch // 2
+        self.shares = (batch - half, half)
         self.offline: Iterator[Batch] | None = None
         if self.online.data == "symmetric":
-            options = StreamOptions(self.shares[0], request.seed, spec.obs.names, self.info.memory_bytes)
-            stream = self.context.open_stream(options)
+            stream = self.context.open_stream(replace(options, batch_size=self.shares[0]))
             self.offline = stream.batches(self.learner.updates_done - self.first)
         self.log = RunLog(
             self.store,
@@ -325,7 +325,7 @@ class _Session:
             began = time.perf_counter()
             self.generator.manual_seed(derive_seed(self.request.seed, "update", self.learner.updates_done))
             spec, device = self.learner.spec, torch.device(self.request.device)
-            tensors = in_units(tensor_batch(self._batch(), spec.obs.names, device), spec.action)
+            tensors = for_learner(tensor_batch(self._batch(), spec.obs.names, device), self.learner)
             self.metrics.append(self.learner.update(tensors, self.generator))
             self.seconds += time.perf_counter() - began
             self._tell()

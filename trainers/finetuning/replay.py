@@ -10,9 +10,10 @@ import numpy as np
 
 from cogdata.episode import Episode
 from cogdata.rng import generator
+from cogdata.streaming.options import StreamOptions
 from cogdata.streaming.pool import Pool
 from cogdata.streaming.transitions import Batch, Observation
-from cogdata.streaming.windows import BatchRows
+from cogdata.streaming.windows import BatchRows, Runs, returns, with_windows
 from trainers.algorithm import Spec
 
 
@@ -23,19 +24,24 @@ class Replay:
         spec: What the learner looks at and does; nothing else is held.
         frames: Most observations there will be.
         source: Index that marks these transitions in a batch.
+        options: Windows and returns of its batches; the other settings are no matter.
     """
 
-    def __init__(self, spec: Spec, frames: int, source: int) -> None:
+    def __init__(self, spec: Spec, frames: int, source: int, options: StreamOptions) -> None:
         self._pool = Pool.empty(frames, spec.obs.features, spec.action.feature)
         self._pool["source"][:] = source
+        self._options = options
+        self._features = {one.name: one for one in (*spec.obs.features, spec.action.feature)}
         self._leaving = np.empty(frames, np.int64)
+        self._begins = np.empty(frames, np.int64)
+        self._ends = np.empty(frames, np.int64)
         self._frames = 0
         self.transitions = 0
 
     @staticmethod
     def needs_bytes(spec: Spec, frames: int) -> int:
         """Bytes of memory that so many observations take."""
-        return frames * (Pool.observation_bytes(spec.obs.features, spec.action.feature) + 8)
+        return frames * (Pool.observation_bytes(spec.obs.features, spec.action.feature) + 3 * 8)
 
     def add(self, episode: Episode) -> None:
         """Take an episode in.
@@ -50,8 +56,9 @@ class Replay:
         self._pool["action"][leaving] = episode.action
         self._pool["reward"][leaving] = episode.reward
         self._pool["terminated"][leaving] = episode.terminated
-        numbers = np.arange(leaving.start, leaving.stop)
-        self._leaving[self.transitions : self.transitions + episode.steps] = numbers
+        drawable = slice(self.transitions, self.transitions + episode.steps)
+        self._leaving[drawable] = np.arange(leaving.start, leaving.stop)
+        self._begins[drawable], self._ends[drawable] = leaving.start, leaving.stop
         self._frames = rows.stop
         self.transitions += episode.steps
 
@@ -64,7 +71,13 @@ class Replay:
             count: How many.
         """
         drawn = generator("replay", seed, update).integers(0, self.transitions, count)
-        return self._pool.gather(BatchRows.of(self._leaving[drawn]))
+        now, ends, options = self._leaving[drawn], self._ends[drawn], self._options
+        runs, rows = Runs(self._begins[drawn], ends, ends), BatchRows.of(now)
+        if options.discount is not None:
+            rows = returns(now, runs, options, self._pool["reward"], self._pool["terminated"])
+        if options.windows:
+            rows = with_windows(rows, runs, options.windows, self._features)
+        return self._pool.gather(rows)
 
 
 def joined(first: Batch, second: Batch) -> Batch:

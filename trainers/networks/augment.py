@@ -9,13 +9,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from trainers.algorithm import ObsSpec, TensorBatch, TensorObs
+from trainers.networks.images import folded, unfolded
 
 
 def random_crop(image: Tensor, pad_px: int, generator: torch.Generator) -> Tensor:
     """Pad each image with zeros and cut a random window of the original size.
 
     Args:
-        image: uint8 or uint16 (B, H, W, C), or (B, H, W) with one channel.
+        image: uint8 or uint16 (B, H, W, C).
         pad_px: Width of the zero padding; offsets are uniform in [0, 2·pad_px].
         generator: Generator of the offsets, on the image's device.
 
@@ -24,8 +25,6 @@ def random_crop(image: Tensor, pad_px: int, generator: torch.Generator) -> Tenso
     """
     if image.dtype == torch.uint16:  # torch moves these bits about as int16 only
         return random_crop(image.view(torch.int16), pad_px, generator).view(torch.uint16)
-    if image.ndim == 3:
-        return random_crop(image.unsqueeze(3), pad_px, generator).squeeze(3)
     b, h, w, _ = image.shape
     padded = F.pad(image, (0, 0, pad_px, pad_px, pad_px, pad_px))
     offsets = torch.randint(2 * pad_px + 1, (2, b), generator=generator, device=image.device)
@@ -36,7 +35,8 @@ def random_crop(image: Tensor, pad_px: int, generator: torch.Generator) -> Tenso
 
 def _cropped(obs: TensorObs, spec: ObsSpec, pad_px: int, generator: torch.Generator) -> TensorObs:
     for one in spec.images:
-        obs = obs.having(one.name, random_crop(obs[one.name], pad_px, generator))
+        cropped = random_crop(folded(obs[one.name], one), pad_px, generator)
+        obs = obs.having(one.name, unfolded(cropped, one, spec.stack))
     return obs
 
 

@@ -52,11 +52,18 @@ class CategoricalPolicy(nn.Module):
         logits = self.head(self.trunk(features)).split(self.categories, dim=1)
         return [F.log_softmax(part, dim=1) for part in logits]
 
-    def log_density(self, features: Tensor, action: Tensor) -> Tensor:
-        """Return log π(a|s) (B,) of actions (B,) or (B, entries)."""
+    def log_density(self, features: Tensor, action: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Return log π(a|s) (B,).
+
+        Args:
+            features: (B, D).
+            action: (B,) or (B, entries).
+            counted: float (B, entries), 0 for entries that are left out; None: all count.
+        """
         columns = action.view(len(action), -1)
         found = [p.gather(1, columns[:, i : i + 1]) for i, p in enumerate(self.at(features))]
-        return torch.cat(found, dim=1).sum(1)
+        each = torch.cat(found, dim=1)
+        return each.sum(1) if counted is None else (each * counted).sum(1)
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
         """Turn standard normal noise (B, entries) into actions."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cogdata.errors import unknown
 from cogdata.features import Feature
 from trainers.algorithm import ObsSpec, TensorObs
+from trainers.networks.images import scaled
 from trainers.networks.vectors import Vectors, find_hand, split_way
 
 
@@ -135,30 +136,12 @@ CHUNK: Final = 32
 """Images that a CPU encodes at a time, so that the output of a convolution fits into its cache."""
 
 
-def scaled(image: Tensor, feature: Feature) -> Tensor:
-    """Return images as float32 (B, C, H, W) in [0, 1]; images that are float already are not changed.
-
-    Args:
-        image: uint8 or uint16 (B, H, W, C), or (B, H, W) with one channel; or the result of this function.
-        feature: Its declaration; the bounds of a uint16 one, without them 0 and 65535, become 0 and 1.
-    """
-    if image.is_floating_point():
-        return image
-    if len(feature.shape) == 2:
-        image = image.unsqueeze(-1)
-    # (B, H, W, C) contiguous, seen as (B, C, H, W), already is channels_last: no copy but the cast
-    numbers = image.permute(0, 3, 1, 2).float()
-    if feature.dtype == "uint8":
-        return numbers.div_(255)
-    low = min(feature.low) if feature.low else 0.0
-    high = max(feature.high) if feature.high else 65535.0
-    return numbers.sub_(low).div_(max(high - low, 1.0)).clamp_(0, 1)
-
-
 class Encoders(nn.Module):
     """An encoder for each image, by the name of its feature, in the order of the declaration."""
 
-    def __init__(self, kind: type[PaperEncoder] | type[FastEncoder], images: Sequence[Feature]) -> None:
+    def __init__(
+        self, kind: type[PaperEncoder] | type[FastEncoder], images: Sequence[Feature], stack: int
+    ) -> None:
         super().__init__()
         self._places: dict[str, str] = {}
         for one in images:
@@ -167,7 +150,7 @@ class Encoders(nn.Module):
                 place += "_"
             self._places[one.name] = place
             channels = one.shape[2] if len(one.shape) == 3 else 1
-            self.add_module(place, kind(one.shape[:2], channels))
+            self.add_module(place, kind(one.shape[:2], channels * stack))
 
     def __getitem__(self, name: str) -> PaperEncoder | FastEncoder:
         """Return the encoder of an image."""
@@ -201,10 +184,11 @@ class Inputs(nn.Module):
         if encoder not in ENCODERS:
             raise unknown("encoder", encoder, ENCODERS)
         self.images = spec.images
-        self.encoders = Encoders(ENCODERS[encoder], spec.images)
+        self.encoders = Encoders(ENCODERS[encoder], spec.images, spec.stack)
         self.vectors = Vectors(spec) if spec.vector_dim else None
         self.dim = sum(one.dim for one in self.encoders) + (self.vectors.dim if self.vectors else 0)
         self.hand = find_hand(spec.vectors)
+        self.stack = spec.stack
         sees = [one for one in self.encoders if isinstance(one, HandEyeEncoder)]
         if sees and self.hand is not None:
             name, place = self.hand
@@ -223,7 +207,8 @@ class Inputs(nn.Module):
             name, place = self.hand
             for index, one in enumerate(self.encoders):
                 if isinstance(one, HandEyeEncoder):
-                    hand = obs[name].flatten(1)[:, place].float() - self.middle
+                    newest = obs[name] if self.stack == 1 else obs[name][:, -1]
+                    hand = newest.flatten(1)[:, place].float() - self.middle
                     features += one.places.ways(features[index], hand)
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 

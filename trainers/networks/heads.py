@@ -43,8 +43,17 @@ class Cloner(nn.Module, ABC):
         return features
 
     @abstractmethod
-    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the cloning loss (B,) of actions (B, A), or of their leading dimensions."""
+    def loss(
+        self, features: Tensor, action: Tensor, generator: torch.Generator, counted: Tensor | None = None
+    ) -> Tensor:
+        """Return the cloning loss (B,).
+
+        Args:
+            features: (B, D).
+            action: (B, A), or its leading dimensions.
+            generator: Generator of what the loss draws.
+            counted: float, of the action's shape, 0 for entries that are left out; None: all count.
+        """
 
     @abstractmethod
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
@@ -58,19 +67,23 @@ class Cloner(nn.Module, ABC):
 class GaussianCloner(GaussianPolicy, Cloner):
     """A tanh-Gaussian with the actor-critics' policy network, so that they can start from its weights."""
 
-    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, features: Tensor, action: Tensor, generator: torch.Generator, counted: Tensor | None = None
+    ) -> Tensor:
         """Return -log π(a|s)."""
         mean, log_std = self.at(features)
         dim = action.shape[1]
-        return -tanh_normal_log_density(mean[:, :dim], log_std[:, :dim], action)
+        return -tanh_normal_log_density(mean[:, :dim], log_std[:, :dim], action, counted)
 
 
 class CategoricalCloner(CategoricalPolicy, Cloner):
     """Categorical distributions over the choices of a discrete action, with the actor-critics' network."""
 
-    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, features: Tensor, action: Tensor, generator: torch.Generator, counted: Tensor | None = None
+    ) -> Tensor:
         """Return -log π(a|s)."""
-        return -self.log_density(features, action)
+        return -self.log_density(features, action, counted)
 
 
 class MixtureCloner(Cloner):
@@ -90,11 +103,14 @@ class MixtureCloner(Cloner):
         mean, log_std = self.head(h).unflatten(1, (self.weights.out_features, -1)).chunk(2, dim=2)
         return F.log_softmax(self.weights(h), dim=1), mean, log_std.clamp(*LOG_STD_RANGE)
 
-    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, features: Tensor, action: Tensor, generator: torch.Generator, counted: Tensor | None = None
+    ) -> Tensor:
         """Return -log Σ_k w_k π_k(a|s)."""
         log_weight, mean, log_std = self.at(features)
         dim = action.shape[1]
-        each = tanh_normal_log_density(mean[..., :dim], log_std[..., :dim], action.unsqueeze(1))
+        own = None if counted is None else counted.unsqueeze(1)
+        each = tanh_normal_log_density(mean[..., :dim], log_std[..., :dim], action.unsqueeze(1), own)
         return -torch.logsumexp(log_weight + each, dim=1)
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
@@ -118,13 +134,19 @@ class FlowCloner(Cloner):
         self.inputs = Inputs(spec.obs, encoder)
         self.flow = Flow(self.inputs.dim, spec.action.dim, widths)
 
-    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, features: Tensor, action: Tensor, generator: torch.Generator, counted: Tensor | None = None
+    ) -> Tensor:
         """Squared error of the velocity on straight lines from noise to action: (v(x_t, t) - (a - x_0))²."""
-        action = F.pad(action, (0, self.noise_dim - action.shape[1]))
+        beyond = self.noise_dim - action.shape[1]
+        if counted is not None:
+            action = action * counted  # the velocity of what counts depends on the rest too
+        action = F.pad(action, (0, beyond))
         noise = torch.randn(action.shape, generator=generator, device=action.device)
         time = torch.rand((len(action), 1), generator=generator, device=action.device)
         velocity: Tensor = self.flow(features, torch.lerp(noise, action, time), time)
-        return (velocity - (action - noise)).square().mean(1)
+        each = (velocity - (action - noise)).square()
+        return each.mean(1) if counted is None else (each * F.pad(counted, (0, beyond), value=1.0)).mean(1)
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:
         """Integrate the flow from the noise."""
@@ -169,13 +191,17 @@ class HybridCloner(Cloner):
         logits = self.commands(features).split([len(one.levels) for one in self.declared], dim=1)
         return [F.log_softmax(part, dim=1) for part in logits]
 
-    def loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, features: Tensor, action: Tensor, generator: torch.Generator, counted: Tensor | None = None
+    ) -> Tensor:
         """Return the loss of the motion plus the cross entropy of the commands."""
-        total = self.motion.loss(features, action[:, self.moving], generator)
+        own = None if counted is None else counted[:, self.moving]
+        total = self.motion.loss(features, action[:, self.moving], generator, own)
         done = self.action.from_unit(action)
         for log_probability, command in zip(self.at(features), self.declared, strict=True):
             level = level_of(done[:, command.dim], command)
-            total = total + F.nll_loss(log_probability, level, reduction="none")
+            wrong = F.nll_loss(log_probability, level, reduction="none")
+            total = total + (wrong if counted is None else wrong * counted[:, command.dim])
         return total
 
     def draw(self, features: Tensor, noise: Tensor) -> Tensor:

@@ -259,17 +259,27 @@ def tanh_normal(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, T
     return torch.tanh(u), _log_density(u, noise, log_std)
 
 
-def tanh_normal_log_density(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """Return the log density (...) of actions (..., A) in [-1, 1], clipped to ±(1 - 1e-6)."""
+def tanh_normal_log_density(
+    mean: Tensor, log_std: Tensor, action: Tensor, counted: Tensor | None = None
+) -> Tensor:
+    """Return the log density (...) of actions (..., A) in [-1, 1], clipped to ±(1 - 1e-6).
+
+    Args:
+        mean: (..., A).
+        log_std: (..., A).
+        action: (..., A).
+        counted: float (..., A), 0 for entries that are left out; None: all count.
+    """
     u = torch.atanh(action.clamp(-1 + 1e-6, 1 - 1e-6))
-    return _log_density(u, (u - mean) * torch.exp(-log_std), log_std)
+    return _log_density(u, (u - mean) * torch.exp(-log_std), log_std, counted)
 
 
-def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
+def _log_density(u: Tensor, noise: Tensor, log_std: Tensor, counted: Tensor | None = None) -> Tensor:
     """Log density of tanh(u); log(1 - tanh² u) = 2(log 2 - u - softplus(-2u)) stays finite for any u."""
     normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     jacobian = 2 * (math.log(2) - u - F.softplus(-2 * u))
-    return (normal - jacobian).sum(-1)
+    each = normal - jacobian
+    return each.sum(-1) if counted is None else (each * counted).sum(-1)
 
 
 def _dim(inputs: nn.Module) -> int:

@@ -102,14 +102,14 @@ class Vectors(nn.Module):
         self.features = tuple(one.name for one in spec.vectors)
         wide = any(one.dtype in _WIDE for one in spec.vectors)
         dtype = torch.float64 if wide else torch.float32
-        turns, positions = _starts(spec.vectors, quaternion_starts), _starts(spec.vectors, position_starts)
+        turns, positions = (_starts(spec, find) for find in (quaternion_starts, position_starts))
         turned = {start + offset for start in turns for offset in range(4)}
-        plain = [index for index in range(spec.vector_dim) if index not in turned]
-        self.hand = _hand_in(spec.vectors)
+        plain = [index for index in range(spec.stack * spec.vector_dim) if index not in turned]
+        self.hand = _hand_in(spec)
         things = [] if self.hand is None else [start for start in positions if start != self.hand.start]
         matrix, shift = _rotation_rows()
         mean, std = (
-            torch.tensor([number for name in self.features for number in numbers[name]], dtype=dtype)
+            torch.tensor([n for name in self.features for n in spec.stack * numbers[name]], dtype=dtype)
             for numbers in (spec.mean, spec.std)
         )
         constants = {
@@ -149,24 +149,26 @@ def _numbers(values: Tensor, dtype: torch.dtype) -> Tensor:
     return flat.to(dtype)
 
 
-def _starts(features: Sequence[Feature], find: Callable[[Sequence[str]], list[int]]) -> list[int]:
+def _starts(spec: ObsSpec, find: Callable[[Sequence[str]], list[int]]) -> list[int]:
     """Where something begins in the joined vector; names are those of the last axis of each feature."""
     found, offset = [], 0
-    for one in features:
-        for row in range(offset, offset + one.size, len(one.names) or max(one.size, 1)):
+    for one in spec.vectors:
+        end = offset + spec.stack * one.size
+        for row in range(offset, end, len(one.names) or max(one.size, 1)):
             found += [row + start for start in find(one.names)]
-        offset += one.size
+        offset = end
     return found
 
 
-def _hand_in(features: Sequence[Feature]) -> slice | None:
-    """Where the end effector's position is in the joined vector."""
-    hand = find_hand(features)
+def _hand_in(spec: ObsSpec) -> slice | None:
+    """Where the end effector's position is in the joined vector; of a stack, the newest."""
+    hand = find_hand(spec.vectors)
     if hand is None:
         return None
     offset = 0
-    for one in features:
+    for one in spec.vectors:
         if one.name == hand[0]:
+            offset += (spec.stack - 1) * one.size
             break
-        offset += one.size
+        offset += spec.stack * one.size
     return slice(offset + hand[1].start, offset + hand[1].stop)

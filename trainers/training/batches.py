@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cogdata.errors import CogError
 from cogdata.storage.manifest import Manifest
+from cogdata.streaming.options import StreamOptions
 from cogdata.streaming.transitions import Batch, Observation
 from cogdata.streaming.windows import BatchRows
-from trainers.algorithm import ActionSpec, ObsSpec, Spec, TensorBatch, TensorObs
+from trainers.algorithm import ActionSpec, Algorithm, ObsSpec, Spec, TensorBatch, TensorObs
 from trainers.obs_kinds import select
 
 
@@ -30,6 +31,8 @@ def spec_of(obs: str, manifest: Manifest) -> Spec:
     features = select(obs, declared)
     vectors = [one.name for one in features if not one.is_image]
     for name in vectors:
+        if declared[name].is_member:
+            raise CogError(f"{name} is stored by a codec and is no image: leave it out of --obs")
         if name not in stats.mean:
             raise CogError(f"mixture {manifest.info.ref} has no statistics of {name!r}: freeze it again")
     seen = ObsSpec(
@@ -41,10 +44,50 @@ def spec_of(obs: str, manifest: Manifest) -> Spec:
     return Spec(seen, ActionSpec.of(declared.action, means, stds))
 
 
+def stream_options(
+    learner: Algorithm, batch_size: int, seed: int, memory_bytes: int, share: tuple[int, int] = (0, 1)
+) -> StreamOptions:
+    """Return the settings of the stream that a learner is trained from.
+
+    Args:
+        learner: Says what it looks at, how many observations, actions and rewards at a time.
+        batch_size: B.
+        seed: Seed of the sampling order.
+        memory_bytes: Memory of the pool.
+        share: As of :class:`StreamOptions`.
+    """
+    windows = dict(learner.spec.obs.windows)
+    if learner.chunk > 1:
+        windows["action"] = (0, learner.chunk - 1)
+    options = StreamOptions(
+        batch_size, seed, learner.spec.obs.names, memory_bytes, share=share, windows=windows
+    )
+    n_step: int = getattr(learner.config, "n_step", 1)
+    if n_step == 1:
+        return options
+    success_ends = getattr(learner.config, "success", "") == "absorbing"
+    discount: float = getattr(learner.config, "discount", 1.0)
+    return replace(options, n_step=n_step, discount=discount, success_ends=success_ends)
+
+
 def in_units(batch: TensorBatch, action: ActionSpec) -> TensorBatch:
     """Return a batch whose actions are as learners have them: the same object if they are that already."""
     unit = action.to_unit(batch.action)
     return batch if unit is batch.action else replace(batch, action=unit)
+
+
+def for_learner(batch: TensorBatch, learner: Algorithm) -> TensorBatch:
+    """Return a batch as a learner's ``update`` takes it.
+
+    Raises:
+        CogError: Its actions are padded, which the algorithm cannot leave out.
+    """
+    if "action" in batch.mask and not learner.masks:
+        raise CogError(
+            f"the mixture pads actions of several robots, and {learner.name} would learn the padding too: "
+            f"choose bc, or a mixture of one robot"
+        )
+    return in_units(batch, learner.spec.action)
 
 
 def tensor_obs(obs: Observation, features: tuple[str, ...], device: torch.device) -> TensorObs:

@@ -39,7 +39,7 @@ from trainers.algorithm import Algorithm, TensorBatch
 from trainers.checkpoint import largest_weight, list_checkpoints, read_info, save_checkpoint
 from trainers.evaluation.during_training import EvalSchedule, evaluate_checkpoint, evaluated_before
 from trainers.evaluation.evaluate import Policy
-from trainers.training.batches import in_units, tensor_batch
+from trainers.training.batches import for_learner, stream_options, tensor_batch
 from trainers.training.divergence import GuardState
 from trainers.training.ending import DivergedError, status_on_error
 from trainers.training.ranks import Ranks
@@ -150,10 +150,10 @@ def train(
         ranks.wait()
         info = read_run(store, run)
         torch.set_num_threads(info.threads)
-        options = StreamOptions(
+        options = stream_options(
+            learner,
             request.config.batch_size,
             request.seed,
-            learner.spec.obs.names,
             info.memory_bytes,
             share=(ranks.index, ranks.count),
         )
@@ -254,7 +254,7 @@ class _Session:
         self.generator.manual_seed(derive_seed(request.seed, "update", learner.updates_done))
         if not isinstance(batch, TensorBatch):
             batch = tensor_batch(batch, learner.spec.obs.names, torch.device(request.device))
-        batch = in_units(batch, learner.spec.action)
+        batch = for_learner(batch, learner)
         with self.ranks.own_rows(request.config.batch_size):
             metrics = learner.update(batch, self.generator)
         self.done += 1

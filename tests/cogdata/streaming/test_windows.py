@@ -131,6 +131,20 @@ def test_a_return_ends_at_an_end_in_the_midst_of_old_data() -> None:
     assert rows.discount.tolist() == [0, 0, 0.25, 0.5]
 
 
+def test_a_return_ends_with_a_success_where_that_is_absorbing() -> None:
+    """Rewarded at t = 1 and 2: from 0 the return is γ with discount 0, from 3 on nothing is rewarded."""
+    reward, terminated = np.array([0, 1, 1, 0, 0, 0], np.float32), np.zeros(6, bool)
+    runs, options = Runs.of(np.arange(5), 6), StreamOptions(n_step=3, discount=0.5, success_ends=True)
+    rows = returns(np.arange(5), runs, options, reward, terminated)
+    assert rows.reward is not None
+    assert rows.discount is not None
+    assert rows.terminated is not None
+    assert rows.reward.tolist() == [0.5, 1, 1, 0, 0]
+    assert rows.discount.tolist() == [0, 0, 0, 0.25, 0.5]
+    assert rows.terminated.tolist() == [True, True, True, False, False]
+    assert rows.after.tolist() == [2, 2, 3, 5, 5]
+
+
 def test_an_action_whose_successor_is_unknown_is_part_of_chunks_but_not_of_returns(store: Store) -> None:
     manifest = arm_manifest(write_arm(store, [arm_episode(0, final=False)]))
     options: dict[str, Any] = {"windows": WINDOWS, "n_step": 3, "discount": 0.5}

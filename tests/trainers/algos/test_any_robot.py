@@ -15,7 +15,7 @@ from tests.trainers.toy import SMALL, seeded
 from trainers.algorithm import Algorithm
 from trainers.algos import ALGORITHMS, build, configure
 from trainers.checkpoint import load_policy, save_checkpoint
-from trainers.evaluation.acting import choose
+from trainers.evaluation.acting import Actor
 from trainers.evaluation.evaluate import Policy
 from trainers.evaluation.export import export_policy
 from trainers.training.batches import in_units
@@ -54,7 +54,7 @@ def test_every_algorithm_takes_every_declaration(algo: str, robot: str, tmp_path
     obs = observe(declared, 5, 9)
     shown = [{name: part[row].numpy() for name, part in obs.parts.items()} for row in range(5)]
     for exploring in (False, True):
-        actions = choose(learner, shown, [seeded(row) for row in range(5)], exploring=exploring)
+        actions = Actor(learner, exploring=exploring)(shown, [seeded(row) for row in range(5)])
         assert actions.dtype == declared.action.numpy_dtype
         declared.action.check(actions[:5], 5)
 

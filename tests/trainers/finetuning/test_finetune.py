@@ -377,8 +377,23 @@ def test_rounds_never_cross_the_border_of_a_part() -> None:
     assert Online(ENV, 3, 8, updates_per_step=0.1).updates(30) == 3  # not 2, by 0.1 · 30 = 3.0000000000000004
 
 
+def test_replay_has_windows_and_returns_within_an_episode() -> None:
+    options = StreamOptions(windows={"robot": (-1, 0), "action": (0, 1)}, n_step=2, discount=0.5)
+    replay = Replay(make_spec("state"), frames=3 * 5, source=2, options=options)
+    for index in range(3):
+        replay.add(make_episode("c", index))
+    batch = replay.batch(0, 7, 400)
+    episode, time = batch.obs["robot"][:, :, 0], batch.obs["robot"][:, :, 1]
+    assert (episode[:, 0] == episode[:, 1]).all()
+    assert np.array_equal(time[:, 0], np.maximum(time[:, 1] - 1, 0))
+    assert np.array_equal(batch.valid["action"][:, 1], time[:, 1] < 3)
+    assert np.array_equal(batch.next_obs["robot"][:, 1, 1], np.minimum(time[:, 1] + 2, 4))
+    rewarded = (episode[:, 1] == 0) * 0.5 ** (3 - time[:, 1]) * (time[:, 1] >= 2)
+    assert np.array_equal(batch.reward, rewarded.astype(np.float32))
+
+
 def test_replay_draws_every_transition_and_nothing_across_episodes() -> None:
-    replay = Replay(make_spec("state"), frames=3 * 5, source=2)
+    replay = Replay(make_spec("state"), frames=3 * 5, source=2, options=StreamOptions())
     for index in range(3):
         replay.add(make_episode("c", index))
     assert replay.transitions == 12

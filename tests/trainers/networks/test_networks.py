@@ -17,9 +17,9 @@ from trainers.networks.encoders import (
     Inputs,
     PaperEncoder,
     Points,
-    scaled,
 )
 from trainers.networks.flow import Flow
+from trainers.networks.images import scaled
 from trainers.networks.modules import (
     Critics,
     GaussianPolicy,
