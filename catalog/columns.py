@@ -214,13 +214,18 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def widened(kinds: Sequence[pa.DataType]) -> pa.DataType | None:
-    """Return the smallest type that holds all of these, or None."""
+    """Return the smallest type that holds all of these, or None.
+
+    Beside lists of numbers a number is a list of one: a Discrete action shares its column with those of arms.
+    """
     if len(set(kinds)) == 1:
         return kinds[0]
-    if all(pa.types.is_list(kind) for kind in kinds):
-        inner = widened([kind.value_type for kind in kinds])
+    numbers = (*_INTEGERS, pa.float32(), pa.float64())
+    if any(pa.types.is_list(kind) for kind in kinds):
+        if not all(pa.types.is_list(kind) or kind in numbers for kind in kinds):
+            return None
+        inner = widened([kind.value_type if pa.types.is_list(kind) else kind for kind in kinds])
         return None if inner is None else pa.list_(inner)
     if all(kind in _INTEGERS for kind in kinds):
         return max(kinds, key=_INTEGERS.index)
-    numbers = (*_INTEGERS, pa.float32(), pa.float64())
     return pa.float64() if all(kind in numbers for kind in kinds) else None

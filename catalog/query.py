@@ -205,7 +205,11 @@ def _expression(column: Column, own: pa.Schema) -> str:
     """Return what a column of ``steps`` is in files with certain columns; reading one of a clash fails."""
     if column.clash:
         return f"error({parquet.text(column.clash)})::VARCHAR"
-    value = f"s.{parquet.quoted(column.name)}" if column.name in own.names else "NULL"
+    if column.name not in own.names:
+        return f"CAST(NULL AS {column.sql_type})"
+    value = f"s.{parquet.quoted(column.name)}"
+    if pa.types.is_list(column.types[0]) and not pa.types.is_list(own.field(column.name).type):
+        value = f"CASE WHEN {value} IS NOT NULL THEN [{value}] END"
     return f"CAST({value} AS {column.sql_type})"
 
 

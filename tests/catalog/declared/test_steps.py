@@ -115,7 +115,9 @@ def test_a_store_without_built_in_worlds_has_none_of_their_columns(store: Store)
         ([pa.float32(), pa.float64()], pa.float64()),
         ([pa.int32(), pa.float32()], pa.float64()),
         ([pa.list_(pa.float32()), pa.list_(pa.int64())], pa.list_(pa.float64())),
-        ([pa.list_(pa.float32()), pa.float32()], None),
+        ([pa.list_(pa.float32()), pa.float32()], pa.list_(pa.float32())),
+        ([pa.list_(pa.float32()), pa.int64()], pa.list_(pa.float64())),
+        ([pa.list_(pa.float32()), pa.bool_()], None),
         ([pa.string(), pa.float32()], None),
         ([pa.bool_(), pa.uint8()], None),
         ([pa.list_(pa.string()), pa.list_(pa.int32())], None),
@@ -138,6 +140,19 @@ def test_one_name_of_several_numbers_is_read_as_the_widest(store: Store) -> None
         ([2.0, 3.0], 2.0, None),
         ([0.1, 0.2, 0.3], 0.5, 0.1),
         ([0.1, 0.2, 0.3], 1.5, 0.2),
+    ]
+
+
+def test_a_number_beside_lists_is_a_list_of_one(store: Store) -> None:
+    discrete = Feature("action", "int64", (), Per.TRANSITION, low=(0.0,), high=(3.0,))
+    write_foreign(store, "cart", EpisodeSpec((), discrete), {"action": [3, 1]})
+    assert rows_of(store, "select action from steps") == [(3,), (1,), (None,)]
+    write_foreign(store, "arm", ARM, ACTED)
+    assert described(store)["action"][0] == "DOUBLE[]"
+    assert rows_of(store, "select action from steps where starts_with(episode_id, 'cart') order by t") == [
+        ([3.0],),
+        ([1.0],),
+        (None,),
     ]
 
 
