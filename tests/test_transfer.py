@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from catalog.doctor import verify
@@ -16,9 +17,11 @@ from cogdata.errors import CogError
 from cogdata.storage.manifest import MixtureInfo, read_info, read_manifest
 from cogdata.storage.parts import list_collections, list_parts
 from cogdata.storage.runs import RunState, list_runs, read_run, read_state, write_state
+from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 from cogdata.storage.transfer import copy_mixture, copy_run
 from cogdata.streaming.stream import Stream, StreamOptions
+from tests.catalog.mixtures.robots import collect_arms
 from tests.catalog.support import collect_into, write_run_of
 from tests.running import Run
 
@@ -124,6 +127,88 @@ def test_another_mixture_of_the_name_is_refused(source: Store, target: Store) ->
     freeze(target, "mix", QUERY.replace("120", "110"))
     with pytest.raises(CogError, match="mixture mix@1 is another one in"):
         copy_mixture(source, target, "mix")
+
+
+# --- features of any robot -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arms(tmp_path: Path) -> Store:
+    """Two arms of different sizes in one mixture, the camera of each a member of the shard."""
+    store = Store(str(tmp_path / "arms"))
+    collect_arms(store, "small", 2)
+    collect_arms(store, "wide", 1, joints=3, motors=2)
+    padded = Selection(pad={"joints": 3, "action": 2}, stats_by="collection")
+    freeze(store, "mix", "select episode_id from episodes", selection=padded)
+    return store
+
+
+def test_a_mixture_of_several_robots_streams_the_same_there(arms: Store, target: Store) -> None:
+    assert copy_mixture(arms, target, "mix").files == 2 * (1 + 4) + 3
+    assert verify(target) == []
+    assert read_manifest(target, "mix") == read_manifest(arms, "mix")
+    names = ("camera", "joints", "subtask", "instruction")
+    here, there = (
+        Stream(store, read_manifest(store, "mix"), StreamOptions(12, columns=names)).batch(0)
+        for store in (arms, target)
+    )
+    for name in names:
+        np.testing.assert_array_equal(here.obs[name], there.obs[name])
+    np.testing.assert_array_equal(here.mask["action"], there.mask["action"])
+    assert here.embodiment is not None
+    np.testing.assert_array_equal(here.embodiment, there.embodiment)
+
+
+def test_another_declaration_under_the_same_name_is_refused(arms: Store, target: Store) -> None:
+    collect_arms(target, "small", 1, joints=4)
+    with pytest.raises(CogError, match=f"collection 'small' is another one in {target.url}"):
+        copy_mixture(arms, target, "mix")
+
+
+def link_cameras(store: Store) -> str:
+    """Let the cameras of a mixture lie in a file beside the parts, as videos of a source do."""
+    head, path = read_info(store, "mix"), "mixtures/mix/v1/episodes.parquet"
+    table = read_manifest(store, "mix").episodes
+    rows, file, data = table.to_pylist(), "videos/of/robot.mp4", b"head"
+    for row in rows:
+        (camera,) = row["members"]
+        held = store.read_bytes(row["shard"], camera["offset"], camera["size"])
+        camera |= {"file": file, "offset": len(data)}
+        data += held
+    store.write_bytes(file, data)
+    store.write_table(path, pa.Table.from_pylist(rows, schema=table.schema))
+    assert read_manifest(store, "mix").info == head  # where bytes lie is no part of the digest
+    return file
+
+
+def test_files_that_members_point_to_are_copied(arms: Store, target: Store) -> None:
+    file = link_cameras(arms)
+    assert copy_mixture(arms, target, "mix").files == 2 * (1 + 4) + 1 + 3
+    assert target.read_bytes(file) == arms.read_bytes(file)
+    here, there = (
+        Stream(store, read_manifest(store, "mix"), StreamOptions(12, columns=("camera",))).batch(0)
+        for store in (arms, target)
+    )
+    np.testing.assert_array_equal(here.obs["camera"], there.obs["camera"])
+    assert copy_mixture(arms, target, "mix").files == 0
+
+
+def test_a_damaged_file_that_members_point_to_is_not_copied(arms: Store, target: Store) -> None:
+    file = link_cameras(arms)
+    whole = arms.read_bytes(file)
+    target.write_bytes(file, whole[:-1])
+    with pytest.raises(
+        CogError, match=f"{file} is another one in {target.url}: copy to a store that has none"
+    ):
+        copy_mixture(arms, target, "mix")
+    target.remove(file)
+    arms.write_bytes(file, whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CogError, match=f"{file} is damaged: run `cog data verify`"):
+        copy_mixture(arms, target, "mix")
+    assert not target.exists(file)
+
+
+# --- runs ------------------------------------------------------------------------------------------------
 
 
 def begin(store: Store, run: str, mixture: MixtureInfo, updates: int, **origin: object) -> None:

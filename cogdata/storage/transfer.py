@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cogdata.errors import CogError
-from cogdata.storage.manifest import mixture_folder, read_info, read_manifest
+from cogdata.storage.manifest import LOCATION, Manifest, mixture_folder, read_info, read_manifest
 from cogdata.storage.parts import COMMIT, list_parts, part_folder, read_collection, read_commit
 from cogdata.storage.runs import RunInfo, ancestry, only_one, read_run, read_state
+from cogdata.storage.samples import Member, Sample
 from cogdata.storage.store import Store
 
 OnProgress = Callable[[int, int], None]
@@ -26,6 +29,8 @@ OnProgress = Callable[[int, int], None]
 
 _SEALS: Final = ("mixture.json", "checkpoint.json")
 """Files that say that their folder is whole."""
+
+_PART_FILE: Final = re.compile(r"collections/[^/]+/part-[^/]+/[^/]+")
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Copied:
 def copy_mixture(
     source: Store, target: Store, ref: str, on_progress: OnProgress = lambda done, total: None
 ) -> Copied:
-    """Copy a mixture version and every part that one of its episodes is in.
+    """Copy a mixture version, every part that one of its episodes is in, and files that members point to.
 
     Args:
         source: Where from.
@@ -83,12 +88,14 @@ def copy_mixture(
     there = target.exists(f"{folder}/mixture.json")
     if there and read_info(target, info.ref).digest != info.digest:
         raise _other(f"mixture {info.ref}", target)
-    parts = sorted({shard.rpartition("/")[0] for shard in manifest.episodes["shard"].to_pylist()})
+    parts, linked = _needed(manifest)
     for collection in sorted({part.split("/")[1] for part in parts}):
         _copy_head(source, target, collection, copied)
     for done, part in enumerate(parts, start=1):
         _copy_part(source, target, part, copied)
         on_progress(done, len(parts))
+    for file, members in linked.items():
+        _copy_linked(source, target, file, members, copied)
     if there:
         copied.there += 1
     else:
@@ -97,12 +104,48 @@ def copy_mixture(
     return copied
 
 
+def _needed(manifest: Manifest) -> tuple[list[str], dict[str, list[Member]]]:
+    """Folders of the parts that a mixture reads, sorted; other files → what it reads of them."""
+    parts: set[str] = set()
+    linked: dict[str, list[Member]] = {}
+    for row in manifest.episodes.select(list(LOCATION)).to_pylist():
+        sample = Sample.of(row)
+        for member in (sample.steps, *sample.members.values()):
+            if _PART_FILE.fullmatch(member.file):
+                parts.add(member.file.rpartition("/")[0])
+            else:
+                linked.setdefault(member.file, []).append(member)
+    return sorted(parts), dict(sorted(linked.items()))
+
+
+def _copy_linked(source: Store, target: Store, file: str, members: list[Member], copied: Copied) -> None:
+    """Copy a file that no part commits to, each range with the checksum that the mixture names."""
+    if not target.exists(file):
+        data = source.read_bytes(file)
+        if not _whole(data, members):
+            raise CogError(f"{source.path(file)} is damaged: run `cog data verify`")
+        copied.put(target, file, data)
+    elif _whole(target.read_bytes(file), members):
+        copied.there += 1
+    else:
+        raise _other(file, target)
+
+
+def _whole(data: bytes, members: list[Member]) -> bool:
+    return all(zlib.crc32(data[one.offset : one.offset + one.size]) == one.crc32 for one in members)
+
+
 def _copy_head(source: Store, target: Store, collection: str, copied: Copied) -> None:
     path = f"collections/{collection}/collection.json"
     if _copy_missing(source, target, path, copied):
         return
     ours, theirs = (
-        {**info.settings(), "part_size": info.part_size, "schema_version": info.schema_version}
+        {
+            **info.settings(),
+            "part_size": info.part_size,
+            "schema_version": info.schema_version,
+            "spec": None if info.spec is None else info.spec.identity(),
+        }
         for info in (read_collection(store, collection) for store in (source, target))
     )
     if ours != theirs:
