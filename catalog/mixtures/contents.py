@@ -90,20 +90,25 @@ def collect_contents(
 
 
 def _leave_out_unfollowed(con: _Con, shape: str) -> int:
-    """Leave out transitions whose next observation is unknown; return how many there were."""
-    where = "e.observations = e.steps"
+    """Leave out transitions whose next observation is unknown; return how many there were.
+
+    Raises:
+        CogError: No other is left.
+    """
+    cut = "e.observations = e.steps AND coalesce(c.t_end, e.steps) = e.steps"
+    gone = "e.observations = e.steps AND coalesce(c.t_start, 0) = e.steps - 1"
     if shape == "step":
-        where += " AND c.t = e.steps - 1"
-    else:
-        where += " AND coalesce(c.t_end, e.steps) = e.steps"
-    found = con.execute(f"SELECT count(*) FROM chosen c JOIN episodes e USING (episode_id) WHERE {where}")
-    count = found.fetchall()[0][0]
-    if count and shape == "step":
-        con.execute(
-            "DELETE FROM chosen c USING episodes e WHERE c.episode_id = e.episode_id "
-            "AND e.observations = e.steps AND c.t = e.steps - 1"
-        )
-    return int(count)
+        cut = gone = "e.observations = e.steps AND c.t = e.steps - 1"
+    found = con.execute(f"SELECT count(*) FROM chosen c JOIN episodes e USING (episode_id) WHERE {cut}")
+    count = int(found.fetchall()[0][0])
+    if count:
+        con.execute(f"DELETE FROM chosen c USING episodes e WHERE c.episode_id = e.episode_id AND {gone}")
+        if not con.execute("SELECT count(*) FROM chosen").fetchall()[0][0]:
+            raise CogError(
+                f"nothing to freeze: all {count:,} transitions of the query lead to an observation that was "
+                f"not stored"
+            )
+    return count
 
 
 def _check_rewards(con: _Con, shape: str) -> None:
@@ -121,7 +126,7 @@ def _check_rewards(con: _Con, shape: str) -> None:
         more = f" (and {row[1] - 1} more)" if row[1] > 1 else ""
         raise CogError(
             f"episode {row[0]!r}{more} was stored without rewards: say them in the query, for example "
-            f"select episode_id, 0.0 as reward …"
+            f"select {'episode_id, t' if shape == 'step' else 'episode_id'}, 0.0 as reward …"
         )
 
 
