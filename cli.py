@@ -11,7 +11,8 @@ from cogdata.errors import CogError
 from cogdata.system.imports import guard_processes
 from cogdata.system.interrupts import answer_ctrl_c
 from commands.collect import collect_command
-from commands.data import data_info, data_ls, data_rebuild, data_sheet, data_verify
+from commands.data.derive import derive_command
+from commands.data.store import data_info, data_ls, data_rebuild, data_sheet, data_verify
 from commands.demo import demo_command
 from commands.evaluate import eval_command, export_policy_command
 from commands.finetune import finetune_command
@@ -36,6 +37,7 @@ app.command("collect")(collect_command)
 app.command("list")(list_command)
 app.command("query")(query_command)
 app.command("show")(show_command)
+app.command("derive")(derive_command)
 app.command("train")(train_command)
 app.command("finetune")(finetune_command)
 app.command("eval")(eval_command)

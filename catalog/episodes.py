@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
+from catalog.index.parquet import quoted
 from catalog.index.sync import open_indexed
 from catalog.query import open_query
 from cogdata.errors import CogError
 from cogdata.storage.store import Store
+
+_STATEMENT: Final = re.compile(r"[\s(]*(select|with|from|values)\b", re.I)
+"""How a query begins, as against a condition."""
 
 _ID: Final = re.compile(r"([a-z0-9][a-z0-9_-]*)/(\d{1,7})")
 
@@ -49,8 +54,37 @@ def find_episodes(store: Store, asked: str, limit: int) -> tuple[list[dict[str, 
     return [found[name] for name in ids[:limit]], len(ids) > limit
 
 
-def _selected(store: Store, sql: str, most: int) -> list[str]:
-    """The first episodes that a query yields, each once."""
+def choose_episodes(store: Store, where: str | None, columns: Sequence[str]) -> pa.Table:
+    """Return columns of the episodes that are meant, sorted by name.
+
+    Args:
+        store: Which store.
+        where: A condition on ``episodes``, or a query that yields episode_id; None: all.
+        columns: Of ``episodes``.
+
+    Raises:
+        CogError: The SQL is wrong or yields none.
+    """
+    names = ", ".join(map(quoted, columns))
+    if where is None:
+        with open_indexed(store) as con:
+            table = con.sql(f"SELECT {names} FROM episodes ORDER BY episode_id").to_arrow_table()
+        if not len(table):
+            raise CogError("the store has no episodes yet: run `cog collect` first")
+        return table
+    whole = _STATEMENT.match(where) is not None
+    ids = _selected(store, where if whole else f"select episode_id from episodes where (\n{where}\n)")
+    with open_indexed(store) as con:
+        sql = f"SELECT {names} FROM episodes WHERE episode_id IN (SELECT unnest($ids)) ORDER BY episode_id"
+        table = con.sql(sql, params={"ids": ids}).to_arrow_table()
+    if len(table) != len(ids):
+        known = set(table["episode_id"].to_pylist()) if "episode_id" in columns else set()
+        raise _unknown(store, next(name for name in ids if name not in known))
+    return table
+
+
+def _selected(store: Store, sql: str, most: int | None = None) -> list[str]:
+    """The first episodes that a query yields, each once; None: all."""
     ids: dict[str, None] = {}
     with open_query(store, sql) as reader:
         names = reader.schema.names
@@ -65,7 +99,7 @@ def _selected(store: Store, sql: str, most: int) -> list[str]:
             raise CogError(f"column episode_id is {kind}, must be a text: take it from episodes or steps")
         for batch in reader:
             ids |= dict.fromkeys(batch.column(place).drop_null().to_pylist())
-            if len(ids) >= most:
+            if most is not None and len(ids) >= most:
                 break
     if not ids:
         raise CogError("the query yields no episodes: loosen its condition")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from tests.deriving import LAYERS, Write, forget
 from tests.prepared import prepared
 from tests.running import TINY, Run, Said
 
@@ -62,3 +63,21 @@ def root(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(filled, copy)
     monkeypatch.setenv("COG_ROOT", str(copy))
     return copy
+
+
+@pytest.fixture
+def lab_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """A working folder with a module of functions that derive features; and what writes it anew."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    def write(text: str) -> None:
+        (folder / "lab_layers.py").write_text(text)
+        forget()
+
+    write(LAYERS)
+    yield write
+    forget()

@@ -1,0 +1,1 @@
+"""Commands on stored episodes: `cog data`, and `cog derive`."""
