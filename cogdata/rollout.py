@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cogdata.answers import Answer, shown, stack_predicates
+from cogdata.answers import Answer, name_of, shown, stack_predicates
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
@@ -40,9 +41,60 @@ class Env(Protocol):
         """Start an episode that the seed alone decides."""
         ...
 
-    def step(self, action: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Apply an action."""
+    def step(
+        self, action: NDArray[Any]
+    ) -> tuple[dict[str, NDArray[Any]], float | None, bool, bool, dict[str, Any]]:
+        """Apply an action; the reward is None in a world that has none."""
         ...
+
+
+INSTRUCTION: Final = Feature(
+    "instruction", "string", per=Per.EPISODE, help="What the episode was asked to do, as text"
+)
+
+
+def with_instruction(spec: EpisodeSpec, env: str) -> EpisodeSpec:
+    """Return a declaration whose episodes also say what they were asked to do.
+
+    Args:
+        spec: Declaration of the world.
+        env: Its name.
+
+    Raises:
+        CogError: It has something of that name already.
+    """
+    if INSTRUCTION.name in spec:
+        raise CogError(f"{env} declares an instruction of its own: leave --instruction out")
+    return replace(spec, extras=(*spec.extras, INSTRUCTION))
+
+
+class Instructed:
+    """A world whose episodes have all the same instruction.
+
+    Args:
+        world: The world.
+        text: The instruction.
+
+    Raises:
+        CogError: The world has instructions of its own.
+    """
+
+    def __init__(self, world: Env, text: str) -> None:
+        self._world = world
+        self._text = text
+        self.episode_spec = with_instruction(world.episode_spec, name_of(world))
+        self.task_predicate = world.task_predicate
+
+    def reset(self, *, seed: int | None = None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Start an episode; ``info`` has the instruction too."""
+        obs, info = self._world.reset(seed=seed)
+        return obs, {**info, INSTRUCTION.name: self._text}
+
+    def step(
+        self, action: NDArray[Any]
+    ) -> tuple[dict[str, NDArray[Any]], float | None, bool, bool, dict[str, Any]]:
+        """Apply an action."""
+        return self._world.step(action)
 
 
 def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
@@ -85,7 +137,7 @@ def rollout(world: Env, act: Act, meta: EpisodeMeta) -> Episode:
         spec=spec,
         observations={one.name: _stacked(one, observations) for one in spec.observations},
         action=np.stack(actions).astype(spec.action.numpy_dtype),
-        reward=np.array(rewards, spec.reward),
+        reward=_rewards(meta.env, spec, rewards),
         terminated=np.array([end[0] for end in ends], bool),
         truncated=np.array([end[1] for end in ends], bool),
         predicates=predicates,
@@ -114,14 +166,40 @@ def _annotation(env: str, feature: Feature, infos: Sequence[Mapping[str, Any]]) 
         step = number + (feature.per is Per.TRANSITION)
         if feature.name not in info:
             raise CogError(f"{env} declares {feature.name}, and info has none {Answer(env, step).when}")
-        try:
-            values[number] = info[feature.name]
-        except (TypeError, ValueError):
+        if not _fits(feature, info[feature.name]):
             raise CogError(
                 f"{env} gives info[{feature.name!r}] = {shown(info[feature.name])} {Answer(env, step).when}, "
                 f"declared is {feature.describe()}"
-            ) from None
+            )
+        values[number] = info[feature.name]
     return values
+
+
+def _fits(feature: Feature, value: object) -> bool:
+    """Whether a value can be a row of an annotation without a loss."""
+    if feature.is_text:
+        return value is None or isinstance(value, str)
+    found = np.asarray(value)
+    if found.shape != feature.shape or not np.can_cast(found.dtype, feature.numpy_dtype, "same_kind"):
+        return False
+    if found.dtype.kind in "iu" and feature.numpy_dtype.kind in "iu":
+        return bool((found == found.astype(feature.numpy_dtype)).all())
+    return True
+
+
+def _rewards(env: str, spec: EpisodeSpec, rewards: Sequence[float | None]) -> NDArray[Any] | None:
+    """The rewards of an episode; None: the world has none.
+
+    Raises:
+        CogError: It has some at some steps alone.
+    """
+    known = [reward for reward in rewards if reward is not None]
+    if not known:
+        return None
+    if len(known) < len(rewards):
+        step = rewards.index(None) + 1
+        raise CogError(f"{env} gives no reward {Answer(env, step).when}, and one at another: give one always")
+    return np.array(known, spec.reward)
 
 
 def _checked(

@@ -1,42 +1,63 @@
-"""Whether an environment offers what is asked of it: found out once, when a command starts."""
+"""Whether an environment offers what is asked of it, and what it declares: found out once."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from cogdata.errors import CogError
-from collectors.drivers import GUIDE, Driven, check_engine, check_name, is_driver, open_env
-from collectors.envs import CogEnv
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout_of
+from collectors.drivers import GUIDE, Driven, WorldKind, check_engine, check_name
+from collectors.envs import ENVS, CogEnv
 from collectors.localize import SIMULATOR, check_visibility
 from collectors.policies import POLICIES
+from collectors.policies.actors import RANDOM, actor, check_policy, is_own, is_script
 from collectors.policies.required_landmarks import required_landmarks, required_predicates
+
+_DECLARED: dict[WorldKind, EpisodeSpec] = {}
+"""Declarations of the environments that this process has made."""
 
 
 def check_env(
-    env: str, *, image_size: int, policy: str | None = None, localize: str = SIMULATOR
+    env: str,
+    *,
+    image_size: int | None,
+    policy: str | None = None,
+    localize: str = SIMULATOR,
+    options: str = "",
 ) -> tuple[str, ...]:
     """Make an environment, reset it once, close it, and say in one line what it lacks.
 
     Args:
-        env: A key of `ENVS`, or ``module:Class``.
-        image_size: Height and width of the observed picture in pixels.
-        policy: The script that is to act in it; None: a learner, who asks nothing of a world of ours.
+        env: A key of `ENVS`, ``module:Class``, or an id that Gymnasium knows.
+        image_size: Height and width of the observed picture in pixels; None: it takes none.
+        policy: What is to act in it, a script or ``module:function``; None: a learner, who asks nothing of a
+            world of ours.
         localize: Key of ``LOCALIZERS``: who tells the script where movable things are.
+        options: Keyword arguments of the environment, as JSON.
 
     Returns:
         Keys of ``info`` that the store has no place for.
 
     Raises:
-        CogError: It does not offer what the table in `collectors.drivers` says, or not what the script needs.
+        CogError: It does not offer what `collectors.drivers` says, or not what the policy needs.
     """
     check_name(env)
     check_engine(env)
-    if policy is None and not is_driver(env):
+    if policy is None and env in ENVS:
         return ()
-    world = open_env(env, image_size=image_size, observations=("robot",))
+    own = policy is not None and is_own(policy)
+    kind = WorldKind(env, image_size, options=options)
+    world = kind.open(None if own else ("robot",))
+    _DECLARED[kind] = world.episode_spec
     try:
-        goal = None if policy is None else POLICIES[policy].goal(world.predicates)
-        world.reset(seed=0)
-        if policy is not None and goal is not None:
+        script = policy is not None and is_script(policy, world.episode_spec)
+        goal = None if policy is None else goal_of(policy, world)
+        obs, _ = world.reset(seed=0)
+        if policy is not None and script:
             _check_script(world, policy, goal)
+        elif policy is not None and own:
+            actor(policy, world.episode_spec.action, np.random.default_rng(0))(obs)
     except BaseException:  # Ctrl-C too: a robot is let go of
         world.close()
         raise
@@ -46,12 +67,43 @@ def check_env(
     return tuple(sorted(world.unstored)) if isinstance(world, Driven) else ()
 
 
-def _check_script(world: CogEnv | Driven, policy: str, goal: str) -> None:
+def goal_of(policy: str, world: CogEnv | Driven) -> str | None:
+    """Return the predicate that a policy tries to reach: a script's own, else the world's task.
+
+    Raises:
+        CogError: The world has no goal of the script.
+    """
+    check_policy(policy)
+    if policy not in POLICIES or (policy == RANDOM and layout_of(world.episode_spec) == 2):
+        return world.task_predicate
+    return POLICIES[policy].goal(world.predicates)
+
+
+def declaration_of(kind: WorldKind) -> EpisodeSpec:
+    """Return the declaration of an environment; it is made for it if this process has not made it yet.
+
+    Raises:
+        CogError: It cannot be made.
+    """
+    plain = kind._replace(horizon=None)
+    if plain not in _DECLARED:
+        world = kind.open(())
+        world.close()
+        _DECLARED[plain] = world.episode_spec
+    return _DECLARED[plain]
+
+
+def known_declaration(kind: WorldKind) -> EpisodeSpec | None:
+    """Return the declaration of an environment; None: this process has not made it."""
+    return _DECLARED.get(kind._replace(horizon=None))
+
+
+def _check_script(world: CogEnv | Driven, policy: str, goal: str | None) -> None:
     """Raise if the world lacks what the policy looks up."""
     view = world.view()
     for kind, needed, offered in (
         ("landmark", required_landmarks(policy), view.landmarks),
-        ("predicate", required_predicates(policy) | {goal}, view.predicates),
+        ("predicate", required_predicates(policy) | ({goal} if goal else set()), view.predicates),
     ):
         if lacking := sorted(needed - offered.keys()):
             driven = isinstance(world, Driven)

@@ -6,29 +6,28 @@ therefore filling in what is missing, and running a command twice adds nothing.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
-import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from multiprocessing.util import Finalize
 from typing import Any, Final
 
 import pyarrow as pa
 
+from cogdata.binding import differences
 from cogdata.episode import Episode, EpisodeMeta
-from cogdata.errors import CogError, unknown
-from cogdata.rng import derive_seed, generator
-from cogdata.rollout import rollout
+from cogdata.errors import CogError
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout_of
+from cogdata.rng import generator
+from cogdata.rollout import Act, Instructed, rollout, with_instruction
 from cogdata.storage.parts import (
     EPISODES,
     PART_SIZE,
     CollectionInfo,
     Commit,
+    declared,
     list_parts,
     part_folder,
     part_range,
@@ -37,124 +36,24 @@ from cogdata.storage.parts import (
     write_collection,
 )
 from cogdata.storage.store import Store
-from collectors.drivers import (
-    Driven,
-    check_name,
-    close_at_exit,
-    is_driver,
-    open_env,
-    own_horizon,
-)
-from collectors.envs import CogEnv
-from collectors.localize import LOCALIZERS, SIMULATOR, CameraView
+from collectors.checks import declaration_of, goal_of, known_declaration
+from collectors.drivers import Driven, forget_env, is_driver, kept_env
+from collectors.envs import ENVS, CogEnv
+from collectors.localize import SIMULATOR, CameraView
 from collectors.policies import POLICIES, SceneView, make_policy
+from collectors.policies.actors import actor, is_script
 from collectors.policies.required_landmarks import required_landmarks
 from collectors.provenance import made_with
+from collectors.request import CollectRequest, request
 
-CLOSING_S: Final = 5.0
-"""How long a world that has failed may take to close."""
+__all__ = [
+    "MAX_EPISODES", "CollectRequest", "EpisodeDone", "Plan", "collect_episode", "committed",
+    "committed_indices", "declared_by", "describe_collection", "forget_world", "missing_ranges", "plan",
+    "prepare", "request", "world_of",
+]  # fmt: skip
 
 MAX_EPISODES: Final = 10_000_000
 """Of one collection: the seven digits of an episode's index."""
-
-
-@dataclass(frozen=True)
-class CollectRequest:
-    """Everything that decides the bytes of a collection's episodes.
-
-    Attributes:
-        policy: Key of ``POLICIES``.
-        env: Key of ``ENVS``, or ``module:Class``.
-        noise: Standard deviation of the action noise, in action units.
-        root_seed: Root of every random stream.
-        image_size: px, square.
-        horizon: Actions per episode.
-        localize: Key of ``LOCALIZERS``: who says where movable things are.
-        shared_scenes: Whether a collection in a custom environment sees the scenes of all others with its
-            root seed, as those of version 0.1 do; :func:`plan` finds out.
-    """
-
-    policy: str
-    env: str
-    noise: float
-    root_seed: int
-    image_size: int
-    horizon: int
-    localize: str = SIMULATOR
-    shared_scenes: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what could not be collected, naming the option that says so."""
-        if self.policy not in POLICIES:
-            raise unknown("policy", self.policy, POLICIES)
-        check_name(self.env)
-        if self.localize not in LOCALIZERS:
-            raise unknown("localizer", self.localize, LOCALIZERS)
-        if self.localize != SIMULATOR and is_driver(self.env):
-            raise CogError(
-                f"--localize {self.localize} is for the worlds of `cog list envs`: {self.env} says in "
-                f"its own view() where things are"
-            )
-        if not 0 <= self.noise <= 2:
-            raise CogError(f"--noise is {self.noise}, must be between 0 and 2")
-        if not 16 <= self.image_size <= 512:
-            raise CogError(f"--image-size is {self.image_size}, must be between 16 and 512 px")
-        if self.horizon < 1:
-            raise CogError(f"--horizon is {self.horizon}, must be at least 1")
-        if not 0 <= self.root_seed < 2**63:
-            raise CogError(f"--seed is {self.root_seed}, must be from 0 to 2^63 - 1")
-
-    def scene_seed(self, index: int) -> int:
-        """Seed of the reset of episode ``index``.
-
-        Collections of `cog/*` with one root seed see the same scenes, as those that were published do; in
-        other environments each collection has scenes of its own.
-        """
-        own = () if self.shared_scenes or not is_driver(self.env) else (self.collection,)
-        return derive_seed("scene", *own, self.root_seed, index)
-
-    @property
-    def collection(self) -> str:
-        """Name of the collection: the policy and a hash of the whole request."""
-        given = asdict(self)
-        del given["shared_scenes"]  # a rule of the time at which a collection was begun, not of its name
-        if self.localize == SIMULATOR:  # named as before there was a choice
-            del given["localize"]
-        text = json.dumps(given, sort_keys=True)
-        return f"{re.sub('[^a-z0-9_]', '_', self.policy)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def request(
-    policy: str,
-    *,
-    env: str | None = None,
-    noise: float = 0.2,
-    root_seed: int = 0,
-    image_size: int = 48,
-    horizon: int | None = None,
-    localize: str = SIMULATOR,
-) -> CollectRequest:
-    """Fill in what the policy documents: its environment and horizon.
-
-    Args:
-        policy: Key of ``POLICIES``.
-        env: Key of ``ENVS``, or ``module:Class``; None: the policy's own.
-        noise: Standard deviation of the action noise.
-        root_seed: Root of every random stream.
-        image_size: px, square.
-        horizon: Actions per episode; None: the policy's own, or a driver's if they are fewer.
-        localize: Key of ``LOCALIZERS``.
-
-    Raises:
-        CogError: Unknown policy or environment, or a number out of range.
-    """
-    if policy not in POLICIES:
-        raise unknown("policy", policy, POLICIES)
-    spec = POLICIES[policy]
-    where = env or spec.default_env
-    if horizon is None:
-        horizon = min(spec.horizon, own_horizon(where)) if is_driver(where) else spec.horizon
-    return CollectRequest(policy, where, float(noise), root_seed, image_size, horizon, localize)
 
 
 @dataclass(frozen=True)
@@ -205,47 +104,22 @@ def committed_indices(parts: Iterable[str]) -> set[int]:
     return {index for part in parts for index in range(*part_range(part))}
 
 
-_WORLDS: dict[tuple[str, int, int], tuple[CogEnv | Driven, Finalize | None]] = {}
-"""One world per process and kind, kept between parts, and what closes it when the process ends."""
-
-
-def _kind(asked: CollectRequest) -> tuple[str, int, int]:
-    return asked.env, asked.image_size, asked.horizon
-
-
 def world_of(asked: CollectRequest) -> CogEnv | Driven:
-    """Return the world of a request, made once per process; a robot is let go of when the process ends.
+    """Return the world of a request, made once per process.
 
     Raises:
         CogError: It cannot be made.
     """
-    kind = _kind(asked)
-    if kind not in _WORLDS:
-        world = open_env(asked.env, image_size=asked.image_size, horizon=asked.horizon)
-        _WORLDS[kind] = world, close_at_exit(world) if isinstance(world, Driven) else None
-    return _WORLDS[kind][0]
+    return kept_env(asked.kind)
 
 
 def forget_world(asked: CollectRequest) -> None:
     """Close the world of a request after a failure; the next episode gets a new one.
 
     Raises:
-        CogError: It does not close within :data:`CLOSING_S`; a second one beside it could harm a robot.
+        CogError: It does not close in time.
     """
-    world, closing = _WORLDS.pop(_kind(asked), (None, None))
-    if closing is not None:
-        closing.cancel()
-    if world is not None:
-        closing_thread = threading.Thread(target=_close, args=(world,), daemon=True)
-        closing_thread.start()
-        closing_thread.join(CLOSING_S)
-        if closing_thread.is_alive():
-            raise CogError(f"{asked.env} does not close within {CLOSING_S:g} s after its failure")
-
-
-def _close(world: CogEnv | Driven) -> None:
-    with suppress(BaseException):  # it has failed already
-        world.close()
+    forget_env(asked.kind)
 
 
 def _viewer(
@@ -263,34 +137,47 @@ def collect_episode(asked: CollectRequest, index: int) -> Episode:
     Args:
         asked: The request.
         index: From 0.
+
+    Raises:
+        CogError: The world or the policy fails, or does what cannot be stored.
     """
-    world = world_of(asked)
-    spec = POLICIES[asked.policy]
+    world, seed = world_of(asked), asked.scene_seed(index)
     rng = generator("policy", asked.root_seed, index)
-    policy = make_policy(asked.policy, noise=asked.noise, rng=rng)
+    drawn: Mapping[str, float] = {}
+    if is_script(asked.policy, world.episode_spec):
+        script, see = make_policy(asked.policy, noise=asked.noise, rng=rng), _viewer(asked, world, seed)
+        drawn = script.drawn
+
+        act: Act = lambda obs: script.act(see(obs))  # noqa: E731
+    else:
+        act = actor(asked.policy, world.episode_spec.action, rng)
     meta = EpisodeMeta(
         collection=asked.collection,
         index=index,
         env=asked.env,
         policy=asked.policy,
-        policy_params=policy.drawn,
+        policy_params=drawn,
         noise=asked.noise,
-        seed=asked.scene_seed(index),
+        seed=seed,
         task=world.task_predicate,
-        goal=spec.goal(world.predicates),
+        goal=goal_of(asked.policy, world),
     )
-    see = _viewer(asked, world, meta.seed)
-    return rollout(world, lambda obs: policy.act(see(obs)), meta)
+    return rollout(world if asked.instruction is None else Instructed(world, asked.instruction), act, meta)
 
 
-def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
+def describe_collection(
+    asked: CollectRequest, command: str, spec: EpisodeSpec | None = None
+) -> CollectionInfo:
     """Write down where a collection comes from.
 
     Args:
         asked: The request.
         command: What was typed.
+        spec: Declaration of its episodes; None: that of the built-in worlds.
     """
-    versions, spec = made_with(asked.env, asked.localize), POLICIES[asked.policy]
+    versions = made_with(asked.env, asked.localize, asked.policy)
+    script = POLICIES.get(asked.policy)
+    own_env = script is not None and asked.env == script.default_env
     return CollectionInfo(
         name=asked.collection,
         command=command,
@@ -300,7 +187,7 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         root_seed=asked.root_seed,
         image_size=asked.image_size,
         horizon=asked.horizon,
-        success_range=spec.success_range if asked.env == spec.default_env else (0.0, 1.0),
+        success_range=script.success_range if script is not None and own_env else (0.0, 1.0),
         part_size=PART_SIZE,
         created_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
         cogdata_version=versions.pop("cogdata"),
@@ -308,7 +195,24 @@ def describe_collection(asked: CollectRequest, command: str) -> CollectionInfo:
         libraries=versions,
         host=platform.node(),
         localize=asked.localize,
+        spec=spec,
+        env_options=asked.env_options,
+        instruction=asked.instruction,
     )
+
+
+def declared_by(asked: CollectRequest) -> EpisodeSpec | None:
+    """Return the declaration of a request's episodes; None: that of the built-in worlds.
+
+    Raises:
+        CogError: The world cannot be made, or declares an instruction of its own.
+    """
+    if asked.env in ENVS and asked.instruction is None:
+        return None
+    spec = declaration_of(asked.kind)
+    if asked.instruction is not None:
+        spec = with_instruction(spec, asked.env)
+    return None if layout_of(spec) == 1 else spec
 
 
 def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo:
@@ -318,14 +222,47 @@ def prepare(store: Store, asked: CollectRequest, command: str) -> CollectionInfo
         store: Where to.
         asked: The request.
         command: What was typed.
+
+    Raises:
+        CogError: The collection that is there was declared otherwise.
     """
     store.sweep(f"collections/{asked.collection}")
+    there = None
     if store.exists(f"collections/{asked.collection}/collection.json"):
         with suppress(CogError):  # damaged: written anew
-            return read_collection(store, asked.collection)
-    info = describe_collection(asked, command)
+            there = read_collection(store, asked.collection)
+    if there is not None and not _redeclared(store, there, asked):
+        return there
+    info = describe_collection(asked, command, declared_by(asked))
     write_collection(store, info)
     return info
+
+
+def _redeclared(store: Store, there: CollectionInfo, asked: CollectRequest) -> bool:
+    """Whether a collection without episodes is to be declared anew.
+
+    A robot is not made for this alone: what is known of it is what the command has checked.
+
+    Raises:
+        CogError: It has episodes of another declaration.
+    """
+    if there.spec is None and asked.env in ENVS:
+        return False
+    now = known_declaration(asked.kind) if is_driver(asked.env) else declaration_of(asked.kind)
+    if now is None:
+        return False
+    now = now if asked.instruction is None else with_instruction(now, asked.env)
+    if there.spec is None and layout_of(now) == 1:
+        return False
+    if there.spec is not None and there.spec.identity() == now.identity():
+        return False
+    if not list_parts(store, there.name):
+        return True
+    before = declared(store, there.name) if there.spec is None else there.spec
+    raise CogError(
+        f"{asked.env} is declared otherwise than the episodes of {there.name}: "
+        f"{'; '.join(differences(before, now))}; collect it under another --seed, or declare it as before"
+    )
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _collect_span(
     stop_asked: Callable[[], bool],
 ) -> tuple[int, EpisodeFailed | None]:
     """Run episodes until one fails or the end is asked for, and commit them; return the index reached."""
-    made_with = part_origin(asked.env, asked.localize)
+    made_with = part_origin(asked.env, asked.localize, asked.policy)
     writer = PartWriter(store, asked.collection, *span, made_with)
     for index in range(*span):
         done, failed = None, None

@@ -1,80 +1,105 @@
-"""Environments that others wrote, a real robot's driver among them, named as ``module:Class``.
+"""Environments that others wrote: a class named as ``module:Class``, or an id that Gymnasium knows.
 
-Such a class is a `gymnasium.Env` made by ``Class(image_size=64)``, with these attributes beside Gymnasium's:
+Each is a `gymnasium.Env`. What it shows and takes is read from its spaces (`collectors.spaces`); these
+attributes say more, and all of them but ``horizon`` may be left out:
 
 =================== ================================================================================
-``action_space``    Box from -1 to 1, shape (8,): see `cogdata.schema`
-``observation_space`` Dict of ``image``, uint8 (image_size, image_size, 3), and ``robot``, float32 (10,);
-                    perhaps ``scene``, float32 (S,)
-``scene_fields``    S names; only with a scene
-``predicates``      Names, from `cogdata.schema.PREDICATES`, of what ``info["predicates"]`` of reset and
-                    step maps to booleans, or to None where one was not judged
-``task_predicate``  The one of them that the task is about: judged at every step, because it is the reward
-reward of step      None, or 1 where the task's predicate holds and else 0: no other is stored
-``info``            ``predicates``, and perhaps ``success``, that of the task; nothing else is stored
 ``horizon``         Actions of an episode, written in the class: of collected ones, if the policy's are not
-                    fewer; ``--horizon`` overrides both
-``view()``          What scripted policies see of the present moment, made by `view_of`; without it they
-                    see the arm and the predicates, and no landmark
+                    fewer; ``--horizon`` overrides both. A Gymnasium id has ``max_episode_steps``
+``predicates``      Names of what ``info["predicates"]`` of reset and step maps to booleans, or to None where
+                    one was not judged. Without it ``info["success"]`` or ``["is_success"]``, if there
+                    is one when it is reset or has stepped once, is the predicate ``success``
+``task_predicate``  The one of them that the task is about
+``feature_names``   Feature → names of its entries: ``{"joints": ("base_rad", …), "action": (…)}``
+``scene_fields``    Names of the entries of ``scene``, which the simulator alone knows
+``extras``          Annotations, `cogdata.features.Feature`: keys of ``info`` of the reset, if they are per
+                    episode, or of each step
+``rate_hz``         Steps per second
+``episode_spec``    The whole declaration, in place of the five above
+``view()``          What scripted policies see of the present moment, made by `view_of`
 =================== ================================================================================
 
-`Driven` makes it look like an environment of ours, checks what it shows, and says what it raises in one line;
-`collectors.checks` asks for all of it once, when a command starts.
+A class may take ``image_size``, which ``--image-size`` says, and what ``--env-option KEY=VALUE`` says. One
+with the image (size, size, 3), ``robot``, perhaps ``scene``, the eight actions and the predicates of the
+built-in worlds is stored as they are, and its reward is the predicate of its task (`cogdata.schema`).
+
+`collectors.foreign.driven.Driven` stands before it; `collectors.checks` tries it once, when a command starts.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import json
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.util import Finalize
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import gymnasium
-import numpy as np
-from gymnasium.spaces import Box, Dict
-from numpy.typing import NDArray
 
-from cogdata.answers import OF_ERROR, Answer, Judged, shown, undeclared
-from cogdata.errors import CogError, unknown
+from cogdata.answers import OF_ERROR, shown
+from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec
-from cogdata.layout1 import OBSERVATIONS, layout1_spec
-from cogdata.schema import ACTION_DIM, PREDICATES, ROBOT_DIM
-from cogdata.system.imports import import_from_here
+from cogdata.layout1 import ACTION, OBSERVATIONS, ROBOT, layout1_spec
+from cogdata.schema import PREDICATES
 from cogdata.system.interrupts import asked_to_end
-from collectors.envs import ENVS, CogEnv, Observation, make
-from collectors.policies.view import Point, SceneView
-from collectors.robots.kinematics import matrix_from_quat
-from collectors.robots.widowx import turned_from_down
-from collectors.sim import engine
-
-GUIDE: Final = "see docs/real_robot.md"
-
-TEXT_WORDS: Final = frozenset(
-    ("instruction", "instructions", "language", "prompt", "caption", "text", "utterance", "description")
+from collectors.envs import ENVS, CogEnv, make
+from collectors.foreign.driven import Driven, view_of
+from collectors.foreign.loading import (
+    check_name,
+    fingerprint,
+    is_driver,
+    load_class,
+    own_horizon,
+    takes_image_size,
 )
-"""A key of ``info`` with one of these words is data that a learner would need, and not a remark."""
+from collectors.sim import engine
+from collectors.spaces import GUIDE, attribute, spec_of_env
+
+__all__ = [
+    "GUIDE", "Driven", "check_engine", "check_name", "close_at_exit", "declaration", "fingerprint",
+    "forget_env", "is_driver", "kept_env", "open_env", "own_horizon", "takes_image_size", "view_of",
+]  # fmt: skip
 
 
-def is_driver(env: str) -> bool:
-    """Whether a name is of the form ``module:Class``."""
-    module, colon, kind = env.partition(":")
-    return bool(colon) and kind.isidentifier() and all(part.isidentifier() for part in module.split("."))
+CLOSING_S: Final = 5.0
+"""How long a world that has failed may take to close."""
 
 
-def check_name(env: str) -> None:
-    """Refuse what is neither an environment of ours nor ``module:Class``.
+class WorldKind(NamedTuple):
+    """What an environment is made from.
 
-    Raises:
-        CogError: The name is neither.
+    Attributes:
+        env: A key of `ENVS`, ``module:Class``, or an id that Gymnasium knows.
+        image_size: px, square; None: it does not take one.
+        horizon: Actions per episode; None: its own.
+        options: Its keyword arguments, as JSON; "": none.
     """
-    if env not in ENVS and not is_driver(env):
-        raise unknown("environment", env, [*ENVS, "module:Class of your own"])
+
+    env: str
+    image_size: int | None
+    horizon: int | None = None
+    options: str = ""
+
+    def open(self, observations: Sequence[str] | None = None) -> CogEnv | Driven:
+        """Make it.
+
+        Args:
+            observations: Features to observe; None: all.
+
+        Raises:
+            CogError: It cannot be made.
+        """
+        return open_env(
+            self.env,
+            image_size=self.image_size,
+            observations=observations,
+            horizon=self.horizon,
+            options=json.loads(self.options or "{}"),
+        )
 
 
 def check_engine(env: str) -> None:
@@ -83,261 +108,124 @@ def check_engine(env: str) -> None:
     Raises:
         CogError: PyBullet is not installed.
     """
-    if not is_driver(env):
+    if env in ENVS:
         engine()
 
 
-def view_of(robot: NDArray[np.float32], landmarks: Mapping[str, Point], predicates: Judged) -> SceneView:
-    """Put together what a scripted policy sees.
+def declaration(driver: gymnasium.Env[Any, Any], image_size: int | None) -> EpisodeSpec:
+    """Declare the episodes of an environment of others.
+
+    One that shows ``image`` at the size that was asked for, the ten numbers of ``robot`` and perhaps
+    ``scene``, and takes the eight actions of the built-in worlds, is declared as they are.
 
     Args:
-        robot: State, as `cogdata.schema` says.  # (10,)
-        landmarks: Where things are, such as "object" and "tray".  # (3,) each
-        predicates: What holds now; None, not judged, is to a script as what does not hold.
+        driver: The environment.
+        image_size: Height and width that were asked for, px; None: nobody could ask.
+
+    Raises:
+        CogError: Something cannot be stored.
     """
-    x, y, z, w = (float(value) for value in robot[3:7])
-    return SceneView(
-        ee_m=robot[:3].astype(np.float64),
-        turned_rad=np.array(turned_from_down(matrix_from_quat((x, y, z, w)))),
-        gripper_open=bool(robot[9] > 0.5),
-        landmarks={name: np.array(at_m, np.float64) for name, at_m in landmarks.items()},
-        predicates=predicates,  # type: ignore[arg-type]
+    found = spec_of_env(driver)
+    own = attribute(driver, "episode_spec") is not None
+    if own or image_size is None or not _is_built_in(found, driver, image_size):
+        return found
+    fields = found["scene"].names if "scene" in found else ()
+    built_in = layout1_spec((image_size, image_size), fields, found.predicates)
+    others = [one for one in found.observations if one.name not in OBSERVATIONS]
+    alike = not (others or found.extras or found.rate_hz) and found.predicates
+    if alike and set(found.predicates) <= set(PREDICATES) and attribute(driver, "task_predicate"):
+        return built_in
+    known = [built_in[name] for name in OBSERVATIONS if name in found]
+    return replace(found, observations=(*known, *others), action=ACTION)
+
+
+def _is_built_in(found: EpisodeSpec, driver: object, image_size: int) -> bool:
+    """Whether image, robot, scene and action mean what they mean in the built-in worlds."""
+    if any(name not in found for name in ("image", "robot")) or attribute(driver, "feature_names"):
+        return False
+    image, robot, action = found["image"], found["robot"], found.action
+    fields = attribute(driver, "scene_fields")
+    if "scene" in found and (fields is None or found["scene"].dtype != "float32"):
+        return False
+    return (
+        (image.dtype, image.shape) == ("uint8", (image_size, image_size, 3))
+        and (robot.dtype, robot.shape) == (ROBOT.dtype, ROBOT.shape)
+        and (action.dtype, action.shape) == (ACTION.dtype, ACTION.shape)
+        and (action.low, action.high) == (ACTION.low, ACTION.high)
     )
 
 
-class Driven(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """A driver as the rest knows environments: a scene, a success, an end, a view.
-
-    What it shows is copied, so that a driver may write into the same arrays again and again.
-
-    Args:
-        name: ``module:Class``.
-        driver: An object of that class.
-        observations: Which of "image", "robot" and "scene" to show.
-        horizon: Actions per episode; None: the driver's own.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        driver: Any,  # noqa: ANN401 - a class of others, whose attributes were checked
-        *,
-        observations: Sequence[str] = OBSERVATIONS,
-        horizon: int | None = None,
-    ) -> None:
-        self.env_id = name
-        self.driver = driver
-        self.predicates: tuple[str, ...] = tuple(driver.predicates)
-        self.task_predicate: str = driver.task_predicate
-        self.scene_fields: tuple[str, ...] = tuple(getattr(driver, "scene_fields", ()))
-        self.horizon: int = driver.horizon if horizon is None else horizon
-        self._shown = tuple(part for part in OBSERVATIONS if part in observations)
-        shown = dict(driver.observation_space.spaces)
-        shown.setdefault("scene", Box(-np.inf, np.inf, (0,), np.float32))
-        self.observation_space: Any = Dict({part: shown[part] for part in self._shown})
-        self.action_space = driver.action_space
-        self._time = 0
-        self._robot = np.zeros(ROBOT_DIM, np.float32)
-        self._judged: dict[str, bool | None] = {}
-        self.unstored: set[str] = set()
-        """Keys of ``info`` that were there so far and that the store has no place for."""
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode.
-
-        Returns:
-            The first observation, and info as of `step`.
-
-        Raises:
-            CogError: The driver fails, or shows what it did not announce.
-        """
-        self._time = 0
-        with self._asking(f"reset(seed={seed})"):
-            obs, info = self.driver.reset(seed=seed, options=options)
-        return self._see(obs, info)
-
-    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Let the driver do an action (8,).
-
-        Returns:
-            Observation; reward, 1 if the task's predicate holds, else 0; terminated; truncated, at the
-            horizon or when the driver says so; info with `predicates` and `success`.
-
-        Raises:
-            CogError: The driver fails, shows what it did not announce, or did not judge the task's predicate.
-        """
-        self._time += 1
-        with self._asking(f"do step {self._time}"):
-            obs, own, terminated, truncated, info = self.driver.step(np.array(action, np.float32))
-        seen, judged = self._see(obs, info)
-        answer = self._answer
-        reward = self._reward(own, answer.rewarded(self.task_predicate, judged["success"]))
-        over = answer.ending("terminated", terminated), answer.ending("truncated", truncated)
-        return seen, reward, over[0], over[1] or self._time >= self.horizon, judged
-
-    @property
-    def episode_spec(self) -> EpisodeSpec:
-        """Declaration of its episodes."""
-        size: tuple[int, int] = self.driver.observation_space["image"].shape[:2]
-        return layout1_spec(size, self.scene_fields, self.predicates)
-
-    def view(self) -> SceneView:
-        """What a scripted policy sees of the present moment.
-
-        Raises:
-            CogError: The driver fails, or gives something else.
-        """
-        if not callable(getattr(self.driver, "view", None)):
-            return view_of(self._robot, {}, {name: held is True for name, held in self._judged.items()})
-        with self._asking("view()"):
-            view = self.driver.view()
-        if not isinstance(view, SceneView):
-            raise CogError(f"{self.env_id}.view() gives {type(view).__name__}, must be a SceneView: {GUIDE}")
-        holds = {
-            name: self._answer.truth(f"view().predicates[{name!r}]", value) is True
-            for name, value in view.predicates.items()
-        }
-        return replace(view, predicates=holds)
-
-    def let_go(self) -> None:
-        """Close the driver.
-
-        Raises:
-            CogError: The driver fails to.
-        """
-        with self._asking("close()"):
-            self.driver.close()
-
-    def close(self) -> None:
-        """Close the driver; one that fails to is a line on stderr, because what it did before is done."""
-        try:
-            self.let_go()
-        except CogError as error:
-            sys.stderr.write(f"warning: {error}\n")
-
-    @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        """Make one line of whatever the driver raises, `SystemExit` too; but not of our own end."""
-        try:
-            yield
-        except BaseException as error:
-            if asked_to_end(error):
-                raise
-            raise CogError(f"{self.env_id} fails to {what}: {shown(error, OF_ERROR)}") from error
-
-    def _reward(self, own: object, holds: bool) -> float:
-        """The reward that is stored; a driver's own must be the same, or None."""
-        if own is not None and (found := self._answer.number("a reward of", own)) != float(holds):
-            task = self.task_predicate
-            raise CogError(
-                f"{self.env_id} gives a reward of {found:g} {self._answer.when}, where {task} is {holds} and "
-                f"{holds:d} is stored: let step() give 1 where {task} holds, else 0, or None for no reward "
-                f"of its own"
-            )
-        return float(holds)
-
-    @property
-    def _answer(self) -> Answer:
-        return Answer(self.env_id, self._time)
-
-    def _see(self, obs: dict[str, Any], info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        self._check(obs)
-        self._answer.check_finite(obs)
-        judged = self._check_info(info)
-        seen = {"scene": np.zeros(0, np.float32)} | obs
-        self._robot = np.array(obs["robot"])
-        self._judged = {name: judged[name] for name in self.predicates}
-        told = {"predicates": self._judged, "success": self._judged[self.task_predicate]}
-        return {part: np.array(seen[part]) for part in self._shown}, told
-
-    def _check(self, obs: object) -> None:
-        """Hold what the driver shows against what it announced."""
-        for part, space in self.driver.observation_space.spaces.items():
-            value = obs.get(part) if isinstance(obs, dict) else None
-            if not isinstance(value, np.ndarray) or value.shape != space.shape or value.dtype != space.dtype:
-                found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else shown(value)
-                raise CogError(
-                    f"{self.env_id} shows {part} as {found}, its observation_space says {space.dtype} "
-                    f"{space.shape}"
-                )
-        if isinstance(obs, dict) and (
-            more := sorted(map(str, obs.keys() - self.driver.observation_space.spaces.keys()))
-        ):
-            raise CogError(undeclared(self.env_id, more, f" {self._answer.when}"))
-
-    def _check_info(self, info: object) -> dict[str, bool | None]:
-        """Hold what the driver tells against what it announced; return the predicates."""
-        judged, answer = self._answer.predicates(info), self._answer
-        if not isinstance(info, dict) or judged.keys() != set(self.predicates):
-            raise CogError(
-                f"{self.env_id} gives info['predicates'] = {shown(judged)} {answer.when}, must judge "
-                f"{', '.join(self.predicates)}, as its predicates say"
-            )
-        told = answer.truth("info['success']", info.get("success", judged[self.task_predicate]))
-        if told is not judged[self.task_predicate]:
-            raise CogError(
-                f"{self.env_id} gives info['success'] = {told} {answer.when}, where {self.task_predicate} is "
-                f"{judged[self.task_predicate]}: let both be the same, or leave 'success' out"
-            )
-        more = {str(name) for name in info.keys() - {"predicates", "success"}}
-        if texts := sorted(name for name in more if TEXT_WORDS & set(name.lower().split("_"))):
-            raise CogError(
-                f"{self.env_id} gives info[{texts[0]!r}] {answer.when}, which the store has no place for "
-                f"yet: leave it out of info"
-            )
-        self.unstored |= more
-        return judged
-
-
 def open_env(
-    env: str, *, image_size: int, observations: tuple[str, ...] = OBSERVATIONS, horizon: int | None = None
+    env: str,
+    *,
+    image_size: int | None,
+    observations: Sequence[str] | None = None,
+    horizon: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> CogEnv | Driven:
     """Make an environment of ours or of others.
 
     Args:
-        env: A key of `ENVS`, or ``module:Class``.
-        image_size: Height and width of the observed picture in pixels.
-        observations: Which of "image", "robot" and "scene" to observe.
+        env: A key of `ENVS`, ``module:Class``, or an id that Gymnasium knows.
+        image_size: Height and width of the observed picture in pixels; of others only if they take it.
+        observations: Features to observe; None: all.
         horizon: Actions per episode; None takes the environment's own.
+        options: What `--env-option` says: keyword arguments of others.
 
     Raises:
         CogError: No such environment, or it cannot be made.
     """
-    if not is_driver(env):
-        return make(env, image_size=image_size, observations=observations, horizon=horizon)
-    kind = _load(env)
+    if env in ENVS:
+        if options:
+            raise CogError(f"--env-option {next(iter(options))} is for environments of others, not for {env}")
+        shown_parts = OBSERVATIONS if observations is None else tuple(observations)
+        return make(env, image_size=image_size or 48, observations=shown_parts, horizon=horizon)
+    driver = _made(env, image_size, horizon, dict(options or {}))
     try:
-        driver = kind(image_size=image_size)
-    except BaseException as error:
-        if asked_to_end(error):
-            raise
-        raise CogError(
-            f"{env} cannot be made by Class(image_size={image_size}): {shown(error, OF_ERROR)}"
-        ) from None
-    try:
-        _check_spaces(env, driver, image_size)
-    except CogError:
+        long = own_horizon(env) if horizon is None or is_driver(env) else horizon
+        spec = _declared(env, driver, image_size if takes_image_size(env) else None)
+        world = Driven(env, driver, spec, observations=observations, horizon=horizon or long)
+        _check_names(env, driver, world)
+    except BaseException:
         with suppress(Exception):
             driver.close()
         raise
-    return Driven(env, driver, observations=observations, horizon=horizon)
+    return world
 
 
-def own_horizon(env: str) -> int:
-    """Say how many actions an episode of a driver has, without making one.
+def _made(
+    env: str, image_size: int | None, horizon: int | None, options: dict[str, Any]
+) -> gymnasium.Env[Any, Any]:
+    """Make an environment of others."""
+    make_it: Callable[..., gymnasium.Env[Any, Any]]
+    if is_driver(env):
+        make_it, called = load_class(env), "Class"
+        if takes_image_size(env) and image_size is not None:
+            options = {"image_size": image_size} | options
+    else:
+        check_name(env)
+        make_it, called = functools.partial(gymnasium.make, env, disable_env_checker=True), "gymnasium.make"
+        if horizon is not None:
+            options = {"max_episode_steps": horizon} | options
+    try:
+        return make_it(**options)
+    except BaseException as error:
+        if asked_to_end(error):
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise CogError(f"{env} cannot be made by {called}({given}): {shown(error, OF_ERROR)}") from None
 
-    Args:
-        env: ``module:Class``.
 
-    Raises:
-        CogError: No such class, or it does not say.
-    """
-    horizon = getattr(_load(env), "horizon", None)
-    if not isinstance(horizon, int) or horizon < 1:
-        raise CogError(f"{env} has horizon {horizon!r}, must be a whole number of at least 1 in the class")
-    return horizon
+def _declared(env: str, driver: gymnasium.Env[Any, Any], image_size: int | None) -> EpisodeSpec:
+    """Declare an environment, whose reset or first step may fail."""
+    try:
+        return declaration(driver, image_size)
+    except CogError as error:
+        raise CogError(f"{env}: {str(error).removeprefix(f'{type(driver).__name__}: ')}") from None
+    except BaseException as error:
+        if asked_to_end(error):
+            raise
+        raise CogError(f"{env} fails to say what it shows: {shown(error, OF_ERROR)}") from None
 
 
 def close_at_exit(world: Driven) -> Finalize:
@@ -355,84 +243,56 @@ def close_at_exit(world: Driven) -> Finalize:
     return Finalize(None, close, exitpriority=0)
 
 
-@functools.cache
-def fingerprint(env: str) -> Mapping[str, str]:
-    """Say which driver this is: its module and the first digits of the sha256 of its source; {} for ours.
+_KEPT: dict[WorldKind, tuple[CogEnv | Driven, Finalize | None]] = {}
+"""One world per process and kind, kept between parts, and what closes it when the process ends."""
 
-    It is read once per process, when the module is imported: what a process runs is not changed by an edit.
+
+def kept_env(kind: WorldKind) -> CogEnv | Driven:
+    """Return an environment, made once per process; a robot is let go of when the process ends.
+
+    Args:
+        kind: Which one.
+
+    Raises:
+        CogError: It cannot be made.
     """
-    if not is_driver(env):
-        return {}
-    module = env.partition(":")[0]
-    _load(env)
-    source = getattr(sys.modules[module], "__file__", None)
-    return {module: hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]} if source else {}
+    if kind not in _KEPT:
+        world = kind.open()
+        _KEPT[kind] = world, close_at_exit(world) if isinstance(world, Driven) else None
+    return _KEPT[kind][0]
 
 
-def _load(env: str) -> Callable[..., gymnasium.Env[Any, Any]]:
-    """Find the class, first in the working folder."""
-    module, _, name = env.partition(":")
-    try:
-        found = import_from_here(module)
-    except CogError:
-        raise
-    except BaseException as error:
-        if asked_to_end(error):
-            raise
-        raise CogError(
-            f"cannot import {module} of --env {env}: {shown(error, OF_ERROR)}; the current directory is "
-            f"{Path.cwd()}"
-        ) from None
-    kinds = {key for key, value in vars(found).items() if isinstance(value, type)}
-    if not hasattr(found, name):
-        raise unknown(f"class in {getattr(found, '__file__', module)}", name, kinds)
-    kind = getattr(found, name)
-    if not (isinstance(kind, type) and issubclass(kind, gymnasium.Env)):
-        raise CogError(f"{env} is not a class derived from gymnasium.Env: {GUIDE}")
-    return kind
+def forget_env(kind: WorldKind) -> None:
+    """Close an environment after a failure; the next episode gets a new one.
+
+    Args:
+        kind: Which one.
+
+    Raises:
+        CogError: It does not close within :data:`CLOSING_S`; a second one beside it could harm a robot.
+    """
+    world, closing = _KEPT.pop(kind, (None, None))
+    if closing is not None:
+        closing.cancel()
+    if world is not None:
+        closing_thread = threading.Thread(target=_close, args=(world,), daemon=True)
+        closing_thread.start()
+        closing_thread.join(CLOSING_S)
+        if closing_thread.is_alive():
+            raise CogError(f"{kind.env} does not close within {CLOSING_S:g} s after its failure")
 
 
-def _check_spaces(env: str, driver: object, image_size: int) -> None:
-    """Hold a driver against the table at the top of this file."""
-    space = getattr(driver, "action_space", None)
-    if not isinstance(space, Box) or space.shape != (ACTION_DIM,) or not _spans(space):
-        raise CogError(f"{env} takes actions in {space}, must be Box(-1, 1, (8,), float32): {GUIDE}")
-    space = getattr(driver, "observation_space", None)
-    if not isinstance(space, Dict):
-        raise CogError(f"{env} shows {space}, must be a Dict of image and robot: {GUIDE}")
-    fields = getattr(driver, "scene_fields", ())
-    if not _are_names(fields):
-        raise CogError(f"{env} has scene_fields {fields!r}, must be names, ('object_x_m', …), or left out")
-    needed: dict[str, tuple[tuple[int, ...], type]] = {
-        "image": ((image_size, image_size, 3), np.uint8),
-        "robot": ((ROBOT_DIM,), np.float32),
-    }
-    if "scene" in space.spaces or fields:
-        needed["scene"] = ((len(fields),), np.float32)
-    if more := sorted(space.spaces.keys() - {*needed, "scene"}):
-        raise CogError(undeclared(env, more))
-    for part, (shape, dtype) in needed.items():
-        found = space.spaces.get(part)
-        if not isinstance(found, Box) or found.shape != shape or found.dtype != np.dtype(dtype):
-            hint = " (--image-size says how large)" if part == "image" else ""
-            raise CogError(f"{env} shows {part} as {found}, must be {np.dtype(dtype)} {shape}{hint}: {GUIDE}")
-    _check_names(env, driver)
+def _close(world: CogEnv | Driven) -> None:
+    with suppress(BaseException):  # it has failed already
+        world.close()
 
 
-def _are_names(value: object) -> bool:
-    return isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
-
-
-def _spans(space: Box) -> bool:
-    return bool((space.low == -1).all() and (space.high == 1).all())
-
-
-def _check_names(env: str, driver: object) -> None:
-    predicates = getattr(driver, "predicates", None)
-    if not (_are_names(predicates) and predicates) or set(predicates) - set(PREDICATES):
-        raise CogError(f"{env} has predicates {predicates!r}, must be names among {', '.join(PREDICATES)}")
-    task, horizon = getattr(driver, "task_predicate", None), own_horizon(env)
-    if task not in predicates:
+def _check_names(env: str, driver: object, world: Driven) -> None:
+    """Hold task, scene and horizon against what is there."""
+    task, predicates = world.task_predicate, world.predicates
+    if task is not None and task not in predicates:
         raise CogError(f"{env} has task_predicate {task!r}, must be one of its predicates {predicates!r}")
-    if (made := getattr(driver, "horizon", None)) != horizon:
-        raise CogError(f"{env} has horizon {horizon}, and {made!r} once made: write the latter in the class")
+    if attribute(driver, "scene_fields") and not world.scene_fields:
+        raise CogError(f"{env} has scene_fields, and shows no scene: leave them out")
+    if is_driver(env) and (made := getattr(driver, "horizon", None)) != (said := own_horizon(env)):
+        raise CogError(f"{env} has horizon {said}, and {made!r} once made: write the latter in the class")

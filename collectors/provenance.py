@@ -15,14 +15,16 @@ from cogdata.storage.parts import PART_SIZE, CollectionInfo
 from cogdata.storage.versions import origin
 from collectors.drivers import fingerprint
 from collectors.localize import SIMULATOR
+from collectors.policies.actors import policy_fingerprint
 
 
-def made_with(env: str, localize: str) -> dict[str, str]:
+def made_with(env: str, localize: str, policy: str = "") -> dict[str, str]:
     """Return the versions of whatever decides the bytes of episodes.
 
     Args:
-        env: A key of `ENVS`, or ``module:Class``.
+        env: A key of `ENVS`, ``module:Class``, or an id that Gymnasium knows.
         localize: Source of object positions: simulator or camera.
+        policy: What acts; of ``module:function`` the module is told.
     """
     names = (
         "pybullet",
@@ -31,20 +33,22 @@ def made_with(env: str, localize: str) -> dict[str, str]:
         "gymnasium",
         *(() if localize == SIMULATOR else ("opencv-python",)),
     )
-    libraries = {name: found for name in names if (found := _installed(name))} | dict(fingerprint(env))
+    libraries = {name: found for name in names if (found := _installed(name))}
+    libraries |= {**fingerprint(env), **policy_fingerprint(policy)}
     machine = {"python": platform.python_version(), "machine": platform.machine()}
     return {"cogdata": __version__, "code": revision(), **libraries, **machine}
 
 
 @functools.cache
-def part_origin(env: str, localize: str) -> dict[str, Any]:
+def part_origin(env: str, localize: str, policy: str = "") -> dict[str, Any]:
     """Return what this process makes episodes with, as a part's ``COMMIT.json`` keeps it.
 
     Args:
-        env: A key of `ENVS`, or ``module:Class``.
+        env: As in `made_with`.
         localize: As in `made_with`.
+        policy: As in `made_with`.
     """
-    versions = made_with(env, localize)
+    versions = made_with(env, localize, policy)
     return origin(env, versions.pop("cogdata"), versions.pop("code"), versions)
 
 
@@ -78,7 +82,7 @@ def changed_versions(info: CollectionInfo) -> str | None:
     Returns:
         A line, or None if code and libraries are the same.
     """
-    now = made_with(info.env, info.localize)
+    now = made_with(info.env, info.localize, info.policy)
     before = {"cogdata": info.cogdata_version, "code": info.code, **info.libraries}
     changed = [
         f"{name} {before.get(name)} → {value}" for name, value in now.items() if before.get(name) != value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import sys
 import time
@@ -37,18 +38,35 @@ SYNC_PAUSE_S = 2.0
 
 
 def collect_command(
-    policy: Annotated[str | None, typer.Option(help="Scripted policy: see `cog list policies`.")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Scripted policy: see `cog list policies`, or module:function of yours."),
+    ] = None,
     episodes: Annotated[int | None, typer.Option(help="How many the collection shall hold in all.")] = None,
     env: Annotated[
         str | None,
         typer.Option(
-            help="Environment id: see `cog list envs`, or module:Class of yours; else the policy's own."
+            help="Environment id: see `cog list envs`, or any id of Gymnasium, or module:Class of yours; "
+            "else the policy's own."
         ),
     ] = None,
     seed: Seed = 0,
-    noise: Annotated[float, typer.Option(help="Standard deviation of the action noise.")] = 0.2,
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the action noise of a script.", show_default="0.2"),
+    ] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
-    image_size: Annotated[int, typer.Option(help="px, square.")] = 48,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="px, square; for environments that take it.", show_default="48"),
+    ] = None,
+    env_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE given to an environment of others; may be given several times."),
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="Text that is stored with every episode: what it was asked to do.")
+    ] = None,
     horizon: Annotated[
         int | None, typer.Option(help="Actions per episode; else the policy's, or yours if they are fewer.")
     ] = None,
@@ -82,6 +100,9 @@ def collect_command(
     if on_error not in ON_ERROR:
         raise unknown("--on-error", on_error, ON_ERROR)
     wanted = _wanted(policy, env, episodes, recipe, scale)
+    options = env_options(env_option)
+    if recipe is not None and (options or instruction is not None):
+        raise CogError("--for collects what the recipe needs: leave --env-option and --instruction out")
     asked = [
         (
             request(
@@ -92,6 +113,8 @@ def collect_command(
                 image_size=image_size,
                 horizon=horizon,
                 localize=localize,
+                env_options=options,
+                instruction=instruction,
             ),
             many,
         )
@@ -105,7 +128,13 @@ def collect_command(
         planned = plan(store, one, many)
         missing += planned.missing
         if planned.missing and not (dry_run and is_driver(one.env)):  # a dry run moves no robot
-            check_env(one.env, image_size=one.image_size, policy=one.policy, localize=one.localize)
+            check_env(
+                one.env,
+                image_size=one.image_size,
+                policy=one.policy,
+                localize=one.localize,
+                options=one.env_options,
+            )
         say(
             f"{one.collection}: {one.policy} in {one.env}, {planned.episodes} episodes wanted, "
             f"{planned.have} there, {planned.missing} to collect in {len(planned.ranges)} parts "
@@ -119,6 +148,24 @@ def collect_command(
     if recipe is not None:
         next_command = f"next: cog train --mixture {recipe}{root_option(root)}"
         say(f"{missing:,} episodes to collect" if dry_run else next_command)
+
+
+def env_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Read KEY=VALUE texts; a value is JSON, or else a text.
+
+    Raises:
+        CogError: One has no key.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise CogError(f"--env-option {pair!r} must be KEY=VALUE, for example render_size=64")
+        try:
+            found[name] = json.loads(text, parse_constant=lambda constant: constant)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def _wanted(

@@ -89,6 +89,10 @@ PART_EPISODES_2: Final = pa.schema(
 What belongs to the one camera of layout 1 is null."""
 
 
+_LATER: Final[dict[str, Any]] = {"env_options": "", "instruction": None}
+"""Settings of a collection that are written only where they are given, as if there were no others."""
+
+
 @dataclass(frozen=True)
 class CollectionInfo:
     """The head of a collection (``collection.json``), written once by its first command.
@@ -111,6 +115,8 @@ class CollectionInfo:
         host: Machine that started it.
         localize: Who said where movable things are: "simulator" or "camera".
         spec: Declaration of its episodes; None: that of the worlds that are built in.
+        env_options: Keyword arguments that the world was made with, as canonical JSON; "": none.
+        instruction: What each episode was asked to do; None: nothing is recorded.
     """
 
     name: str
@@ -131,15 +137,21 @@ class CollectionInfo:
     schema_version: int = LAYOUT_1_VERSION
     localize: str = "simulator"
     spec: EpisodeSpec | None = None
+    env_options: str = ""
+    instruction: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return what the name was derived from: the request, by the names that it has there."""
         names = ("policy", "env", "noise", "root_seed", "image_size", "horizon", "localize")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*names, *_LATER)}
 
     def to_data(self) -> dict[str, Any]:
         """Return plain JSON values; without a declaration those of version 1."""
-        data = {name: value for name, value in vars(self).items() if name != "spec"}
+        data = {
+            name: value
+            for name, value in vars(self).items()
+            if name != "spec" and not (name in _LATER and value == _LATER[name])
+        }
         if self.spec is None:
             return data
         return data | {"spec": self.spec.to_data(), "schema_version": SCHEMA_VERSION}

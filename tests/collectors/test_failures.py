@@ -297,7 +297,7 @@ def test_a_driver_that_does_not_close_ends_the_command_and_costs_nothing_finishe
 ) -> None:
     monkeypatch.setenv("BREAK", "2")
     monkeypatch.setenv("HOW", "OSError")
-    monkeypatch.setattr("collectors.collect.CLOSING_S", 0.1)
+    monkeypatch.setattr("collectors.drivers.CLOSING_S", 0.1)
     store = Store(str(tmp_path))
     what = request("random", env=f"{HERE}:CloseHangs", image_size=16, horizon=3)
     Fragile.episodes = 0

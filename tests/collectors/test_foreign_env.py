@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from cogdata.errors import CogError
+from cogdata.layout1 import layout_of
 from cogdata.storage.parts import read_collection
 from cogdata.storage.store import Store
 from collectors.checks import check_env
@@ -39,7 +41,7 @@ PLACES = {"object": np.array([0.6, 0.2, -0.35]), "tray": np.array([0.5, 0.25, -0
 class Good(gymnasium.Env[Any, Any]):
     """Counts its steps in the first pixel; the third step satisfies the task."""
 
-    action_space = Box(-1, 1, (8,), np.float32)
+    action_space: Any = Box(-1, 1, (8,), np.float32)
     predicates: Any = ("grasped", "placed")
     task_predicate = "placed"
     horizon: Any = 5
@@ -116,6 +118,10 @@ class FewActions(Good):
     action_space = Box(-1, 1, (7,), np.float32)
 
 
+class DictActions(Good):
+    action_space: Any = Dict(arm=Box(-1, 1, (7,), np.float32))
+
+
 class OneSpace(Good):
     def __init__(self, image_size: int) -> None:
         super().__init__(image_size)
@@ -138,9 +144,20 @@ class NamelessScene(Good):
         super().__init__(image_size)
         self.observation_space = Dict(**self.observation_space.spaces, scene=Box(-1, 1, (2,), np.float32))
 
+    def observe(self) -> Any:
+        obs, info = super().observe()
+        return obs | {"scene": np.zeros(2, np.float32)}, info
 
-class UnknownPredicate(Good):
-    predicates = ("grasped", "flying")
+
+class OwnPredicate(Good):
+    predicates = ("grasped", "placed", "flying")
+
+    def judge(self) -> dict[str, bool]:
+        return super().judge() | {"flying": self.time > 1}
+
+
+class UnnamedPredicates(Good):
+    predicates = 7
 
 
 class OtherTask(Good):
@@ -188,8 +205,8 @@ class Blind(Good):
         raise KeyError("no block in sight")
 
 
-class NoneScene(Good):
-    scene_fields = None
+class SceneOfNothing(Good):
+    scene_fields = ("object_x_m",)
 
 
 class Clinging(Good):
@@ -228,7 +245,7 @@ class Counted(Good):
 
 
 class CountedAndRefused(Counted):
-    action_space = Box(-2, 2, (8,), np.float32)
+    action_space: Any = Dict(arm=Box(-1, 1, (7,), np.float32))
 
 
 class Unsighted(Good):
@@ -243,13 +260,16 @@ class Unsighted(Good):
         (f"{HERE}:NotAnEnv", "is not a class derived from gymnasium.Env: see docs/real_robot.md$"),
         (f"{HERE}:HERE", "is not a class derived from gymnasium.Env"),
         (f"{HERE}:NeedsAPort", r"cannot be made by Class\(image_size=48\): TypeError\(.*'port'"),
-        (f"{HERE}:WideActions", r"takes actions in Box\(-2.*, must be Box\(-1, 1, \(8,\), float32\)"),
-        (f"{HERE}:FewActions", r"takes actions in Box.*\(7,\).*, must be Box\(-1, 1, \(8,\), float32\)"),
-        (f"{HERE}:OneSpace", "must be a Dict of image and robot"),
-        (f"{HERE}:NoRobot", r"shows robot as None, must be float32 \(10,\)"),
-        (f"{HERE}:FixedSize", r"\(64, 64, 3\), uint8\), must be uint8 \(48, 48, 3\) \(--image-size says"),
-        (f"{HERE}:NamelessScene", r"shows scene as .*, must be float32 \(0,\)"),
-        (f"{HERE}:UnknownPredicate", r"has predicates \('grasped', 'flying'\), must be names among grasped,"),
+        (
+            f"{HERE}:WideActions",
+            r"^policy grasp is for the arm of the built-in worlds, whose state and action are not declared here "
+            r"\(it takes float32 \(8,\) within \[-2, 2\]\): use --policy random, or module:function of yours$",
+        ),
+        (f"{HERE}:FewActions", r"\(it takes float32 \(7,\) within \[-1, 1\]\): use --policy random"),
+        (f"{HERE}:OneSpace", r"\(it takes float32 \(8,\) within \[-1, 1\]\): use --policy random"),
+        (f"{HERE}:NoRobot", r"\(it takes float32 \(8,\) within \[-1, 1\]\): use --policy random"),
+        (f"{HERE}:DictActions", r"it takes actions in Dict\(.*, must be a Box of floats with one axis, Disc"),
+        (f"{HERE}:UnnamedPredicates", r"predicates is 7, must be names, \('cup_on_shelf',\), or \(\)$"),
         (f"{HERE}:OtherTask", "has task_predicate 'drawer_open', must be one of its predicates"),
         (f"{HERE}:Endless", "has horizon None, must be a whole number of at least 1 in the class"),
         (f"{HERE}:Undecided", "has horizon 5, and 7 once made: write the latter in the class"),
@@ -259,7 +279,7 @@ class Unsighted(Good):
         (f"{HERE}:Homeless", r"^policy grasp asks for landmark tray, \S+:Homeless\.view\(\) has object: see"),
         (f"{HERE}:OtherView", r"view\(\) gives dict, must be a SceneView"),
         (f"{HERE}:Blind", r"^\S+:Blind fails to view\(\): KeyError\('no block in sight'\)$"),
-        (f"{HERE}:NoneScene", "has scene_fields None, must be names"),
+        (f"{HERE}:SceneOfNothing", "has scene_fields, and shows no scene: leave them out"),
         (f"{HERE}:Clinging", r"^\S+:Clinging fails to close\(\): OSError\('gripper is stuck'\)$"),
         ("cog/Pick", "^unknown environment 'cog/Pick': did you mean 'cog/PickTray-v0'"),
     ],
@@ -270,6 +290,18 @@ def test_what_a_driver_lacks_is_said_in_one_line(name: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("OneSpace", r"shows observation as \{'image': .*, its observation_space says float32 \(10,\)$"),
+        ("NoRobot", "shows 'robot' at the reset, which it does not declare"),
+    ],
+)
+def test_what_is_shown_is_held_against_the_observation_space(kind: str, said: str) -> None:
+    with pytest.raises(CogError, match=said):
+        check_env(f"{HERE}:{kind}", image_size=48, policy="random")
+
+
 def test_a_driver_is_reset_once_and_closed_whether_it_passes_or_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -277,7 +309,7 @@ def test_a_driver_is_reset_once_and_closed_whether_it_passes_or_not(
     check_env(f"{HERE}:Counted", image_size=48, policy="grasp")
     assert Counted.done == ["reset", "close"]
     with pytest.raises(CogError, match="takes actions in"):
-        check_env(f"{HERE}:CountedAndRefused", image_size=48)
+        check_env(f"{HERE}:CountedAndRefused", image_size=48, policy="random")
     assert Counted.done == ["reset", "close", "close"]
     with pytest.raises(CogError, match="^the goal of policy drawer_open is drawer_open"):  # before it moves
         check_env(f"{HERE}:Counted", image_size=48, policy="drawer_open")
@@ -346,6 +378,18 @@ def test_a_script_for_another_scene_is_refused() -> None:
         CogError, match=r"^--localize camera is for the worlds of `cog list envs`: \S+:Good says"
     ):
         request("grasp", env=f"{HERE}:Good", localize="camera")
+
+
+@pytest.mark.parametrize("kind", ["FixedSize", "NamelessScene", "OwnPredicate", "WideActions", "FewActions"])
+def test_what_the_built_in_worlds_do_not_have_is_declared(kind: str) -> None:
+    check_env(f"{HERE}:{kind}", image_size=48, policy="random")
+    spec = open_env(f"{HERE}:{kind}", image_size=48).episode_spec
+    assert layout_of(spec) == 2
+    assert spec["robot"].shape == (10,)
+    assert spec["image"].shape == ((64, 64, 3) if kind == "FixedSize" else (48, 48, 3))
+    assert ("flying" in spec.predicates) is (kind == "OwnPredicate")
+    assert spec.action.size == (7 if kind == "FewActions" else 8)
+    assert (spec.action.low or ())[0] == (-2 if kind == "WideActions" else -1)
 
 
 @pytest.mark.parametrize("policy", ["grasp", "place", "random"])
@@ -439,6 +483,8 @@ class Unhurried(Good):
     horizon = 35
 
     def close(self) -> None:
+        if multiprocessing.parent_process() is None:  # it was made to say what it declares
+            return
         for word in ("let ", "go"):
             with Path(os.environ["CLOSED"]).open("a") as file:
                 file.write(word)

@@ -24,9 +24,21 @@ PICTURE = np.zeros((16, 16, 3), np.uint8)
 
 
 class Wrist(Good):
+    def observe(self) -> Any:
+        obs, info = super().observe()
+        return obs | {"wrist": PICTURE}, info
+
+
+class Nested(Good):
     def __init__(self, image_size: int) -> None:
         super().__init__(image_size)
-        self.observation_space = Dict(**self.observation_space.spaces, wrist=Box(0, 255, (8, 8, 3), np.uint8))
+        self.observation_space = Dict(
+            **self.observation_space.spaces, arm=Dict(q=Box(-1, 1, (2,), np.float32))
+        )
+
+    def observe(self) -> Any:
+        obs, info = super().observe()
+        return obs | {"arm": {"q": np.zeros(2, np.float32), "current": 0.5}}, info
 
 
 class LateWrist(Good):
@@ -85,15 +97,17 @@ class Agreeing(Shaped):
     [
         (
             "Wrist",
-            "shows 'wrist', which it does not declare: declare it in observation_space, or do not show it",
+            "shows 'wrist' at the reset, which it does not declare: declare it in observation_space, or do",
         ),
+        ("Nested", "shows 'arm.current' at the reset, which it does not declare: declare it"),
         (
             "Undeclared",
             "gives info['predicates'] = {'grasped': False, 'placed': False, 'drawer_open': True} at",
         ),
         (
             "Instructed",
-            "gives info['language_instruction'] at the reset, which the store has no place for yet",
+            "gives info['language_instruction'] at the reset, which it does not declare: add "
+            "Feature('language_instruction', 'string', per=Per.EPISODE) to extras, or leave it out of info: see",
         ),
         (
             "Boasting",

@@ -99,7 +99,7 @@ class OnlineEnv:
     Attributes:
         env: Its id.
         make: Makes one that shows image, robot and scene; picklable if there are several workers.
-        task: Predicate that its reward judges.
+        task: Predicate of its task; None: it states no success.
         scene_fields: Names of its scene vector.
         image_size: px, square.
         together: How many there may be at a time: of a robot, as many as there are robots.
@@ -107,7 +107,7 @@ class OnlineEnv:
 
     env: str
     make: MakeEnv
-    task: str
+    task: str | None
     scene_fields: tuple[str, ...]
     image_size: int
     together: int = WORLDS

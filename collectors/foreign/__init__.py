@@ -1,0 +1,1 @@
+"""Environments of others: finding their classes, and making them look like ours."""
