@@ -1,9 +1,9 @@
 """Pictures as a video in an mp4 file: H.264 or AV1, encoded and decoded by PyAV.
 
-A key picture comes every :data:`GROUP` pictures, and no picture is predicted from a later one: any picture
-is reached by decoding three others at most. Colour has half the resolution of brightness (yuv420p, BT.601).
-Heights and widths that are odd are stored with their last row or column twice; decoding leaves it out.
-One thread encodes, so that the bytes do not depend on the machine's number of cores.
+A key picture comes every :data:`GROUP` pictures: any picture is reached by decoding three others at most.
+Colour has half the resolution of brightness (yuv420p, BT.601). Heights and widths that are odd are stored
+with their last row or column twice; decoding leaves it out. One thread encodes, so that the bytes do not
+depend on the machine's number of cores.
 """
 
 from __future__ import annotations
