@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Give a table the columns of a schema: one that it lacks is null, one that the schema lacks is left out.
+
+    Where the schema has lists, a number becomes a list of one.
 
     Args:
         table: As read from a file.
@@ -16,9 +19,19 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         pa.ArrowInvalid: A value does not fit its column.
     """
     columns = [
-        table.column(field.name).cast(field.type)
+        _as(table.column(field.name), field.type)
         if field.name in table.column_names
         else pa.nulls(len(table), field.type)
         for field in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column; a number to a list of it."""
+    if pa.types.is_list(kind) and pa.types.is_primitive(column.type):
+        values = column.combine_chunks()
+        offsets = np.concatenate([[0], np.cumsum(np.asarray(values.is_valid()))]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), values.drop_null(), mask=values.is_null())
+        return pa.chunked_array([lists.cast(kind)])
+    return column.cast(kind)

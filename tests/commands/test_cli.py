@@ -337,7 +337,7 @@ def test_a_mistake_costs_one_line_and_nothing_else(
     assert _bytes(root) == before
 
 
-def test_images_of_two_sizes_do_not_mix(run: Run, root: Path) -> None:
+def test_images_of_two_sizes_are_left_out_of_a_mixture_or_resized(run: Run, root: Path) -> None:
     run(
         "collect",
         "--policy",
@@ -351,11 +351,13 @@ def test_images_of_two_sizes_do_not_mix(run: Run, root: Path) -> None:
         "--workers",
         "1",
     )
+    assert "left out: image differs between" in run("query", EPISODES, "--as", "x").out
     before = _bytes(root)
-    error = run("query", EPISODES, "--as", "x").error
-    assert "16" in error
-    assert "20" in error
+    error = run("query", EPISODES, "--as", "x", "--features", "image").error
+    assert "uint8 (16, 16, 3)" in error
+    assert "uint8 (20, 20, 3)" in error
     assert _bytes(root) == before
+    assert "left out" not in run("query", EPISODES, "--as", "x", "--resize", "image=16x16").out
 
 
 def _flip(path: Path, offset: int) -> None:
