@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from cogdata.errors import CogError, unknown
+from trainers.action import ActionSpec
 from trainers.identity import before_later, identity_of, later, lists, tuples
-from trainers.spec import ActionSpec, ObsSpec, Spec
+from trainers.spec import ObsSpec, Spec
 
 Success = Literal["absorbing", "continuing"]
 
@@ -71,8 +72,8 @@ class TensorBatch:
 
     Attributes:
         obs: s.
-        action: As :mod:`trainers.spec` says: float32 (B, A) in [-1, 1], or int64 indices (B,) or (B, n); of a
-            chunk (B, K, A), (B, K) or (B, K, n).
+        action: As :mod:`trainers.action` says: float32 (B, A) in [-1, 1], or int64 indices (B,) or (B, n); of
+            a chunk (B, K, A), (B, K) or (B, K, n).
         reward: float32 (B,).
         next_obs: s'.
         terminated: bool (B,); time limits are not terminations.

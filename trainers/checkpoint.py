@@ -43,7 +43,7 @@ class CheckpointInfo:
         seconds: Wall time of these updates, s.
         weights_digest: sha256 (hex) of ``weights.safetensors``.
         training_digest: sha256 (hex) of ``training.safetensors``.
-        action: Specification of the action, :meth:`trainers.spec.ActionSpec.to_dict`; {}: version 0.1's.
+        action: Specification of the action, :meth:`trainers.action.ActionSpec.to_dict`; {}: version 0.1's.
     """
 
     algo: str

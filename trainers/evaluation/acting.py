@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cogdata.errors import CogError
 from trainers.algorithm import Algorithm, TensorObs
 from trainers.evaluation.worlds import WORLDS, Obs
+from trainers.spec import EMBODIMENT
 
 
 class Actor:
@@ -19,9 +21,20 @@ class Actor:
     Args:
         learner: Who acts, on whichever device it is.
         exploring: To collect data, not to be evaluated.
+        embodiment: Which of the robots that the learner tells apart the worlds have.
+
+    Raises:
+        CogError: The learner tells robots apart and this is none of them.
     """
 
-    def __init__(self, learner: Algorithm, *, exploring: bool = False) -> None:
+    def __init__(self, learner: Algorithm, *, exploring: bool = False, embodiment: str | None = None) -> None:
+        robots = learner.spec.obs.embodiments
+        if robots and embodiment not in robots:
+            raise CogError(
+                f"the policy tells the robots {', '.join(robots)} apart, and the environment's is "
+                f"{'not said' if embodiment is None else repr(embodiment)}: name it"
+            )
+        self._robot = robots.index(embodiment) if robots and embodiment is not None else None
         self._learner = learner
         self._exploring = exploring
         self._seen: dict[str, list[NDArray[Any]]] = {}
@@ -59,6 +72,8 @@ class Actor:
             self._seen[name] = [*seen, batch][-spec.stack :]
             whole = batch if spec.stack == 1 else np.stack(self._seen[name], axis=1)
             parts[name] = torch.from_numpy(whole).to(device)
+        if self._robot is not None:
+            parts[EMBODIMENT] = torch.full((WORLDS,), self._robot, device=device)
         return TensorObs(parts)
 
     def _choose(self, obs: TensorObs, noise: Sequence[torch.Generator]) -> NDArray[Any]:
@@ -72,5 +87,6 @@ class Actor:
         unit = act(obs, drawn.to(next(learner.parameters()).device)).cpu()
         if self._exploring and not learner.spec.action.discrete:
             unit = unit.clamp(-1, 1)
-        actions: NDArray[Any] = learner.spec.action.from_unit(unit).numpy()
+        robot = None if self._robot is None else torch.full((WORLDS,), self._robot)
+        actions: NDArray[Any] = learner.spec.action.from_unit(unit, robot).numpy()
         return actions

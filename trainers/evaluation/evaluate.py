@@ -68,11 +68,13 @@ class EvalEnv:
         env: Its id, as it appears in the rows.
         make: Makes one environment with Dict observations; picklable if there are several workers.
         together: How many there may be at a time: of a robot, as many as there are robots.
+        embodiment: Its robot, where a policy tells several apart.
     """
 
     env: str
     make: MakeEnv
     together: int = WORLDS
+    embodiment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int],
         episodes.append(_Episode(seed, generator, first[number]))
     for episode in episodes[:keep]:
         episode.frames.append(episode.last.obs["image"])
-    act = Actor(policy.learner)
+    act = Actor(policy.learner, embodiment=world.embodiment)
     while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
         shown = [episode.last.obs for episode in episodes]
         actions = act(shown, [episode.generator for episode in episodes])

@@ -2,7 +2,8 @@
 
 Pre- and post-processing are part of it: observations go in as a world shows them, each under the name of its
 feature, and actions come out within the bounds of the world, an index for a Discrete one. What a policy draws
-at random is an input too: ``noise``, standard normal.
+at random is an input too: ``noise``, standard normal. A policy that tells several robots apart has an input
+``embodiment``, an index into ``embodiments`` of the metadata, -1 for another robot.
 The first dimension of all of them is ``batch``. Stacked observations have time as their second, oldest first,
 and so has the ``action`` of a policy of chunks. Names, types and shapes are in the file's metadata, under the
 key ``cogdata``.
@@ -30,6 +31,7 @@ from cogdata.features import Feature
 from cogdata.system.distribution import pip_install
 from trainers.algorithm import Algorithm, TensorObs
 from trainers.evaluation.evaluate import Policy
+from trainers.spec import EMBODIMENT
 
 TOLERANCE: Final = 1e-4
 """Largest difference of an action's entry, in [-1, 1], that rounding in another order may make."""
@@ -66,14 +68,14 @@ class _Acting(nn.Module):
         self.learner._parameters = {}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        parts = self.learner.spec.obs.names
+        parts = self.learner.spec.obs.inputs
         named = dict(zip(parts, inputs, strict=False))
         if self.learner.stochastic:
             noise = inputs[-1]
         else:
             noise = torch.zeros((inputs[0].shape[0], *self.learner.noise_shape))
         unit = self.learner.act(TensorObs({part: named[part] for part in parts}), noise)
-        return self.learner.spec.action.from_unit(unit)
+        return self.learner.spec.action.from_unit(unit, named.get(EMBODIMENT))
 
 
 def export_policy(policy: Policy, format: str) -> Exported:
@@ -120,6 +122,8 @@ def random_inputs(learner: Algorithm, count: int, generator: torch.Generator) ->
     for one in learner.spec.obs.features:
         drawn = _random(one, learner, count * stack, generator)
         inputs[one.name] = drawn if stack == 1 else drawn.view(count, stack, *one.shape)
+    if robots := learner.spec.obs.embodiments:
+        inputs[EMBODIMENT] = torch.randint(-1, len(robots), (count,), generator=generator)
     if learner.stochastic:
         inputs["noise"] = torch.randn((count, *learner.noise_shape), generator=generator)
     return inputs
@@ -148,6 +152,7 @@ def _about(policy: Policy) -> dict[str, Any]:
         "weights_digest": policy.digest,
         "cogdata_version": __version__,
         "scene_fields": list(scene),
+        "embodiments": list(spec.obs.embodiments),
         "inputs": [
             {
                 "name": name,
@@ -217,8 +222,8 @@ def _difference(learner: Algorithm, run: Run) -> float:
         singly = torch.cat(
             [run({name: value[row : row + 1] for name, value in inputs.items()}) for row in range(_CHECKED)]
         )
-    unit = learner.spec.action.to_unit
-    wrong = [unit(one).double() - unit(expected).double() for one in (together, singly)]
+    unit, robot = learner.spec.action.to_unit, inputs.get(EMBODIMENT)
+    wrong = [unit(one, robot).double() - unit(expected, robot).double() for one in (together, singly)]
     return float(torch.stack(wrong).abs().max())
 
 

@@ -181,6 +181,11 @@ def _lost(run: str) -> str:
 
 
 def _check_env(spec: Spec, online_env: OnlineEnv) -> None:
+    if spec.obs.apart:
+        raise CogError(
+            f"the policy tells the robots {', '.join(spec.obs.embodiments)} apart, and fine-tuning collects "
+            f"with one: train on a mixture of that robot first"
+        )
     if "scene" not in spec.obs.names:
         return
     scene = next(one for one in spec.obs.features if one.name == "scene")

@@ -17,6 +17,7 @@ from cogdata.features import Feature
 from trainers.algorithm import ObsSpec, TensorObs
 from trainers.networks.images import scaled
 from trainers.networks.vectors import Vectors, find_hand, split_way
+from trainers.spec import EMBODIMENT
 
 
 def _channels_last(module: nn.Module) -> None:
@@ -175,7 +176,7 @@ def named_encoders(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Inputs(nn.Module):
-    """Features (B, D) of observations: encoded images, vectors, offsets from the hand."""
+    """Features (B, D) of observations: encoded images, vectors, offsets from the hand, which robot it is."""
 
     middle: Tensor
 
@@ -187,6 +188,8 @@ class Inputs(nn.Module):
         self.encoders = Encoders(ENCODERS[encoder], spec.images, spec.stack)
         self.vectors = Vectors(spec) if spec.vector_dim else None
         self.dim = sum(one.dim for one in self.encoders) + (self.vectors.dim if self.vectors else 0)
+        self.robots = len(spec.embodiments)
+        self.dim += self.robots
         self.hand = find_hand(spec.vectors)
         self.stack = spec.stack
         sees = [one for one in self.encoders if isinstance(one, HandEyeEncoder)]
@@ -210,6 +213,9 @@ class Inputs(nn.Module):
                     newest = obs[name] if self.stack == 1 else obs[name][:, -1]
                     hand = newest.flatten(1)[:, place].float() - self.middle
                     features += one.places.ways(features[index], hand)
+        if self.robots:
+            known = obs[EMBODIMENT].unsqueeze(1) == torch.arange(self.robots, device=features[0].device)
+            features.append(known.float())
         return torch.cat(features, dim=1) if len(features) > 1 else features[0]
 
     def _encode(self, encoder: nn.Module, image: Tensor) -> Tensor:

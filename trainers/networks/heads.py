@@ -170,6 +170,8 @@ class HybridCloner(Cloner):
             raise CogError(
                 "hybrid=true needs an action that declares commands, and this one has none: leave it out"
             )
+        if action.apart:
+            raise CogError("hybrid=true needs an action whose entries all have bounds: leave it out")
         self.action = action
         self.levels = [action.levels_in_unit(one) for one in self.declared]
         self.motion = motion

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cogdata.features import Feature
 from trainers.algorithm import ObsSpec, TensorObs
+from trainers.spec import EMBODIMENT
 
 STD_FLOOR: Final = 1e-3
 """Lower bound of the standard deviation in normalisation: 1 mm, or about a tenth of a degree."""
@@ -108,18 +109,15 @@ class Vectors(nn.Module):
         self.hand = _hand_in(spec)
         things = [] if self.hand is None else [start for start in positions if start != self.hand.start]
         matrix, shift = _rotation_rows()
-        mean, std = (
-            torch.tensor([n for name in self.features for n in spec.stack * numbers[name]], dtype=dtype)
-            for numbers in (spec.mean, spec.std)
-        )
+        mean, std = (torch.tensor(table, dtype=dtype) for table in _moments(spec))
         constants = {
             "plain": torch.tensor(plain, dtype=torch.long),
             "turned": torch.tensor(
                 [[start + offset for offset in range(4)] for start in turns], dtype=torch.long
             ),
             "things": torch.tensor([[start, start + 1, start + 2] for start in things], dtype=torch.long),
-            "mean": mean[plain],
-            "inverse_std": 1 / std[plain].clamp(min=STD_FLOOR),
+            "mean": mean[:, plain],
+            "inverse_std": 1 / std[:, plain].clamp(min=STD_FLOOR),
             "matrix": matrix,
             "shift": shift,
         }
@@ -131,7 +129,8 @@ class Vectors(nn.Module):
         """Map the vectors of observations to features (B, D)."""
         found = [_numbers(obs[name], self.mean.dtype) for name in self.features]
         vector: Tensor = torch.cat(found, dim=1) if len(found) > 1 else found[0]
-        scaled = ((vector[:, self.plain] - self.mean) * self.inverse_std).float()
+        row = obs[EMBODIMENT] if len(self.mean) > 1 else -1
+        scaled = ((vector[:, self.plain] - self.mean[row]) * self.inverse_std[row]).float()
         features = [scaled.clamp_(-NORMALISED_LIMIT, NORMALISED_LIMIT)]
         if len(self.turned):
             q = vector[:, self.turned].float()  # (B, rotations, 4)
@@ -141,6 +140,17 @@ class Vectors(nn.Module):
             way = vector[:, self.things] - vector[:, self.hand].unsqueeze(1)  # (B, things, 3)
             features += split_way(way.float().flatten(1))
         return torch.cat(features, dim=1)
+
+
+def _moments(spec: ObsSpec) -> tuple[list[list[float]], list[list[float]]]:
+    """Means and standard deviations of the joined vector: a row per embodiment, the last for all together."""
+    whole = {one.name: (spec.mean[one.name], spec.std[one.name]) for one in spec.vectors}
+    rows = [*(spec.apart[robot] for robot in spec.embodiments), whole]
+    mean, std = (
+        [[number for one in spec.vectors for number in spec.stack * row[one.name][which]] for row in rows]
+        for which in (0, 1)
+    )
+    return mean, std
 
 
 def _numbers(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from cogdata.errors import CogError
-from cogdata.storage.manifest import Manifest
+from cogdata.storage.manifest import Manifest, Stats
 from cogdata.streaming.options import StreamOptions
 from cogdata.streaming.transitions import Batch, Observation
 from cogdata.streaming.windows import BatchRows
 from trainers.algorithm import ActionSpec, Algorithm, ObsSpec, Spec, TensorBatch, TensorObs
 from trainers.obs_kinds import select
+from trainers.spec import EMBODIMENT
 
 
 def spec_of(obs: str, manifest: Manifest) -> Spec:
@@ -40,8 +41,17 @@ def spec_of(obs: str, manifest: Manifest) -> Spec:
         {name: tuple(stats.mean[name]) for name in vectors},
         {name: tuple(stats.std[name]) for name in vectors},
     )
-    means, stds = (tuple(numbers.get("action", ())) for numbers in (stats.mean, stats.std))
-    return Spec(seen, ActionSpec.of(declared.action, means, stds))
+    apart = {
+        robot: {name: _moments(own, name) for name in vectors} for robot, own in stats.embodiments.items()
+    }
+    acting = {robot: _moments(own, "action") for robot, own in stats.embodiments.items()}
+    action = ActionSpec.of(declared.action, *_moments(stats, "action"), acting)
+    return Spec(replace(seen, apart=apart), action)
+
+
+def _moments(stats: Stats, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each entry of a feature or the action."""
+    return tuple(stats.mean.get(name, ())), tuple(stats.std.get(name, ()))
 
 
 def stream_options(
@@ -72,7 +82,7 @@ def stream_options(
 
 def in_units(batch: TensorBatch, action: ActionSpec) -> TensorBatch:
     """Return a batch whose actions are as learners have them: the same object if they are that already."""
-    unit = action.to_unit(batch.action)
+    unit = action.to_unit(batch.action, None if batch.embodiment is None else batch.embodiment.long())
     return batch if unit is batch.action else replace(batch, action=unit)
 
 
@@ -87,6 +97,12 @@ def for_learner(batch: TensorBatch, learner: Algorithm) -> TensorBatch:
             f"the mixture pads actions of several robots, and {learner.name} would learn the padding too: "
             f"choose bc, or a mixture of one robot"
         )
+    if learner.spec.obs.apart:
+        if batch.embodiment is None:
+            raise ValueError("the learner tells robots apart, the batch does not")
+        robot = batch.embodiment.long()
+        obs, after = (one.having(EMBODIMENT, robot) for one in (batch.obs, batch.next_obs))
+        batch = replace(batch, obs=obs, next_obs=after)
     return in_units(batch, learner.spec.action)
 
 

@@ -169,7 +169,7 @@ def infer_rewards(
             f"mixture {info.ref} has the sources {', '.join(sorted(info.counts))}: to infer rewards there "
             f"must be {task!r}, and another one"
         )
-    spec = spec_of(obs, manifest).obs
+    spec = replace(spec_of(obs, manifest).obs, apart={})  # one classifier for all robots
     rows = [row for row in manifest.episodes.to_pylist() if row["source"] != task]
     halves = [rows[0::2], rows[1::2]]
     if not halves[1]:
