@@ -163,10 +163,10 @@ def eval_schedule_of(
         return None
     from cogdata.storage.runs import FIRST_SELECTION_SEED
     from trainers.evaluation.during_training import EvalSchedule
-    from trainers.obs_kinds import select
+    from trainers.obs_kinds import select_from
 
     size = manifest.info.camera_size[0]
-    shown = [one.name for one in select(request.obs, manifest.info.spec)]
+    shown = [one.name for one in select_from(request.obs, manifest.info)]
     if "scene" in shown:
         _check_scene(settings.eval_env, manifest)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes

@@ -178,13 +178,13 @@ def _train_seeds(
     from cogdata.streaming.footprint import check_memory
     from cogdata.streaming.stream import StreamOptions
     from cogdata.system.subprocesses import Commands
-    from trainers.obs_kinds import select
+    from trainers.obs_kinds import select_from
 
     seeds = all_seeds(settings)
     whole = frozen_mixture(store, mixture)
     for request, portion in stages:
         manifest = read_manifest(store, frozen_portion(store, whole, portion))
-        columns = tuple(one.name for one in select(request.obs, manifest.info.spec))
+        columns = tuple(one.name for one in select_from(request.obs, manifest.info))
         options = StreamOptions(request.config.batch_size, columns=columns, memory_bytes=request.memory_bytes)
         check_memory(manifest, options, copies=len(seeds))
         eval_schedule_of(settings, request, manifest)
@@ -295,6 +295,9 @@ def _say_begin(store: Store, manifest: Manifest, request: TrainRequest) -> tuple
     note(
         f"run {run} on {manifest.info.ref}: {request.config.updates:,} updates of {request.config.batch_size}"
     )
+    if manifest.info.selection.take is None:
+        for name, why in manifest.info.left_out.items():
+            note(f"{manifest.info.ref} leaves out {name}, which {why}")
     found = read_state(store, run)
     before = found.updates_done if found else 0
     if 0 < before < request.config.updates:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cogdata.errors import CogError, unknown
 from cogdata.features import FEATURE_NAME, EpisodeSpec, Feature
+
+if TYPE_CHECKING:
+    from cogdata.storage.manifest import MixtureInfo
 
 OBS_KINDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"image": ("image",), "image+robot": ("image", "robot"), "state": ("robot", "scene")}
@@ -39,6 +42,17 @@ def select(obs: str, spec: EpisodeSpec) -> tuple[Feature, ...]:
         known = ", ".join(one.name for one in numeric)
         raise CogError(f"--obs {obs} finds no feature in these data: name some of {known}")
     return tuple(kinds[obs])
+
+
+def select_from(obs: str, info: MixtureInfo) -> tuple[Feature, ...]:
+    """Return the features of a mixture that a learner looks at, as :func:`select` does.
+
+    Raises:
+        CogError: As of :func:`select`; of a feature that the mixture left out it says why.
+    """
+    for name in () if obs in OBS_KINDS else _names(obs):
+        info.require_feature(name)
+    return select(obs, info.spec)
 
 
 def _named(obs: str, spec: EpisodeSpec, numeric: list[Feature]) -> tuple[Feature, ...]:

@@ -116,7 +116,7 @@ def freeze_portion(store: Store, ref: str, portion: str) -> MixtureInfo:
     name = _portion_name(info, part)
     if portion == "oracle" and not _succeeded(store, info):
         raise CogError(f"no episode of source {part.source!r} of mixture {info.ref} succeeded")
-    return freeze(store, name, portion_sql(store, info, portion), selection=info.selection).info
+    return freeze(store, name, portion_sql(store, info, portion), selection=info.same_features).info
 
 
 def freeze_part(
@@ -146,7 +146,7 @@ def freeze_part(
     info = manifest.read_info(store, ref)
     info.require_episodes()
     sql = _PART.format(name=info.name, version=info.version, where=where, until=until, reward=reward)
-    return freeze(store, f"{info.name}_{suffix}", sql, weights=info.shares, selection=info.selection).info
+    return freeze(store, f"{info.name}_{suffix}", sql, weights=info.shares, selection=info.same_features).info
 
 
 def freeze_labelled(store: Store, ref: str, name: str, labels: str) -> MixtureInfo:
@@ -166,7 +166,7 @@ def freeze_labelled(store: Store, ref: str, name: str, labels: str) -> MixtureIn
     check_labellable(store, info)
     source = parquet.read_call(store, labels)
     sql = _LABELLED.format(name=info.name, version=info.version, labels=source)
-    return freeze(store, name, sql, weights=info.shares, selection=info.selection).info
+    return freeze(store, name, sql, weights=info.shares, selection=info.same_features).info
 
 
 def check_labellable(store: Store, info: MixtureInfo) -> None:

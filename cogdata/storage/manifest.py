@@ -149,6 +149,25 @@ class MixtureInfo:
         """``name@version``, as ``cog train --mixture`` takes it."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def same_features(self) -> Selection:
+        """What takes exactly its features of some of its episodes, which may have more in common."""
+        if self.selection.take is not None or not self.left_out:
+            return self.selection
+        return replace(self.selection, take=tuple(one.name for one in self.spec.features))
+
+    def require_feature(self, name: str) -> None:
+        """Refuse a feature that the mixture left out.
+
+        Raises:
+            CogError: It says why, and what there is.
+        """
+        if name in self.left_out:
+            known = ", ".join(one.name for one in self.spec.features) or "none"
+            raise CogError(
+                f"mixture {self.ref} leaves out {name}, which {self.left_out[name]}; its features: {known}"
+            )
+
     def require_episodes(self) -> None:
         """Refuse a mixture that was frozen step by step.
 

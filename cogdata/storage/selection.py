@@ -187,7 +187,7 @@ def common(specs: Mapping[str, EpisodeSpec], selection: Selection) -> Shared:
         if why := _difference(name, changed, selection):
             left_out[name] = why
         elif selection.take is not None and name not in selection.take:
-            left_out[name] = "not among --features"
+            left_out[name] = "is not among --features"
     if selection.take is not None:
         for name in selection.take:
             if name in left_out:

@@ -30,7 +30,7 @@ def test_what_is_asked_for_is_printed_and_kept(run: Run, arms: str) -> None:
     lines = run("query", ALL, "--as", "both", *PADDED, *options, "--root", arms).out.splitlines()
     assert lines[0].startswith("both@1 frozen · digest ")
     assert lines[1:4] == ["  features joints", "  padded action=2, joints=3", "  statistics by collection"]
-    assert lines[4] == "  left out: camera not among --features"
+    assert lines[4] == "  left out: camera is not among --features"
     assert lines[-1].startswith("  data: 3 episodes, 12 transitions, rewarded 12 as collected, 12 as frozen")
     head = json.loads(run("mix", "show", "both", "--root", arms).out)
     assert head["selection"] == {
@@ -65,6 +65,25 @@ def test_diff_says_why_a_feature_is_left_out(run: Run, tmp_path: Path) -> None:
     run("query", f"{ALL} where collection = 'grasps'", "--as", "one", *root)
     assert f"  scene: only in one@1, there it {why}\n" in run("mix", "diff", "both", "one", *root).out
     assert "features that differ" not in run("mix", "diff", "one", "one", *root).out
+
+
+def test_a_learner_is_told_what_its_mixture_leaves_out(run: Run, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    collect_into(store, "grasps", 0, 2)
+    collect_into(store, "drawers", 0, 2, scene_fields=("object_x_m", "drawer_m"))
+    root = ("--root", str(tmp_path))
+    why = (
+        "scene, which differs between drawers/0000000 (float32 (2,) of object_x_m, drawer_m) and "
+        "grasps/0000000 (float32 (2,) of object_x_m, object_y_m)"
+    )
+    run("query", ALL, "--as", "both", *root)
+    learn = ("train", "--mixture", "both", "--algo", "bc", "--updates", "1", *root)
+    assert run(*learn, "--obs", "robot,scene").error == (
+        f"mixture both@1 leaves out {why}; its features: image, robot"
+    )
+    assert f"both@1 leaves out {why}\n" in run(*learn, "--obs", "state").err
+    run("query", ALL, "--as", "chosen", "--features", "robot", *root)
+    assert "leaves out" not in run(*learn, "--mixture", "chosen", "--obs", "state").err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cogdata.streaming.options import StreamOptions
 from cogdata.streaming.transitions import Batch, Observation
 from cogdata.streaming.windows import BatchRows
 from trainers.algorithm import ActionSpec, Algorithm, ObsSpec, Spec, TensorBatch, TensorObs
-from trainers.obs_kinds import select
+from trainers.obs_kinds import select_from
 from trainers.spec import EMBODIMENT
 
 
@@ -29,7 +29,7 @@ def spec_of(obs: str, manifest: Manifest) -> Spec:
         CogError: The declaration has no such features, or the mixture has no statistics of them.
     """
     declared, stats = manifest.info.spec, manifest.stats
-    features = select(obs, declared)
+    features = select_from(obs, manifest.info)
     vectors = [one.name for one in features if not one.is_image]
     for name in vectors:
         if declared[name].is_member:

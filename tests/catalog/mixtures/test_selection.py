@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from catalog.mixtures.mixture import freeze
+from catalog.mixtures.portions import freeze_part, freeze_portion
 from cogdata.errors import CogError
 from cogdata.storage.manifest import read_manifest
 from cogdata.storage.selection import Selection
@@ -48,6 +49,18 @@ def test_scenes_that_differ_are_left_out_and_said(tray: Store) -> None:
         freeze(tray, "both", ALL, selection=Selection(take=("image", "scene")))
 
 
+def test_a_portion_delivers_the_features_of_its_mixture(tray: Store) -> None:
+    """Its own episodes have a scene in common; all the methods that learn from the mixture see the same."""
+    collect_into(tray, "drawers", 0, 2, scene_fields=("object_x_m", "drawer_m"))
+    sql = "select episode_id, case collection when 'drawers' then 'task' else 'prior' end as source from episodes"
+    freeze(tray, "both", sql)
+    portion = freeze_portion(tray, "both", "prior")
+    assert [one.name for one in portion.spec.observations] == ["image", "robot"]
+    assert freeze_portion(tray, "both", "prior") == portion
+    plain = freeze_part(tray, freeze(tray, "plain", f"{ALL} where collection = 'grasps'").info.ref, "half")
+    assert (plain.selection, plain.left_out) == (Selection(), {})
+
+
 def test_a_default_mixture_of_one_scene_says_what_version_1_said(tray: Store) -> None:
     info = freeze(tray, "mix", ALL).info
     said = json.loads(tray.read_text("mixtures/mix/v1/mixture.json"))
@@ -55,7 +68,7 @@ def test_a_default_mixture_of_one_scene_says_what_version_1_said(tray: Store) ->
     assert said["schema_version"] == 1
     assert not said.keys() & {"declared", "selection", "left_out", "unfollowed"}
     chosen = freeze(tray, "mix", ALL, selection=Selection(take=("image", "robot"))).info
-    assert (chosen.version, chosen.left_out) == (2, {"scene": "not among --features"})
+    assert (chosen.version, chosen.left_out) == (2, {"scene": "is not among --features"})
     assert chosen.digest != info.digest
     assert freeze(tray, "mix", ALL, selection=Selection(take=("image", "robot"))).info == chosen
 
