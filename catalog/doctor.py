@@ -14,6 +14,7 @@ from catalog.agreement import Problem, verify_catalog
 from catalog.declarations import wrong_columns, wrong_declaration
 from catalog.index.db import require_store
 from catalog.index.sync import open_indexed, scan
+from catalog.layer_check import verify_layers
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec
 from cogdata.storage import manifest, parts, runs, samples
@@ -92,8 +93,8 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     """Check everything in the store against everything that is known about it.
 
     Every committed part: its files' sizes and sha256, its counts; every episode decodes and has its digest;
-    parts do not overlap. Every mixture has its digest, and its episodes exist unchanged. Every run's mixture
-    exists. The catalog says what the files say.
+    parts do not overlap. Every layer has its bytes and digests. Every mixture has its digest. The episodes of
+    both exist unchanged. Every run's mixture exists. The catalog says what the files say.
 
     Args:
         store: Which store.
@@ -117,6 +118,8 @@ def verify(store: Store, on_progress: Progress | None = None) -> list[Problem]:
     frozen = [path for path, (kind, _) in listing.items() if kind == "mixture"]
     newer = {problem.where.rpartition("/")[0] for problem in problems if NEWER in problem.what}
     others = [*_verify_mixtures(store, frozen, episodes, newer), *_verify_runs(store)]
+    digests = {name: set(places.values()) for name, places in episodes.items()}
+    others += verify_layers(store, digests, newer)
     damaged = {problem.where for problem in problems + others}
     return problems + overlaps + others + list(verify_catalog(store, damaged))
 

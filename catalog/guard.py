@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from catalog.index.migrations import SCHEMA_SQL
 from cogdata.errors import CogError, unknown
 
 VIEWS: Final = (
-    "collections", "parts", "episodes", "steps", "features", "mixtures", "mixture_episodes", "runs",
+    "collections", "parts", "episodes", "steps", "features", "layers", "mixtures", "mixture_episodes", "runs",
     "evaluations",
 )  # fmt: skip
 """What users query."""
@@ -51,6 +51,8 @@ _HINTS: Final = {
     "CREATE": "name an intermediate result by WITH name AS (…)",
 }
 _STAR_KEYS: Final = {"class", "type", "query_location", "query_location_length"}
+_ALL_COLUMNS: Final = frozenset({"STAR", "SHOW_REF", "PIVOT", "NATURAL"})
+_TABLES: Final = frozenset({"BASE_TABLE", "SUBQUERY", "TABLE_FUNCTION"})
 _PLAIN_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _COMMENTS: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _EXPLAIN: Final = re.compile(r"explain\s+(?:(analy[sz]e)\b\s*)?+(?=[a-z])", re.I | re.A)
@@ -67,12 +69,18 @@ class Statement:
         tables: Names after FROM and JOIN, lower case.
         describes: View that it describes and nothing else (``describe episodes``), or None.
         lists_tables: Whether it is ``show tables``.
+        columns: Names of the columns that it may read, lower case; None: any.
     """
 
     sql: str
     tables: frozenset[str]
     describes: str | None
     lists_tables: bool
+    columns: frozenset[str] | None = None
+
+    def reads(self, column: str) -> bool:
+        """Whether it may read a column of this name."""
+        return self.columns is None or column in self.columns
 
 
 def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
@@ -113,7 +121,24 @@ def check(con: duckdb.DuckDBPyConnection, sql: str) -> Statement:
         and node.get("table_name")
     )  # fmt: skip
     shown = _shown(tree) if kind == duckdb.StatementType.SELECT else None
-    return Statement(prefix + text, names, shown if shown in VIEWS else None, shown == '"tables"')
+    described = shown if shown in VIEWS else None
+    return Statement(prefix + text, names, described, shown == '"tables"', _columns(nodes))
+
+
+def _columns(nodes: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
+    """Names of columns in a statement; None where it may read columns that it does not name."""
+    named: set[str] = set()
+    rows: set[str] = set()  # names of tables: as a column such a name is the whole row
+    for node in nodes:
+        kinds = {node.get("type"), node.get("class"), node.get("ref_type")}
+        if kinds & _ALL_COLUMNS:
+            return None
+        for key in ("column_names", "using_columns"):
+            named |= {str(name).lower() for name in node.get(key, ())}
+        if kinds & _TABLES:
+            rows |= {str(node[key]).lower() for key in ("table_name", "alias") if node.get(key)}
+    alone = {str(node["column_names"][0]).lower() for node in nodes if len(node.get("column_names", ())) == 1}
+    return None if alone & rows else frozenset(named)
 
 
 def _explained(con: duckdb.DuckDBPyConnection, text: str) -> tuple[str, str]:

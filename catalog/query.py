@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +18,7 @@ from catalog.guard import VIEWS, Statement, check, translate
 from catalog.index import parquet
 from catalog.index.db import FILE_NAME, catalog_path, damaged, plain
 from catalog.index.sync import open_indexed, read_problems
+from catalog.layers import layer_columns, with_layers
 from cogdata.errors import CogError
 from cogdata.storage import parts
 from cogdata.storage.store import Store
@@ -101,9 +102,9 @@ def _opened(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation | 
 
 def _add_declared(con: duckdb.DuckDBPyConnection, store: Store, statement: Statement) -> tuple[Column, ...]:
     """Give the views that a statement reads the columns that collections declare; return those columns."""
-    columns = add_steps(con, store) if "steps" in statement.tables else ()
+    columns = add_steps(con, store, reads=statement.reads) if "steps" in statement.tables else ()
     if "episodes" in statement.tables:
-        columns += views.add_episodes(con)
+        columns += views.add_episodes(con, store, statement.reads)
     if "evaluations" in statement.tables:
         columns += views.add_evaluations(con)
     return columns
@@ -144,7 +145,10 @@ def translated(store: Store, sql: str) -> Iterator[None]:
 
 
 def add_steps(
-    con: duckdb.DuckDBPyConnection, store: Store, only: Sequence[tuple[str, str]] | None = None
+    con: duckdb.DuckDBPyConnection,
+    store: Store,
+    only: Sequence[tuple[str, str]] | None = None,
+    reads: Callable[[str], bool] | None = None,
 ) -> tuple[Column, ...]:
     """Let ``steps`` mean the rows of the committed parts' Parquet files, in this connection.
 
@@ -152,9 +156,10 @@ def add_steps(
         con: Open catalog.
         store: Where the files lie.
         only: (collection, part) of the parts to read; None: all that are indexed.
+        reads: Whether the query that is to run may read a column of a layer; None: leave layers out.
 
     Returns:
-        Its columns: those of the collections that are read.
+        Its columns: those of the collections that are read, and of layers.
 
     Raises:
         CogError: A part's file is missing or damaged.
@@ -171,7 +176,11 @@ def add_steps(
             _select(columns, schema, parquet.scan(con, store, files, schema, apart), bool(doubled))
             for schema, files in _groups(own, only)
         ] or [f"SELECT {_expressions(columns, pa.schema([]))} WHERE false"]
-        con.execute(f"CREATE OR REPLACE TEMP VIEW steps AS {' UNION ALL '.join(selects)}")
+        rows = " UNION ALL ".join(selects)
+        if reads is not None and (derived := layer_columns(con, "steps", {one.name for one in columns})):
+            rows = with_layers(con, store, f"({rows})", derived, reads)
+            columns = (*columns, *derived)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW steps AS {rows}")
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         said = parquet.as_stored(store, plain(error))
         raise CogError(f"the steps of a part cannot be read ({said}): run `cog data verify`") from None

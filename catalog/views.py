@@ -2,11 +2,12 @@
 
 A feature per episode is a column of ``episodes``, a predicate one of ``evaluations``. A name that the view
 itself uses stays what it is; the declared value is then in ``episodes.extras`` or ``evaluations.predicates``.
+Layers add columns to ``episodes`` and ``steps``, see :mod:`catalog.layers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import duckdb
@@ -15,29 +16,43 @@ import pyarrow as pa
 from catalog.columns import Column, arrow_type, step_columns, union
 from catalog.guard import COLUMNS
 from catalog.index import parquet
+from catalog.layers import layer_columns, with_layers
 from cogdata.features import Feature, Per
+from cogdata.storage.store import Store
 
 _LAST: Final = "on the last observation; null: not in scene, or not judged"
 _Con = duckdb.DuckDBPyConnection
 
 
-def add_episodes(con: _Con) -> tuple[Column, ...]:
+def add_episodes(
+    con: _Con, store: Store | None = None, reads: Callable[[str], bool] = lambda name: True
+) -> tuple[Column, ...]:
     """Give ``episodes`` a column for each feature per episode, in this connection.
 
     Args:
         con: Open catalog.
+        store: Where the files of layers lie; None: only say which columns there are.
+        reads: Whether the query that is to run may read a column.
 
     Returns:
         The columns that it has beyond those of every store.
+
+    Raises:
+        CogError: A file of a layer is missing or damaged.
     """
     declared = _per_episode(con)
     columns = tuple(
         union("episodes", name, {one: _column(feature) for one, feature in features.items()})
         for name, features in declared.items()
     )
-    values = [_value(column, declared[column.name]) for column in columns]
-    _extend(con, "episodes", columns, values)
-    return columns
+    derived = layer_columns(con, "episodes", {*COLUMNS["episodes"], *declared})
+    if store is not None:
+        source = "catalog.main.episodes"
+        if derived:
+            source = f"({with_layers(con, store, source, derived, reads)})"
+        values = [_value(column, declared[column.name]) for column in columns]
+        _extend(con, "episodes", columns, values, source)
+    return (*derived, *columns)
 
 
 def add_evaluations(con: _Con) -> tuple[Column, ...]:
@@ -55,7 +70,8 @@ def add_evaluations(con: _Con) -> tuple[Column, ...]:
     ).fetchall()
     new = [name for (name,) in names if name.lower() not in COLUMNS["evaluations"]]
     columns = tuple(Column(name, (pa.bool_(),), _LAST) for name in new)
-    _extend(con, "evaluations", columns, [f"predicates[{parquet.text(name)}]" for name in new])
+    values = [f"predicates[{parquet.text(name)}]" for name in new]
+    _extend(con, "evaluations", columns, values, "catalog.main.evaluations")
     return columns
 
 
@@ -73,11 +89,21 @@ def describe(con: _Con, view: str) -> pa.Table:
     ).fetchall()
     if view == "steps":
         rows = []
-    more = {"steps": step_columns, "episodes": add_episodes, "evaluations": add_evaluations}
+    more = {"steps": all_step_columns, "episodes": add_episodes, "evaluations": add_evaluations}
     if view in more:
         rows += [(column.name, column.sql_type, column.help) for column in more[view](con)]
     names = ("column_name", "column_type", "comment")
     return pa.table({name: [row[place] for row in rows] for place, name in enumerate(names)})
+
+
+def all_step_columns(con: _Con) -> tuple[Column, ...]:
+    """Return the columns of ``steps``: those of the collections, and of the layers.
+
+    Args:
+        con: Open catalog.
+    """
+    columns = step_columns(con)
+    return (*columns, *layer_columns(con, "steps", {column.name for column in columns}))
 
 
 def _per_episode(con: _Con) -> dict[str, dict[str, Feature]]:
@@ -119,8 +145,9 @@ def _value(column: Column, features: dict[str, Feature]) -> str:
     return f"CASE{cases} END"
 
 
-def _extend(con: _Con, view: str, columns: Sequence[Column], values: Sequence[str]) -> None:
-    if columns:
+def _extend(con: _Con, view: str, columns: Sequence[Column], values: Sequence[str], source: str) -> None:
+    """Let a view mean the rows of a source, with columns that are expressions of its own."""
+    if columns or source != f"catalog.main.{view}":
         pairs = zip(columns, values, strict=True)
-        added = ", ".join(f"{value} AS {parquet.quoted(column.name)}" for column, value in pairs)
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT *, {added} FROM catalog.main.{view}")
+        added = "".join(f", {value} AS {parquet.quoted(column.name)}" for column, value in pairs)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT *{added} FROM {source}")

@@ -66,8 +66,8 @@ def query_command(
     ] = "",
     root: Root = None,
 ) -> None:
-    """Ask the catalog in SQL (views: episodes, steps, features, collections, parts, mixtures,
-    mixture_episodes, runs, evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
+    """Ask the catalog in SQL (views: episodes, steps, features, layers, collections, parts,
+    mixtures, mixture_episodes, runs, evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
     text = _sql(sql, file)
     store = open_root(root)
     selection = _selection(features, rename, resize, pad, stats_by)

@@ -10,7 +10,6 @@ import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 
 from catalog.index import parquet
 from catalog.index.features import feature_rows
+from catalog.index.layers import commit_rows, layer_rows, utc
 from cogdata.errors import CogError, UnreachableError
 from cogdata.schema import PREDICATES
 from cogdata.storage import manifest, parts, runs
@@ -64,11 +64,6 @@ def insert(con: _Con, table: str, rows: pa.Table) -> None:
     con.unregister("arrived")
 
 
-def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
 def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
     info = parts.read_collection(store, path.split("/")[1])
     low, high = info.success_range
@@ -84,7 +79,7 @@ def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "success_high": high,
         "part_size": info.part_size,
         "command": info.command,
-        "created_at": _utc(info.created_at),
+        "created_at": utc(info.created_at),
         "cogdata_version": info.cogdata_version,
         "code": info.code,
         "libraries": json.dumps(info.libraries, sort_keys=True),
@@ -118,7 +113,7 @@ def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "image_width": info.image_size and info.image_size[1],
         "scene_fields": list(info.scene_fields),
         "sql": info.sql,
-        "created_at": _utc(info.created_at),
+        "created_at": utc(info.created_at),
         "cogdata_version": info.cogdata_version,
     }
     episodes.select(["episode_id"])  # KeyError: it is something else
@@ -135,14 +130,14 @@ def _run_rows(store: Store, path: str) -> dict[str, pa.Table]:
     row = asdict(info) | {
         "config": json.dumps(info.config, sort_keys=True),
         "online": None if info.online is None else json.dumps(info.online, sort_keys=True),
-        "created_at": _utc(info.created_at),
+        "created_at": utc(info.created_at),
     }
     return {"runs": pa.Table.from_pylist([row])}
 
 
 def _state_rows(store: Store, path: str) -> dict[str, pa.Table]:
     state = runs.parse(runs.RunState, store.path(path), store.read_text(path))
-    row = asdict(state) | {"run": path.split("/")[1], "updated_at": _utc(state.updated_at)}
+    row = asdict(state) | {"run": path.split("/")[1], "updated_at": utc(state.updated_at)}
     return {"run_states": pa.Table.from_pylist([row])}
 
 
@@ -341,6 +336,8 @@ def _add_episodes(con: _Con, source: str) -> None:
 LOADERS: Final[Mapping[str, Loader]] = {
     "collection": _load_collections,
     "part": partial(_load_parts, load=_scan_episodes),
+    "layer": _each(layer_rows),
+    "layer commit": _each(commit_rows),
     "mixture": _each(_mixture_rows),
     "run": _each(_run_rows),
     "state": _each(_state_rows),

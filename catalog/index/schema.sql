@@ -46,6 +46,22 @@ CREATE TABLE base.steps (
     terminated BOOLEAN, truncated BOOLEAN, phase VARCHAR, grasped BOOLEAN, placed BOOLEAN, drawer_open BOOLEAN,
     drawer_closed BOOLEAN, top_drawer_closed BOOLEAN, blocker_moved BOOLEAN
 );
+-- Versions of layers, what they declare, their commits, and the episodes that those hold.
+CREATE TABLE base.layers (
+    file VARCHAR, layer VARCHAR, version INTEGER, function VARCHAR, source VARCHAR, features VARCHAR[],
+    command VARCHAR, created_at TIMESTAMP, cogdata_version VARCHAR
+);
+CREATE TABLE base.layer_features (
+    file VARCHAR, layer VARCHAR, version INTEGER, position INTEGER, feature VARCHAR, per VARCHAR, dtype VARCHAR,
+    shape INTEGER[], names VARCHAR[], help VARCHAR
+);
+CREATE TABLE base.layer_commits (
+    file VARCHAR, layer VARCHAR, version INTEGER, collection VARCHAR, part VARCHAR, number INTEGER,
+    episodes INTEGER, rows BIGINT, bytes BIGINT, episodes_file VARCHAR, steps_file VARCHAR
+);
+CREATE TABLE base.layer_episodes (
+    file VARCHAR, layer VARCHAR, version INTEGER, episode_id VARCHAR, episode_digest VARCHAR, digest VARCHAR
+);
 CREATE TABLE base.mixtures (
     file VARCHAR, mixture VARCHAR, version INTEGER, digest VARCHAR, shape VARCHAR, episodes BIGINT,
     transitions BIGINT, rewarded_before BIGINT, rewarded_after BIGINT, weights VARCHAR, counts VARCHAR,
@@ -93,6 +109,15 @@ CREATE VIEW features AS
             FROM base.episodes WHERE image_height IS NOT NULL
                 AND collection NOT IN (SELECT collection FROM base.features) GROUP BY collection) e
     ) ORDER BY collection, position;
+-- Values of episodes that are gone, or have another content now, do not count.
+CREATE VIEW layers AS
+    SELECT l.layer, l.version, l.function, l.features, coalesce(c.episodes, 0) AS episodes, l.created_at, l.command,
+        l.source, l.cogdata_version
+    FROM base.layers l LEFT JOIN (
+        SELECT h.layer, h.version, count(DISTINCT h.episode_id) AS episodes
+        FROM base.layer_episodes h JOIN base.episodes e ON e.episode_id = h.episode_id AND e.digest = h.episode_digest
+        WHERE NOT e.shadowed GROUP BY ALL) c ON c.layer = l.layer AND c.version = l.version
+    ORDER BY l.layer, l.version;
 -- Without rows here: a query that names steps gets a view over the Parquet files of the committed parts.
 CREATE VIEW steps AS SELECT * FROM base.steps;
 CREATE VIEW mixtures AS SELECT * EXCLUDE (file) FROM base.mixtures;
@@ -212,6 +237,17 @@ COMMENT ON COLUMN features.codec IS 'how the shard stores it; empty: as a column
 COMMENT ON COLUMN features.rate_hz IS 'values per second; null: unknown, or one per step';
 COMMENT ON COLUMN features.source IS 'its name in the dataset it was imported from; empty: the same';
 COMMENT ON COLUMN features.help IS 'what it is, in the words of the declaration';
+
+COMMENT ON VIEW layers IS 'one row per version of a layer: features that were derived later';
+COMMENT ON COLUMN layers.layer IS 'name of the layer';
+COMMENT ON COLUMN layers.version IS 'version, from 1; the newest gives the columns of steps and episodes';
+COMMENT ON COLUMN layers.function IS 'module:function that derives it';
+COMMENT ON COLUMN layers.features IS 'names of its features: columns of steps, or of episodes';
+COMMENT ON COLUMN layers.episodes IS 'episodes that it has values of';
+COMMENT ON COLUMN layers.created_at IS 'UTC';
+COMMENT ON COLUMN layers.command IS 'what was typed first';
+COMMENT ON COLUMN layers.source IS 'sha256 of the source of the module';
+COMMENT ON COLUMN layers.cogdata_version IS 'version that began it';
 
 COMMENT ON VIEW mixtures IS 'one row per frozen version of a mixture';
 COMMENT ON COLUMN mixtures.mixture IS 'name';

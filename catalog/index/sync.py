@@ -36,23 +36,29 @@ from catalog.index.db import (
 from catalog.index.loaders import LOADERS, Loader, NotNow, insert
 from catalog.index.paths import plain_folder
 from cogdata.errors import CogError
+from cogdata.storage.layers.heads import HEAD, is_version
 from cogdata.storage.parts import is_part_name
 from cogdata.storage.store import Store, write_failed
 
 PATTERNS: Final = {
     "collection": "collections/*/collection.json",
     "part": "collections/*/part-*/COMMIT.json",
+    "layer": "layers/*/v*/layer.json",
+    "layer commit": "layers/*/v*/*/part-*/commit-*.json",
     "mixture": "mixtures/*/v*/mixture.json",
     "run": "runs/*/run.json",
     "state": "runs/*/state.json",
     "evaluation": "runs/*/evaluations/*.parquet",
 }
 """Kind of file → where it lies. A part without its COMMIT.json does not exist, nor one of another name than
-:func:`cogdata.storage.parts.is_part_name` knows, nor anything of a run without its run.json."""
+:func:`cogdata.storage.parts.is_part_name` knows, nor anything of a run without its run.json, nor of a layer
+without its layer.json."""
 
 TABLES: Final = {
     "collection": ("collections", "features"),
     "part": ("parts", "episodes"),
+    "layer": ("layers", "layer_features"),
+    "layer commit": ("layer_commits", "layer_episodes"),
     "mixture": ("mixtures", "mixture_episodes"),
     "run": ("runs",),
     "state": ("run_states",),
@@ -104,6 +110,9 @@ def scan(store: Store) -> _Listing:
 def _is_meant(path: str, kind: str, listing: _Listing) -> bool:
     if kind == "part":
         return is_part_name(path.split("/", 3)[2])
+    if kind in ("layer", "layer commit"):
+        layer, version = path.split("/", 3)[1:3]
+        return is_version(version) and f"layers/{layer}/{version}/{HEAD}" in listing
     if kind in ("state", "evaluation"):
         return f"runs/{path.split('/', 2)[1]}/run.json" in listing
     return True

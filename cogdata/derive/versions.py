@@ -9,7 +9,7 @@ from typing import Final
 import cogdata
 from cogdata.derive.functions import Derivation
 from cogdata.errors import CogError
-from cogdata.storage.layers.heads import LayerInfo, check_name, list_versions, read_layer
+from cogdata.storage.layers.heads import LayerInfo, check_name, is_version, list_versions, read_layer
 from cogdata.storage.store import Store
 
 NEW: Final = "new"
@@ -59,7 +59,7 @@ def _number(asked: str) -> int:
 def _described(store: Store, name: str, derivation: Derivation, command: str) -> LayerInfo:
     """The head of the version after all whose folders are there, also those that have lost their head."""
     folders = store.list_folders(f"layers/{name}")
-    there = [int(one[1:]) for one in folders if re.fullmatch(r"v[1-9]\d{0,8}", one)]
+    there = [int(one[1:]) for one in folders if is_version(one)]
     return LayerInfo(
         name=name,
         version=max(there, default=0) + 1,

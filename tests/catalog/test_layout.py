@@ -33,6 +33,7 @@ SCHEMA_DIGESTS = {
     9: "e09039afd22d351a",
     10: "f6e79fb7c18add38",
     11: "6b598b908dfe0d9f",
+    12: "5e2a3a0462a97d43",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
 

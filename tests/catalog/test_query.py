@@ -24,7 +24,7 @@ NAME_IT = "name an intermediate result by WITH name AS (…)"
 EXPLAINED = "EXPLAIN takes a statement right after it: explain [analyze] select …"
 EMPTY = 'the query is empty: type SQL, for example "select env, count(*) from episodes group by 1"'
 OUTSIDE = "is refused: SQL reads no files outside the store"
-KNOWN = "known: collections, episodes, evaluations, features, mixture_episodes, mixtures, parts, runs, steps"
+KNOWN = "known: collections, episodes, evaluations, features, layers, mixture_episodes, mixtures, parts, runs, steps"
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_describe_summarize_show_and_explain(shop: Store) -> None:
         ("pivot episodes on policy using count(*)",
          "PIVOT needs its values spelled out: pivot t on source in ('prior', 'task') …"),
         ("from query('select 1')", "query() is refused after FROM: query one of collections, parts, "
-         "episodes, steps, features, mixtures, mixture_episodes, runs, evaluations"),
+         "episodes, steps, features, layers, mixtures, mixture_episodes, runs, evaluations"),
         ("from '/etc/passwd'", f"'/etc/passwd' {OUTSIDE}"),
         ("from '/etc/x.parquet'", f"'/etc/x.parquet' {OUTSIDE}"),
         ("from 'x.csv'", f"'x.csv' {OUTSIDE}"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from cogdata.storage.layers.commits import covered, list_commits, read_commit
 from cogdata.storage.layers.heads import read_layer
 from cogdata.storage.store import Store
 from tests.deriving import LAYERS, Write
-from tests.running import Run, wait_for
+from tests.running import TINY, Run, wait_for
 from tests.synthetic import write_episodes
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +147,25 @@ def test_skipped_episodes_are_named_and_the_exit_code_says_so(
         "lab_layers:seen failed for 1 episodes; the same command tries them again",
         "  grasps/0000001: lab_layers:seen fails for grasps/0000001: RuntimeError('no light')",
     ]
+
+
+def test_the_example_of_the_guide_works(run: Run, store: Store) -> None:
+    guide = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    (module,) = re.findall(r"```python\n(.*?)```", guide, re.S)
+    Path("my_layers.py").write_text(module)
+    commands = [
+        shlex.split(line)[1:]
+        for block in re.findall(r"```sh\n(.*?)```", guide, re.S)
+        for line in block.splitlines()
+    ]
+    assert run("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY).code == 0
+    assert [command[0] for command in commands] == ["derive", "query", "query", "query"]
+    for command in commands[:3]:
+        assert run(*command).code == 0
+    sql = "select count(outcome), count(*) from episodes"
+    assert run("query", sql, "--format", "csv").out.splitlines()[1] == "12,12"
+    sql = "select count(hand_moved_m), count(offset_m), count(*) from steps"
+    assert run("query", sql, "--format", "csv").out.splitlines()[1] == "36,48,48"
 
 
 # --- processes -------------------------------------------------------------------------------------------

@@ -139,7 +139,12 @@ def list_layers(store: Store) -> list[str]:
 def list_versions(store: Store, name: str) -> list[int]:
     """Return the versions of a layer that are in the store, ascending."""
     folders = store.list_folders_with(f"layers/{name}", HEAD)
-    return sorted(int(one[1:]) for one in folders if re.fullmatch(r"v[1-9]\d{0,8}", one))
+    return sorted(int(one[1:]) for one in folders if is_version(one))
+
+
+def is_version(folder: str) -> bool:
+    """Whether a folder is a version of a layer by its name."""
+    return re.fullmatch(r"v[1-9]\d{0,8}", folder) is not None
 
 
 def read_layer(store: Store, name: str, version: int | None = None) -> LayerInfo:
