@@ -15,10 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cogdata.derive.computing import NEEDED, Job, derive
+from cogdata.derive.computing import plan as derive_plan
+from cogdata.derive.functions import find_function
+from cogdata.derive.versions import choose_version
 from cogdata.errors import CogError
+from cogdata.storage.layers.commits import covered
+from cogdata.storage.layers.heads import create_layer
 from cogdata.storage.parts import Commit, PartWriter, list_parts
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
@@ -26,7 +33,9 @@ from collectors import collect_part, engines
 from collectors.collect import CollectRequest, EpisodeDone, plan, prepare, request
 from collectors.collect_part import EpisodeFailed
 from collectors.engines import LocalEngine, RayEngine
+from tests.deriving import Write
 from tests.running import STOPPING, TINY, Run, members, wait_for
+from tests.synthetic import write_episodes
 
 EPISODES = 120
 
@@ -284,3 +293,14 @@ def test_rounds_judged_on_a_cluster_are_the_same_rows(root: Path, run: Run) -> N
 def _evaluated(said: str, root: Path, name: str) -> list[Path]:
     assert "/20 = " in said
     return list((root / "runs" / name / "evaluations").glob("*.parquet"))
+
+
+def test_a_layer_is_derived_by_tasks(tmp_path: Path, lab_layers: Write) -> None:
+    store = Store(str(tmp_path / "store"))
+    rows = write_episodes(store, "grasps", 120, steps=1, size=1)
+    episodes = pa.Table.from_pylist([{name: row.get(name) for name in NEEDED} for row in rows])
+    info = create_layer(store, choose_version(store, "seen", find_function("lab_layers:seen"), None, "cog"))
+    ranges = derive_plan(store, info, episodes).ranges
+    done = list(derive(Cluster(workers=2), Job(store, info), ranges))
+    assert sorted(one.derived for one in done) == [20, 100]
+    assert len(covered(store, info)) == 120

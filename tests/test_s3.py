@@ -25,6 +25,7 @@ from cogdata.storage.parts import list_parts
 from cogdata.storage.store import Store, open_store
 from collectors.collect import CollectRequest, plan, prepare, request
 from collectors.engines import LocalEngine
+from tests.deriving import Write
 from tests.running import TINY, Run
 from tests.s3 import S3Server
 from tests.synthetic import write_episodes
@@ -253,3 +254,18 @@ def test_killed_in_the_middle_and_resumed_it_is_the_same_collection(s3: str, tmp
         process.stdout.close()
     assert _collect(store, 300) == _collect(Store(str(tmp_path / "local")), 300)
     assert verify(store, lambda done, total: None) == []
+
+
+def test_a_layer_is_derived_read_and_verified(s3: str, run: Run, lab_layers: Write) -> None:
+    store = Store(s3)
+    _collect(store, 3)
+    before = {path: store.read_bytes(f"collections/{path}") for path in store.list_below("collections")}
+    command = ("derive", "seen", "--fn", "lab_layers:seen", "--root", s3)
+    assert "2 of them derived now" in run(*command, "--where", "episode_index < 2").out
+    assert "3 of 3 episodes, 1 of them derived now" in run(*command).out
+    table = run_query(store, "select caption from episodes order by episode_id").table
+    assert table["caption"].to_pylist() == ["episode 0", "episode 1", "episode 2"]
+    counts = run_query(store, "select count(goal_m), count(jerk), count(*) from steps").table.to_pylist()
+    assert list(counts[0].values()) == [9, 6, 9]
+    assert {path: store.read_bytes(f"collections/{path}") for path in before} == before
+    assert verify(store) == []

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from catalog.doctor import verify
 from cogdata.storage.layers.commits import covered, list_commits, read_commit
 from cogdata.storage.layers.heads import read_layer
 from cogdata.storage.store import Store
+from tests.catalog.support import collect_into
 from tests.deriving import LAYERS, Write
 from tests.running import TINY, Run, wait_for
 from tests.synthetic import write_episodes
@@ -232,11 +234,18 @@ def test_a_command_that_is_killed_is_gone_on_with_by_four_at_once(store: Store, 
 
 @pytest.mark.slow
 def test_ten_thousand_episodes(store: Store, lab_layers: Write, run: Run) -> None:
-    write_episodes(store, "grasps", 10_000, steps=2, size=1)
+    collect_into(store, "grasps", 0, 10_000, steps=2, image_size=1)
     before = hashes(store)
     lab_layers(slow(0.001))
     assert 0 < derive_in_the_midst_of_a_kill(store, 10_000) < 10_000
     assert hashes(store) == before
     sql = "select count(*), count(caption), count(distinct caption) from episodes"
     assert run("query", sql, "--format", "csv").out.splitlines()[1] == "10000,10000,10000"
-    assert run("data", "verify").out == "everything is whole\n"
+    assert verify(store) == []
+    info = read_layer(store, "seen")
+    commit = read_commit(store, list_commits(store, info)[-1])
+    for name in (f"{info.folder}/layer.json", commit.path, commit.file("episodes"), commit.file("steps")):
+        whole = store.read_bytes(str(name))
+        store.write_bytes(str(name), whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+        assert [problem.where for problem in verify(store)] == [name]
+        store.write_bytes(str(name), whole)
