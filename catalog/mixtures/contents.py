@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ from cogdata.storage.store import Store
 
 _BATCH_ROWS: Final = 65_536
 _MOST_EMBODIMENTS: Final = 256
+_FEATURE: Final = "feature "
+"""Put before a feature's name, which may be that of another column."""
 _Con = duckdb.DuckDBPyConnection
 
 
@@ -68,15 +70,17 @@ def collect_contents(
     only = con.execute(
         "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
     ).fetchall()
-    add_steps(con, store, only)
+    kinds = {column.name: column.types[0] for column in add_steps(con, store, only)}
     measured = _measured(spec)
     embodiments, of_episode = _embodiments(episodes, selection.stats_by)
     measures = Measures(measured, embodiments)
     rows: list[_Rows] = []
-    for batch in _transitions(con, shape, measured, selection):
+    columns = ", ".join(_selected(feature, selection, kinds) for feature in measured)
+    for batch in _transitions(con, shape, columns):
         rows.append(_Rows.of(batch))
         number = rows[-1].number
-        measures.add(batch, row_keys(number, rows[-1].t), of_episode[number] if embodiments else None)
+        values = {one.name: batch.column(f"{_FEATURE}{one.name}") for one in measured}
+        measures.add(values, row_keys(number, rows[-1].t), of_episode[number] if embodiments else None)
     if not rows:
         raise CogError("the steps of the chosen episodes are missing: run `cog data verify`")
     joined = _Rows.joined(rows)
@@ -198,17 +202,14 @@ def _measured(spec: EpisodeSpec) -> tuple[Feature, ...]:
     return (*(one for one in spec.columns if one.is_vector), spec.action)
 
 
-def _transitions(
-    con: _Con, shape: str, measured: Sequence[Feature], selection: Selection
-) -> Iterator[pa.RecordBatch]:
-    """Every transition that takes part: its member, its rewards, what is observed and done."""
+def _transitions(con: _Con, shape: str, columns: str) -> Iterator[pa.RecordBatch]:
+    """Every transition that takes part: its member, its rewards, and columns of the steps."""
     picked = {
         "episode": "members p ON s.episode_id = p.episode_id AND s.t >= coalesce(p.t_start, 0) "
         "AND (p.t_end IS NULL OR s.t < p.t_end)",
         "step": "(SELECT c.episode_id, c.t, c.reward, m.number FROM chosen c JOIN members m "
         "USING (episode_id)) p ON s.episode_id = p.episode_id AND s.t = p.t",
     }[shape]
-    columns = ", ".join(_selected(feature, selection) for feature in measured)
     relation = con.sql(
         "SELECT p.number::INTEGER AS number, s.t, coalesce(s.reward, 0)::FLOAT AS collected, "
         f"coalesce(p.reward, s.reward)::FLOAT AS frozen, {columns} "
@@ -217,15 +218,23 @@ def _transitions(
     yield from relation.to_arrow_reader(_BATCH_ROWS)
 
 
-def _selected(feature: Feature, selection: Selection) -> str:
-    """A column of the steps as a list of numbers; null where the mixture pads it."""
-    name = parquet.quoted(selection.origin(feature.name))
-    values = f"s.{name}" if feature.shape else f"[s.{name}]"
+def _selected(feature: Feature, selection: Selection, kinds: Mapping[str, pa.DataType]) -> str:
+    """A feature of the steps as a list of numbers, whatever it is called there; null where it is padded."""
+    found = [name for name in selection.origins(feature.name) if name in kinds]
+    if not found:
+        raise CogError(f"the steps of the chosen episodes lack {feature.name}: run `cog data verify`")
+    lists = [
+        f"s.{parquet.quoted(name)}"
+        if pa.types.is_list(kinds[name])
+        else f"CASE WHEN s.{parquet.quoted(name)} IS NOT NULL THEN [s.{parquet.quoted(name)}] END"
+        for name in found
+    ]
+    values = f"coalesce({', '.join(lists)})" if len(lists) > 1 else lists[0]
     if feature.dtype not in ("float32", "float64"):
         values = f"{values}::DOUBLE[]"
     if feature.name in selection.pad:
         values = f"list_resize({values}, {feature.size})"
-    return f"{values} AS {parquet.quoted(feature.name)}"
+    return f"{values} AS {parquet.quoted(_FEATURE + feature.name)}"
 
 
 @dataclass(frozen=True)

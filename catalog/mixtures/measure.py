@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -163,17 +163,19 @@ class Measures:
     def _none_yet(self) -> dict[str, Measure]:
         return {one.name: Measure(one.size) for one in self._features}
 
-    def add(self, batch: pa.RecordBatch, keys: _Keys, embodiment: NDArray[np.int32] | None = None) -> None:
-        """Count the transitions of a batch.
+    def add(
+        self, columns: Mapping[str, pa.Array], keys: _Keys, embodiment: NDArray[np.int32] | None = None
+    ) -> None:
+        """Count some transitions.
 
         Args:
-            batch: A column of lists per feature, by name.
+            columns: Feature → a list of numbers for each, (N,).
             keys: Of :func:`row_keys`, (N,).
             embodiment: Index of the embodiment of each, -1: none, (N,).
         """
-        self._rows[-1] += len(batch)
+        self._rows[-1] += len(keys)
         for one in self._features:
-            values = entries(one.name, batch.column(one.name), one.size)
+            values = entries(one.name, columns[one.name], one.size)
             self._all[one.name].add(values, keys)
             if embodiment is None:
                 continue

@@ -45,8 +45,6 @@ class Selection:
         for old, new in self.rename.items():
             if not FEATURE_NAME.fullmatch(new):
                 raise CogError(f"--rename {old}={new}: a feature name is lower case letters, digits and _")
-        if len(set(self.rename.values())) < len(self.rename):
-            raise CogError("--rename gives two features one name")
         for name, (height, width) in self.resize.items():
             if not (1 <= height <= 4096 and 1 <= width <= 4096):
                 raise CogError(f"--resize {name}={height}x{width} must be from 1x1 to 4096x4096 px")
@@ -59,9 +57,18 @@ class Selection:
         """Whether nothing was asked for."""
         return self == Selection()
 
-    def origin(self, name: str) -> str:
-        """Return the name in the episodes of a feature of the mixture."""
-        return next((old for old, new in self.rename.items() if new == name), name)
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return the names that a feature of the mixture may have in episodes; each has one of them."""
+        return (*(old for old, new in self.rename.items() if new == name), *({name} - self.rename.keys()))
+
+    def origin(self, name: str, spec: EpisodeSpec) -> Feature | None:
+        """Return the feature of an episode that is one of the mixture; None: it has none.
+
+        Args:
+            name: Its name in the mixture.
+            spec: Declaration of the episode.
+        """
+        return next((spec[old] for old in self.origins(name) if old in spec), None)
 
     def told(self) -> tuple[str, ...]:
         """Return what was asked for, in a few words each; () of the default."""
@@ -180,7 +187,7 @@ def common(specs: Mapping[str, EpisodeSpec], selection: Selection) -> Shared:
     """
     changed = {where: selection.of(spec, where) for where, spec in specs.items()}
     first = next(iter(changed.values()))
-    _check_asked(changed, selection)
+    _check_asked(specs, changed, selection)
     names = dict.fromkeys(one.name for spec in changed.values() for one in spec.features)
     left_out: dict[str, str] = {}
     for name in names:
@@ -203,18 +210,21 @@ def common(specs: Mapping[str, EpisodeSpec], selection: Selection) -> Shared:
     return Shared(replace(spec, action=action, predicates=(), reward="float32", rate_hz=rate), left_out)
 
 
-def _check_asked(changed: Mapping[str, EpisodeSpec], selection: Selection) -> None:
+def _check_asked(
+    specs: Mapping[str, EpisodeSpec], changed: Mapping[str, EpisodeSpec], selection: Selection
+) -> None:
     """Refuse names that no episode has."""
     known = {one.name for spec in changed.values() for one in spec.features}
+    stored = {one.name for spec in specs.values() for one in spec.features}
     for name in selection.take or ():
         if name not in known:
             raise unknown("feature", name, known)
     for name in (*selection.resize, *selection.pad):
         if name not in known and name != "action":
             raise unknown("feature", name, known)
-    for old, new in selection.rename.items():
-        if new not in known:
-            raise unknown("feature", old, known)
+    for old in selection.rename:
+        if old not in stored:
+            raise unknown("feature", old, stored)
 
 
 def _difference(name: str, specs: Mapping[str, EpisodeSpec], selection: Selection) -> str:

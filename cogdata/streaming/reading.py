@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -118,7 +117,8 @@ class EpisodeReader:
 
     def _texts_of(self, row: int, named: Sequence[Feature]) -> dict[str, set[str]]:
         batch = read_steps(self._store, Sample.of(self.rows[row]))
-        stored = {one.name: replace(one, name=self._selection.origin(one.name)) for one in named}
+        own = self.spec if self._plain else declared_in(batch)
+        stored = {one.name: self._stored(own, one, self.rows[row]) for one in named}
         return {
             name: {text for text in _texts(batch, one) if text is not None} for name, one in stored.items()
         }
@@ -163,12 +163,12 @@ class EpisodeReader:
 
     def _stored(self, own: EpisodeSpec, feature: Feature, entry: Mapping[str, Any]) -> Feature:
         """Find what a feature of the mixture is in an episode."""
-        name = self._selection.origin(feature.name)
-        if name not in own:
+        if (found := self._selection.origin(feature.name, own)) is None:
+            name = " or ".join(self._selection.origins(feature.name))
             raise CogError(
                 f"episode {entry['episode_id']} has no {name}, which its mixture declares: freeze it again"
             )
-        return own[name]
+        return found
 
     def _fill_images(self, out: NDArray[Any], feature: Feature, sample: Sample, stored: Feature) -> None:
         """Read the images of a camera, brought to the size that the mixture says."""

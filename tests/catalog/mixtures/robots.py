@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from cogdata.episode import Episode, EpisodeMeta
@@ -10,9 +12,19 @@ from cogdata.storage.store import Store
 from tests.cogdata.streaming.foreign import arm_episode
 
 
-def collect_arms(store: Store, name: str, count: int, **options: Any) -> str:
-    """Commit episodes 0 … count - 1 of 4 actions; for options and numbers see :func:`arm_episode`."""
-    episodes = [arm_episode(index, **options) for index in range(count)]
+def collect_arms(
+    store: Store, name: str, count: int, names: Mapping[str, str] | None = None, **options: Any
+) -> str:
+    """Commit episodes 0 … count - 1 of 4 actions.
+
+    Args:
+        store: Where to.
+        name: Collection.
+        count: How many.
+        names: Feature → what this collection calls it.
+        options: See :func:`arm_episode`, which also says what the numbers are.
+    """
+    episodes = [_renamed(arm_episode(index, **options), names or {}) for index in range(count)]
     write_collection(
         store,
         CollectionInfo(
@@ -40,3 +52,13 @@ def collect_arms(store: Store, name: str, count: int, **options: Any) -> str:
         writer.add(Episode(**vars(episode) | {"meta": meta}))
     writer.commit()
     return name
+
+
+def _renamed(episode: Episode, names: Mapping[str, str]) -> Episode:
+    declared = episode.spec.observations
+    own = tuple(replace(one, name=names.get(one.name, one.name)) for one in declared)
+    return replace(
+        episode,
+        spec=replace(episode.spec, observations=own),
+        observations={names.get(name, name): values for name, values in episode.observations.items()},
+    )

@@ -66,10 +66,8 @@ def test_quantiles_of_many_are_of_an_even_sample_in_any_order() -> None:
         assert found[0][name] == pytest.approx([share], abs=0.01)
 
 
-def batch_of(**columns: list[list[float]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {name: pa.array(rows, pa.list_(pa.float32())) for name, rows in columns.items()}
-    )
+def batch_of(**columns: list[list[float]]) -> dict[str, pa.Array]:
+    return {name: pa.array(rows, pa.list_(pa.float32())) for name, rows in columns.items()}
 
 
 def test_embodiments_are_measured_apart() -> None:

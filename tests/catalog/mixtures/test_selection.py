@@ -15,6 +15,7 @@ from cogdata.storage.manifest import read_manifest
 from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions
+from tests.catalog.mixtures.robots import collect_arms
 from tests.catalog.support import collect_into
 
 ALL = "select episode_id from episodes"
@@ -84,6 +85,42 @@ def test_a_renamed_feature_is_read_under_its_new_name(tray: Store) -> None:
     np.testing.assert_array_equal(arm.obs["arm"], robot.obs["robot"])
     with pytest.raises(CogError, match="unknown feature 'robbot'"):
         freeze(tray, "renamed", ALL, selection=Selection(rename={"robbot": "arm"}))
+
+
+@pytest.mark.parametrize(
+    ("rename", "name"),
+    [({"state": "joints", "cam": "camera", "task": "subtask"}, "joints"),
+     ({"state": "q", "joints": "q", "cam": "camera", "task": "subtask"}, "q")],
+)  # fmt: skip
+def test_features_of_two_names_become_one(store: Store, rename: dict[str, str], name: str) -> None:
+    collect_arms(store, "one", 2)
+    collect_arms(store, "two", 1, names={"joints": "state", "camera": "cam", "subtask": "task"})
+    info = freeze(store, "mix", ALL, selection=Selection(rename=rename)).info
+    assert [one.name for one in info.spec.observations] == ["camera", name, "subtask"]
+    assert info.left_out == {}
+    mix = read_manifest(store, "mix")
+    # 0 1 2 3 and 10 11 12 13 of the first collection, 0 1 2 3 of the second
+    assert mix.stats.mean[name] == pytest.approx([58 / 12, 58 / 12])
+    stream = Stream(store, mix, StreamOptions(12, memory_bytes=2**20))
+    batch = stream.batch(0)
+    assert sorted(batch.obs[name][:, 0].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3, 10, 11, 12, 13]
+    np.testing.assert_array_equal(batch.obs["camera"][:, 0, 0, 0], batch.obs[name][:, 0])
+    np.testing.assert_array_equal(batch.action[:, 0], batch.obs[name][:, 0] + 0.5)
+    assert stream.texts["subtask"] == ("grasp", "reach")
+
+
+def test_two_features_of_an_episode_do_not_become_one(store: Store) -> None:
+    collect_arms(store, "one", 1)
+    with pytest.raises(CogError, match=r"^--rename would give one/0000000 two features called joints$"):
+        freeze(store, "mix", ALL, selection=Selection(rename={"subtask": "joints"}))
+    with pytest.raises(CogError, match=r"^unknown feature 'jonts': did you mean 'joints'\? known: camera, "):
+        freeze(store, "mix", ALL, selection=Selection(rename={"jonts": "camera"}))
+
+
+def test_a_feature_may_have_the_name_of_a_column_of_freezing(store: Store) -> None:
+    collect_arms(store, "odd", 1, names={"joints": "number", "subtask": "frozen"})
+    freeze(store, "mix", ALL)
+    assert read_manifest(store, "mix").stats.mean["number"] == [1.5, 1.5]
 
 
 def test_a_resized_camera_is_the_average_of_areas(tray: Store) -> None:
