@@ -153,9 +153,7 @@ class Selection:
             None if bounds is None else (*bounds, *(0.0,) * (size - len(bounds)))
             for bounds in (feature.low, feature.high)
         )
-        names = feature.names if feature.shape[0] == size else ()
-        kept = tuple(one for one in feature.commands if size == feature.shape[0])
-        return replace(feature, shape=(size,), names=names, low=low, high=high, commands=kept)
+        return replace(feature, shape=(size,), names=(), low=low, high=high, commands=())
 
 
 def _listed(pairs: Mapping[str, object]) -> str:

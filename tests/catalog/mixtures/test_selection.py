@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from catalog.mixtures.mixture import freeze
 from catalog.mixtures.portions import freeze_part, freeze_portion
 from cogdata.errors import CogError
+from cogdata.features import Command, EpisodeSpec, Feature, Per
 from cogdata.storage.manifest import read_manifest
-from cogdata.storage.selection import Selection
+from cogdata.storage.selection import Selection, common
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions
 from tests.catalog.mixtures.robots import collect_arms
@@ -132,3 +134,16 @@ def test_a_resized_camera_is_the_average_of_areas(tray: Store) -> None:
     averages = large.reshape(8, 2, 2, 2, 2, 3).mean(axis=(2, 4))
     assert small.shape == (8, 2, 2, 3)
     assert np.abs(small - averages).max() <= 0.5
+
+
+def test_padded_vectors_need_no_common_names() -> None:
+    """Entries that only one robot names; a gripper command of one robot is not one of the other."""
+    joints = Feature("joints", "float32", (2,), names=("hip", "knee"))
+    action = Feature(
+        "action", "float32", (2,), Per.TRANSITION, names=("hip", "grip"), commands=(Command(1, (0.0, 1.0)),)
+    )
+    longer = (replace(joints, shape=(3,), names=()), replace(action, shape=(3,), names=(), commands=()))
+    specs = {"a/0": EpisodeSpec((joints,), action), "b/0": EpisodeSpec((longer[0],), longer[1])}
+    spec = common(specs, Selection(pad={"joints": 3, "action": 3})).spec
+    assert (spec["joints"].shape, spec["joints"].names) == ((3,), ())
+    assert (spec.action.shape, spec.action.commands) == ((3,), ())
