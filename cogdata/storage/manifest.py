@@ -293,7 +293,7 @@ def mixture_digest(
             sha.update(json.dumps([row["episode_id"], row["t"], row["reward"]]).encode())
     sha.update(json.dumps(sorted(weights.items())).encode())
     if selection is not None and not selection.is_default:
-        sha.update(json.dumps(selection.to_data(), sort_keys=True).encode())
+        sha.update(json.dumps(selection.identity(), sort_keys=True).encode())
     return sha.hexdigest()
 
 

@@ -92,6 +92,11 @@ class Selection:
         }
         return data | ({"stats_by": self.stats_by} if self.stats_by else {})
 
+    def identity(self) -> dict[str, Any]:
+        """Return what a digest is made of: the order of the names asked for changes nothing."""
+        taken = None if self.take is None else sorted(set(self.take))
+        return self.to_data() | {"take": taken}
+
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Selection:
         """Read what :meth:`to_data` returned.
