@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from cogdata.errors import CogError
@@ -14,8 +16,23 @@ from collectors.policies import POLICIES
 from collectors.policies.actors import RANDOM, actor, check_policy, is_own, is_script
 from collectors.policies.required_landmarks import required_landmarks, required_predicates
 
-_DECLARED: dict[WorldKind, EpisodeSpec] = {}
-"""Declarations of the environments that this process has made."""
+
+class Facts(NamedTuple):
+    """What is known of an environment once it was made.
+
+    Attributes:
+        spec: Declaration of its episodes.
+        task: Predicate of its task; None: it states no success.
+        horizon: Actions of an episode.
+    """
+
+    spec: EpisodeSpec
+    task: str | None
+    horizon: int
+
+
+_KNOWN: dict[WorldKind, Facts] = {}
+"""The environments that this process has made."""
 
 
 def check_env(
@@ -49,7 +66,7 @@ def check_env(
     own = policy is not None and is_own(policy)
     kind = WorldKind(env, image_size, options=options)
     world = kind.open(None if own else ("robot",))
-    _DECLARED[kind] = world.episode_spec
+    _KNOWN[kind] = _facts(world)
     try:
         script = policy is not None and is_script(policy, world.episode_spec)
         goal = None if policy is None else goal_of(policy, world)
@@ -79,23 +96,39 @@ def goal_of(policy: str, world: CogEnv | Driven) -> str | None:
     return POLICIES[policy].goal(world.predicates)
 
 
-def declaration_of(kind: WorldKind) -> EpisodeSpec:
-    """Return the declaration of an environment; it is made for it if this process has not made it yet.
+def facts_of(kind: WorldKind) -> Facts:
+    """Return what is known of an environment; it is made for it if this process has not made it yet.
 
     Raises:
         CogError: It cannot be made.
     """
     plain = kind._replace(horizon=None)
-    if plain not in _DECLARED:
-        world = kind.open(())
+    if plain not in _KNOWN:
+        check_name(kind.env)
+        check_engine(kind.env)
+        world = plain.open(())
         world.close()
-        _DECLARED[plain] = world.episode_spec
-    return _DECLARED[plain]
+        _KNOWN[plain] = _facts(world)
+    return _KNOWN[plain]
+
+
+def declaration_of(kind: WorldKind) -> EpisodeSpec:
+    """Return the declaration of an environment, see `facts_of`.
+
+    Raises:
+        CogError: It cannot be made.
+    """
+    return facts_of(kind).spec
 
 
 def known_declaration(kind: WorldKind) -> EpisodeSpec | None:
     """Return the declaration of an environment; None: this process has not made it."""
-    return _DECLARED.get(kind._replace(horizon=None))
+    known = _KNOWN.get(kind._replace(horizon=None))
+    return None if known is None else known.spec
+
+
+def _facts(world: CogEnv | Driven) -> Facts:
+    return Facts(world.episode_spec, world.task_predicate, world.horizon)
 
 
 def _check_script(world: CogEnv | Driven, policy: str, goal: str | None) -> None:

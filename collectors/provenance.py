@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cogdata import __version__
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout_of
 from cogdata.storage.parts import PART_SIZE, CollectionInfo
 from cogdata.storage.versions import origin
 from collectors.drivers import fingerprint
@@ -93,7 +95,7 @@ def changed_versions(info: CollectionInfo) -> str | None:
 
 
 def describe_learned(
-    run: str, env: str, *, root_seed: int, image_size: int, horizon: int, command: str
+    run: str, env: str, *, root_seed: int, spec: EpisodeSpec, horizon: int, command: str
 ) -> CollectionInfo:
     """Write down where the episodes of a learned policy come from; its run is their policy and their name.
 
@@ -101,11 +103,11 @@ def describe_learned(
         run: Run id.
         env: A key of `ENVS`, or ``module:Class``.
         root_seed: Root seed of the run.
-        image_size: px, square.
+        spec: Declaration of its episodes.
         horizon: Actions per episode.
         command: What was typed.
     """
-    versions = made_with(env, SIMULATOR)
+    versions, built_in = made_with(env, SIMULATOR), layout_of(spec) == 1
     return CollectionInfo(
         name=run,
         command=command,
@@ -113,7 +115,7 @@ def describe_learned(
         env=env,
         noise=0.0,
         root_seed=root_seed,
-        image_size=image_size,
+        image_size=spec["image"].shape[0] if built_in else None,
         horizon=horizon,
         success_range=(0.0, 1.0),
         part_size=PART_SIZE,
@@ -122,4 +124,5 @@ def describe_learned(
         code=versions.pop("code"),
         libraries=versions,
         host=platform.node(),
+        spec=None if built_in else spec,
     )

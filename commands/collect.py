@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 import time
@@ -21,6 +20,7 @@ from commands.shared import (
     Ticker,
     check_fraction,
     ending_on_request,
+    env_options,
     note,
     open_root,
     root_option,
@@ -148,24 +148,6 @@ def collect_command(
     if recipe is not None:
         next_command = f"next: cog train --mixture {recipe}{root_option(root)}"
         say(f"{missing:,} episodes to collect" if dry_run else next_command)
-
-
-def env_options(pairs: list[str] | None) -> dict[str, Any]:
-    """Read KEY=VALUE texts; a value is JSON, or else a text.
-
-    Raises:
-        CogError: One has no key.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise CogError(f"--env-option {pair!r} must be KEY=VALUE, for example render_size=64")
-        try:
-            found[name] = json.loads(text, parse_constant=lambda constant: constant)
-        except ValueError:
-            found[name] = text
-    return found
 
 
 def _wanted(

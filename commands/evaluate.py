@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,9 @@ from commands.shared import (
     EngineName,
     Root,
     Ticker,
+    check_success_return,
     open_root,
+    options_json,
     rate_of,
     say,
     seed_range,
@@ -25,6 +28,7 @@ from commands.shared import (
 )
 
 if TYPE_CHECKING:
+    from cogdata.storage.selection import Selection
     from cogdata.storage.store import Store
     from cogdata.system.cluster import Cluster
     from trainers.evaluation.evaluate import EvalEnv, Evaluation, Policy
@@ -47,6 +51,24 @@ def eval_command(
     ] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
     record: Annotated[int, typer.Option(help="Record the first N episodes as animated WebP.")] = 0,
+    env_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE given to an environment of others; may be given several times."),
+    ] = None,
+    embodiment: Annotated[
+        str | None,
+        typer.Option(
+            help="Which robot it is, where the policy tells several apart; else the environment's id.",
+            show_default=False,
+        ),
+    ] = None,
+    success_return: Annotated[
+        float | None,
+        typer.Option(
+            help="An episode is a success if its rewards add up to so much; else the environment says it.",
+            show_default=False,
+        ),
+    ] = None,
     engine: EngineName = "local",
     address: Address = None,
     root: Root = None,
@@ -57,6 +79,8 @@ def eval_command(
 
     for name in env:
         check_name(name)
+    options = options_json(env_option)
+    check_success_return(success_return)
     chosen, on_ray = seed_range(seeds, episodes), wants_ray(engine, address, *env)
     if record < 0:
         raise CogError(f"--record is {record}, must be 0 or more")
@@ -66,7 +90,18 @@ def eval_command(
     for name in env:
         count = cluster_of(address, workers) if on_ray else worker_count(workers, one_robot=is_driver(name))
         found.append(
-            evaluate_run(store, run, name, chosen, update=chosen_update, workers=count, record=record)
+            evaluate_run(
+                store,
+                run,
+                name,
+                chosen,
+                update=chosen_update,
+                workers=count,
+                record=record,
+                options=options,
+                success_return=success_return,
+                embodiment=embodiment,
+            )
         )
     update_catalog(store)
     for evaluation in found:
@@ -75,6 +110,8 @@ def eval_command(
 
 def _say_all_seeds(store: Store, evaluation: Evaluation) -> None:
     """Say what all evaluations of the checkpoint come to, if there are seeds beside those of this one."""
+    if not evaluation.states_success:
+        return
     first = evaluation.rows.slice(0, 1).to_pylist()[0]
     try:
         from catalog.summaries import checkpoint_score
@@ -96,15 +133,55 @@ def cluster_of(address: str | None, workers: str) -> Cluster:
     return Cluster(address, None if workers == "auto" else worker_count(workers))
 
 
-def eval_env_of(env: str, image_size: int, parts: Iterable[str]) -> EvalEnv:
-    """Where policies are evaluated that look at these features of an observation."""
-    import functools
+def eval_env_of(
+    env: str,
+    image_size: int,
+    parts: Iterable[str],
+    *,
+    options: str = "",
+    selection: Selection | None = None,
+    success_return: float | None = None,
+    record: bool = False,
+) -> EvalEnv:
+    """Where policies are evaluated that look at these features.
 
-    from collectors.drivers import open_env
+    Args:
+        env: Environment id, or module:Class.
+        image_size: px, square; for environments that take it.
+        parts: Features as the policy knows them.
+        options: Keyword arguments of the environment, as JSON.
+        selection: What the policy's mixture took of its episodes.
+        success_return: Sum of rewards that is a success; None: the world says what is.
+        record: Whether it shows a camera to record too.
+
+    Raises:
+        CogError: It cannot be made, or has no camera.
+    """
+    from dataclasses import replace
+
+    from cogdata.storage.selection import Selection
+    from collectors.checks import facts_of
+    from collectors.drivers import WorldKind, takes_image_size
     from trainers.evaluation.evaluate import EvalEnv
 
-    shown = tuple(sorted(parts))
-    return EvalEnv(env, functools.partial(open_env, env, image_size=image_size, observations=shown))
+    chosen = Selection() if selection is None else selection
+    kind = WorldKind(env, image_size if takes_image_size(env) else None, options=options)
+    found = EvalEnv(env, kind.open, facts_of(kind).spec, selection=chosen, success_return=success_return)
+    origins = [chosen.origin(name, found.episode_spec) for name in parts]
+    shown = {one.name for one in origins if one is not None} | ({found.camera} if record else set())
+    return replace(found, make=functools.partial(kind.open, tuple(sorted(shown))))
+
+
+def _selection(store: Store, run: str) -> Selection:
+    """What the mixture of a run took of its episodes; if it is gone, everything as it was."""
+    from cogdata.storage.manifest import read_info
+    from cogdata.storage.runs import read_run
+    from cogdata.storage.selection import Selection
+
+    info = read_run(store, run)
+    with contextlib.suppress(CogError):
+        return read_info(store, f"{info.mixture}@{info.mixture_version}").selection
+    return Selection()
 
 
 def _image_px(store: Store, policy: Policy) -> int:
@@ -129,20 +206,33 @@ def evaluate_run(
     update: int | None,
     workers: int | Cluster,
     record: int,
+    options: str = "",
+    success_return: float | None = None,
+    embodiment: str | None = None,
 ) -> Any:  # noqa: ANN401 - an Evaluation, imported lazily
     """Evaluate a run in an environment, keep the rows, and say what came out."""
     from dataclasses import replace
 
+    from cogdata.binding import bind
     from cogdata.display.images import animated_webp, enlarge
     from collectors.checks import check_env
-    from collectors.drivers import is_driver
+    from collectors.drivers import is_driver, takes_image_size
     from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation
 
     policy = open_policy(store, run, update)
-    parts = {*policy.learner.spec.obs.names, *(("image",) if record else ())}
-    size = _image_px(store, policy)
-    check_env(env, image_size=size)
-    world = eval_env_of(env, size, parts)
+    size, spec = _image_px(store, policy), policy.learner.spec
+    check_env(env, image_size=size if takes_image_size(env) else None, options=options)
+    world = eval_env_of(
+        env,
+        size,
+        spec.obs.names,
+        options=options,
+        selection=_selection(store, run),
+        success_return=success_return,
+        record=record > 0,
+    )
+    bind(spec.obs.features, spec.action.feature, world.episode_spec, env, world.selection)
+    world = replace(world, embodiment=_robot(spec.obs.embodiments, env, embodiment))
     if is_driver(env) and isinstance(workers, int):
         world = replace(world, together=workers)
     ticker = Ticker()
@@ -156,12 +246,34 @@ def evaluate_run(
     )
     ticker.clear()
     write_evaluation(store, found)
-    say(f"{run} @ {policy.update:,} · {env}: {rate_of(found.successes, len(seeds))}")
+    say(f"{run} @ {policy.update:,} · {env}: {_outcome(found)}")
     for seed, frames in found.frames.items():
         path = f"runs/{run}/evaluations/{found.name}-seed{seed}.webp"
         store.write_bytes(path, animated_webp(enlarge(frames, 4)))
         say(f"  {store.path(path)}")
     return found
+
+
+def _robot(known: tuple[str, ...], env: str, said: str | None) -> str | None:
+    """Which of the robots that a policy tells apart an environment has; None: it tells none apart."""
+    if not known:
+        if said is not None:
+            raise CogError("--embodiment is for a policy that tells several robots apart: leave it out")
+        return None
+    if (robot := env if said is None else said) not in known:
+        raise CogError(
+            f"the policy tells the robots {', '.join(known)} apart: say which one {env} has with --embodiment"
+        )
+    return robot
+
+
+def _outcome(found: Evaluation) -> str:
+    """The success rate; where nothing states a success, the mean of the returns."""
+    if found.states_success:
+        return rate_of(found.successes, len(found.rows))
+    returns = [value for value in found.rows.column("total_reward").to_pylist() if value is not None]
+    mean = f"mean return {sum(returns) / len(returns):.4g}" if returns else "no reward"
+    return f"{mean} of {len(found.rows)} episodes; no success is stated, see --success-return"
 
 
 def export_policy_command(

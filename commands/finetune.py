@@ -19,6 +19,7 @@ from commands.shared import (
     natural,
     note,
     open_root,
+    options_json,
     or_default,
     say,
     update_catalog,
@@ -63,6 +64,10 @@ def finetune_command(
         str | None, typer.Option(help="Budget of the frame pool of the mixture; else half the machine's.")
     ] = None,
     workers: Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")] = "auto",
+    env_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE given to an environment of others; may be given several times."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Go on learning from episodes that the policy itself collects. The same command again resumes it."""
@@ -82,7 +87,7 @@ def finetune_command(
     theirs = read_run(store, parse_run(run)[0])
     manifest = read_manifest(store, f"{theirs.mixture}@{theirs.mixture_version}")
     count = worker_count(workers, one_robot=is_driver(env))
-    online_env, horizon = online_env_of(env, manifest.info.camera_size[0], count)
+    online_env, horizon = online_env_of(env, image_px(manifest), count, options_json(env_option))
     chosen, preset, config = finetuned_config(theirs, algo, preset, set_ or [])
     online = Online(env, episodes, horizon, data, updates_per_step, round_, continues=chosen == theirs.algo)
     request = TrainRequest(
@@ -112,7 +117,7 @@ def begin_finetune(
         run,
         online_env.env,
         root_seed=request.seed,
-        image_size=online_env.image_size,
+        spec=online_env.episode_spec,
         horizon=horizon,
         command=shlex.join(["cog", *sys.argv[1:]]),
     )
@@ -150,29 +155,25 @@ def finetuned_config(
     return algo, preset, configure(algo, preset, [*shared, *overrides])
 
 
-def online_env_of(env: str, image_size: int, workers: int) -> tuple[OnlineEnv, int]:
+def online_env_of(env: str, image_size: int, workers: int, options: str = "") -> tuple[OnlineEnv, int]:
     """Where a learner collects, and the horizon there."""
-    import functools
-
-    from collectors.checks import check_env
-    from collectors.drivers import is_driver, open_env
+    from collectors.checks import check_env, facts_of
+    from collectors.drivers import WorldKind, is_driver, takes_image_size
     from trainers.evaluation.worlds import WORLDS
     from trainers.training.online import OnlineEnv
 
-    if unstored := check_env(env, image_size=image_size):
+    kind = WorldKind(env, image_size if takes_image_size(env) else None, options=options)
+    if unstored := check_env(env, image_size=kind.image_size, options=options):
         note(f"warning: {', '.join(f'info[{name!r}]' for name in unstored)} of {env} is not stored")
-    make = functools.partial(open_env, env, image_size=image_size)
-    world = open_env(env, image_size=image_size, observations=("robot",))
-    world.close()
-    online_env = OnlineEnv(
-        env,
-        make,
-        world.task_predicate,
-        world.scene_fields,
-        image_size,
-        together=workers if is_driver(env) else WORLDS,
-    )
-    return online_env, world.horizon
+    facts = facts_of(kind)
+    together = workers if is_driver(env) else WORLDS
+    return OnlineEnv(env, kind.open, facts.task, facts.spec, together), facts.horizon
+
+
+def image_px(manifest: Manifest) -> int:
+    """Height of the first camera of a mixture, which worlds that take a size are made with; else 48."""
+    cameras = [one.shape[0] for one in manifest.info.spec.observations if one.is_image]
+    return cameras[0] if cameras else 48
 
 
 def _online_memory(store: Store, request: TrainRequest) -> int:

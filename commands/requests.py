@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogdata.errors import CogError
 from commands.evaluate import eval_env_of
-from commands.shared import countable, natural, or_default, seed_range
+from commands.shared import check_success_return, countable, natural, or_default, seed_range
 
 if TYPE_CHECKING:
     from cogdata.storage.manifest import Manifest
@@ -138,9 +138,12 @@ def check_updates(updates: int | None) -> None:
 def check_eval_schedule(settings: TrainSettings) -> None:
     """Refuse an evaluation during training that cannot be done, before anything is begun."""
     if settings.eval_env is None:
-        if settings.eval_every is not None or settings.eval_episodes is not None:
+        if any(
+            one is not None for one in (settings.eval_every, settings.eval_episodes, settings.success_return)
+        ):
             raise CogError(
-                "--eval-every and --eval-episodes are of evaluation during training: add --eval-env"
+                "--eval-every, --eval-episodes and --success-return are of evaluation during training: add "
+                "--eval-env"
             )
         return
     from collectors.drivers import check_engine, check_name, is_driver
@@ -153,6 +156,7 @@ def check_eval_schedule(settings: TrainSettings) -> None:
         raise CogError(f"--eval-every is {settings.eval_every}, must be at least 1")
     if settings.eval_episodes is not None:
         countable("--eval-episodes", settings.eval_episodes)
+    check_success_return(settings.success_return)
 
 
 def eval_schedule_of(
@@ -161,33 +165,35 @@ def eval_schedule_of(
     """Return how a run is evaluated during training, None if it is not."""
     if settings.eval_env is None:
         return None
+    from cogdata.binding import bind
     from cogdata.storage.runs import FIRST_SELECTION_SEED
+    from collectors.checks import facts_of
+    from collectors.drivers import WorldKind, takes_image_size
     from trainers.evaluation.during_training import EvalSchedule
     from trainers.obs_kinds import select_from
 
-    size = manifest.info.camera_size[0]
-    shown = [one.name for one in select_from(request.obs, manifest.info)]
-    if "scene" in shown:
-        _check_scene(settings.eval_env, manifest)
+    env, features = settings.eval_env, select_from(request.obs, manifest.info)
+    cameras = [one.shape[0] for one in (*features, *manifest.info.spec.observations) if one.is_image]
+    size = cameras[0] if cameras else 48
+    facts = facts_of(WorldKind(env, size if takes_image_size(env) else None))
+    if facts.task is None and settings.success_return is None:
+        raise CogError(
+            f"--eval-env {env} states no success, and the best checkpoint is sought: add --success-return"
+        )
+    world = eval_env_of(
+        env,
+        size,
+        [one.name for one in features],
+        selection=manifest.info.selection,
+        success_return=settings.success_return,
+    )
+    bind(features, manifest.info.spec.action, facts.spec, f"--eval-env {env}", manifest.info.selection)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
     return EvalSchedule(
-        eval_env_of(settings.eval_env, size, shown),
+        world,
         1000 if settings.eval_every is None else settings.eval_every,
         tuple(range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + episodes)),
     )
-
-
-def _check_scene(env: str, manifest: Manifest) -> None:
-    """Refuse to evaluate a policy that sees the scene in another scene than its mixture's."""
-    from collectors.drivers import open_env
-
-    world = open_env(env, image_size=manifest.info.camera_size[0], observations=("robot",))
-    world.close()
-    if world.scene_fields != manifest.info.scene_fields:
-        raise CogError(
-            f"--eval-env {env} has the scene {', '.join(world.scene_fields)}, mixture {manifest.info.ref} "
-            f"{', '.join(manifest.info.scene_fields)}: evaluate in the scene of the data"
-        )
 
 
 def as_toml(
@@ -215,6 +221,7 @@ def as_toml(
         "eval_env": settings.eval_env,
         "eval_every": settings.eval_every,
         "eval_episodes": settings.eval_episodes,
+        "success_return": settings.success_return,
         "guard": str(request.guard),
         "log": request.trackers,
         "pool": request.pool,

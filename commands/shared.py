@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import shlex
 import signal
@@ -102,6 +104,44 @@ def worker_count(text: str, *, one_robot: bool = False, option: str = "--workers
     if count < 1:
         raise CogError(f"{option} is {text}, must be a whole number of at least 1, or auto")
     return count
+
+
+def env_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Read KEY=VALUE texts; a value is JSON, or else a text.
+
+    Raises:
+        CogError: One has no key.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise CogError(f"--env-option {pair!r} must be KEY=VALUE, for example render_size=64")
+        try:
+            found[name] = json.loads(text, parse_constant=lambda constant: constant)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def options_json(pairs: list[str] | None) -> str:
+    """Read KEY=VALUE texts as `collectors.collect.request` writes them; "": there are none.
+
+    Raises:
+        CogError: One has no key.
+    """
+    options = env_options(pairs)
+    return json.dumps(options, sort_keys=True) if options else ""
+
+
+def check_success_return(value: float | None) -> None:
+    """Refuse a sum of rewards that is no number.
+
+    Raises:
+        CogError: It is none.
+    """
+    if value is not None and not math.isfinite(value):
+        raise CogError(f"--success-return is {value}, must be a finite number")
 
 
 def wants_ray(engine: str, address: str | None, *envs: str) -> bool:

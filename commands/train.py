@@ -108,6 +108,12 @@ def train_command(
     eval_episodes: Annotated[
         int | None, typer.Option(help="Episodes of each evaluation.", show_default="20")
     ] = None,
+    success_return: Annotated[
+        float | None,
+        typer.Option(
+            help="Sum of rewards that is a success there; else the environment says it.", show_default=False
+        ),
+    ] = None,
     guard: Annotated[
         str | None,
         typer.Option(
@@ -142,6 +148,7 @@ def train_command(
         eval_env=eval_env,
         eval_every=eval_every,
         eval_episodes=eval_episodes,
+        success_return=success_return,
         guard=guard,
         log=tuple(log) if log else None,
         pool=pool,

@@ -8,7 +8,6 @@ The weights of a run stay the same; only the way to act changes.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +16,11 @@ from typing import Any
 from cogdata.intervals import wilson
 from cogdata.storage.store import Store
 from cogdata.system.machine import usable_cores
-from collectors.drivers import open_env
+from commands.evaluate import eval_env_of
 from trainers.algos.bfn import Bfn
 from trainers.algos.cql import Cql
 from trainers.checkpoint import load_training
-from trainers.evaluation.evaluate import EvalEnv, evaluate, open_policy
+from trainers.evaluation.evaluate import evaluate, open_policy
 
 ACTING_FIRST_SEED = 5_000
 """First evaluation seed; the results table and its curves use others."""
@@ -47,7 +46,7 @@ def measure(store: Store, run: str, update: int | None, env: str, episodes: int)
         if isinstance(learner, Cql):  # there are no averages of the Qs then
             learner.acting = (*learner.acting, "critics")
     parts, size = learner.spec.obs.names, learner.spec.obs.images[0].shape[0]
-    world = EvalEnv(env, functools.partial(open_env, env, image_size=size, observations=parts))
+    world = eval_env_of(env, size, parts)
     trained, found = learner.config, {}
     for name, rule in RULES[learner.name].items():
         learner.config = replace(learner.config, **rule)

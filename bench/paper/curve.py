@@ -10,7 +10,6 @@ Success is that of the last step, on seeds from 0, which no collected episode ha
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from cogdata.intervals import wilson
 from cogdata.storage.runs import read_run
 from cogdata.storage.store import Store
 from cogdata.system.machine import usable_cores
-from collectors.drivers import open_env
+from commands.evaluate import eval_env_of
 from trainers.checkpoint import list_checkpoints, read_info
-from trainers.evaluation.evaluate import EvalEnv, evaluate, open_policy, write_evaluation
+from trainers.evaluation.evaluate import evaluate, open_policy, write_evaluation
 
 
 def chosen(updates: list[int], every: int) -> list[int]:
@@ -35,7 +34,7 @@ def evaluate_checkpoint(store: Store, run: str, update: int, env: str, episodes:
     """Evaluate a checkpoint and write the evaluation into the store."""
     policy = open_policy(store, run, update)
     parts, size = policy.learner.spec.obs.names, policy.learner.spec.obs.images[0].shape[0]
-    world = EvalEnv(env, functools.partial(open_env, env, image_size=size, observations=parts))
+    world = eval_env_of(env, size, parts)
     found = evaluate(policy, world, list(range(episodes)), workers=usable_cores())
     write_evaluation(store, found)
     low, high = wilson(found.successes, episodes)

@@ -125,7 +125,7 @@ def trace(policy: Policy, env: str, episodes: int) -> list[Traced]:
                 for number, moment in worlds.step({n: actions[n] for n in running}).items():
                     own[number].values.append(values[number])
                     own[number].last = moment
-                    own[number].rewards.append(moment.reward)
+                    own[number].rewards.append(moment.reward or 0.0)
                     own[number].note_predicates(step)
             found += own
     return found

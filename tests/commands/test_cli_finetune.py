@@ -140,7 +140,7 @@ def test_mistakes_are_one_line(run: Run, root: Path, parent: str, monkeypatch: p
             "--set updates is not for `cog finetune`: --episodes and --updates-per-step decide it",
         ),
         (("1", "--set", "decay=0.5"), "--set decay is not for `cog finetune`: learning rates fall over"),
-        (("1", "--env", "cog/DrawerOpen-v0"), "cog/DrawerOpen-v0 has the scene "),
+        (("1", "--env", "cog/DrawerOpen-v0"), "cog/DrawerOpen-v0 does not fit the policy: scene is "),
     ):
         assert run(*command, *extra).error.startswith(said)
     with monkeypatch.context() as patch:

@@ -156,7 +156,7 @@ def test_checkpoints_are_evaluated_on_the_way_and_the_best_is_found_again(
     [
         (
             ("--eval-every", "5"),
-            "--eval-every and --eval-episodes are of evaluation during training: add --eval-env",
+            "--eval-every, --eval-episodes and --success-return are of evaluation during training: add --eval-env",
         ),
         (("--eval-env", "cog/Nowhere-v0"), "cog/Nowhere-v0"),
         (
@@ -171,7 +171,10 @@ def test_checkpoints_are_evaluated_on_the_way_and_the_best_is_found_again(
             ("--eval-env", PICK, "--eval-every", "0", "--print-config"),
             "--eval-every is 0, must be at least 1",
         ),
-        (("--eval-env", "cog/DrawerOpen-v0"), "--eval-env cog/DrawerOpen-v0 has the scene "),
+        (
+            ("--eval-env", "cog/DrawerOpen-v0"),
+            "--eval-env cog/DrawerOpen-v0 does not fit the policy: scene is ",
+        ),
         (("--updates", "0"), "--updates is 0, must be from 1 to 1,000,000,000"),
         (("--algo", ""), "unknown algorithm ''"),
         (("--device", "meta"), "device 'meta' cannot be used: this machine has cpu"),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
 from cogdata.storage.manifest import Manifest, MixtureInfo, SourceCounts, Stats
 from cogdata.streaming.stream import StreamOptions
@@ -194,6 +195,9 @@ class ToyEnv(gymnasium.Env[Any, Any]):
     def _info(self) -> dict[str, Any]:
         placed = bool(self.place[0] == PLACES - 1)
         return {"predicates": {"placed": placed, "grasped": not placed}, "success": placed}
+
+
+TOY_SPEC = layout1_spec((SIZE, SIZE), ToyStream.scene_fields, ("placed", "grasped"))
 
 
 class BrokenEnv(ToyEnv):

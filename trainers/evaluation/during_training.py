@@ -11,7 +11,14 @@ import torch
 from cogdata.errors import CogError
 from cogdata.storage.runs import SELECTION, Best, read_best, read_run, with_purpose, write_best
 from cogdata.storage.store import Store
-from trainers.evaluation.evaluate import EvalEnv, Policy, evaluate, evaluation_path, write_evaluation
+from trainers.evaluation.evaluate import (
+    EvalEnv,
+    Policy,
+    evaluate,
+    evaluation_path,
+    successes,
+    write_evaluation,
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,8 @@ def evaluated_before(store: Store, policy: Policy, schedule: EvalSchedule) -> Be
     rows = _selection_rows(store, policy, schedule)
     if rows is None:
         return None
-    successes = sum(rows.column("success").to_pylist())
     found, best = (
-        Best(policy.update, schedule.world.env, schedule.seeds, successes),
+        Best(policy.update, schedule.world.env, schedule.seeds, successes(rows)),
         read_best(store, policy.run),
     )
     if best is None or ((found.env, found.seeds) == (best.env, best.seeds) and found.beats(best)):
@@ -108,7 +114,7 @@ def evaluate_checkpoint(
         What was found, in the form of the best; None if it was cut short, nothing was kept then.
     """
 
-    def look(done: int, total: int, successes: int) -> None:
+    def look(done: int, total: int, _successes: int) -> None:
         if stop_asked() and done < total:
             raise _CutShortError
 

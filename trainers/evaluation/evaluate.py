@@ -21,10 +21,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from cogdata.binding import bind
 from cogdata.errors import CogError
+from cogdata.features import EpisodeSpec
+from cogdata.layout1 import layout_of
 from cogdata.rng import derive_seed
 from cogdata.schema import PREDICATES
-from cogdata.storage.runs import EVALUATION, EVALUATIONS, read_run
+from cogdata.storage.runs import EVALUATION, evaluation_schema, read_run
+from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store
 from cogdata.system.cluster import Cluster
 from trainers.algorithm import Algorithm
@@ -67,14 +71,34 @@ class EvalEnv:
     Attributes:
         env: Its id, as it appears in the rows.
         make: Makes one environment with Dict observations; picklable if there are several workers.
+        episode_spec: Declaration of its episodes.
         together: How many there may be at a time: of a robot, as many as there are robots.
         embodiment: Its robot, where a policy tells several apart.
+        selection: What the policy's mixture took of its episodes: renamed, resized, padded.
+        success_return: An episode is a success if its rewards add up to so much; None: the world says it.
     """
 
     env: str
     make: MakeEnv
+    episode_spec: EpisodeSpec
     together: int = WORLDS
     embodiment: str | None = None
+    selection: Selection = field(default_factory=Selection)
+    success_return: float | None = None
+
+    @property
+    def camera(self) -> str:
+        """Name of the camera that is recorded: ``image``, else the first with colours.
+
+        Raises:
+            CogError: There is none.
+        """
+        colours = [
+            one.name for one in self.episode_spec.observations if one.is_image and one.shape[2:] == (3,)
+        ]
+        if not colours:
+            raise CogError(f"{self.env} has no camera with colours: leave --record out")
+        return "image" if "image" in colours else colours[0]
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,7 @@ class Evaluation:
         name: Id of the evaluation and stem of its file.
         run: Run id.
         rows: Table of :data:`cogdata.storage.runs.EVALUATIONS`, in the order of the seeds.
-        frames: Seed → uint8 (T+1, H, W, 3), of the recorded episodes.
+        frames: Seed → (T+1, H, W, 3), of the recorded episodes.
     """
 
     name: str
@@ -95,8 +119,18 @@ class Evaluation:
 
     @property
     def successes(self) -> int:
-        """Episodes whose last observation satisfies the task."""
-        return sum(self.rows.column("success").to_pylist())
+        """Episodes that were a success."""
+        return successes(self.rows)
+
+    @property
+    def states_success(self) -> bool:
+        """Whether it is known of any episode if it was a success."""
+        return bool(self.rows.column("success").null_count < len(self.rows))
+
+
+def successes(rows: pa.Table) -> int:
+    """Return how many rows of an evaluation are a success; null is none."""
+    return sum(success is True for success in rows.column("success").to_pylist())
 
 
 def open_policy(
@@ -142,7 +176,7 @@ def evaluate(
         seeds: Given to ``env.reset``, all different.
         workers: Processes that hold the environments, 1: this one; or a cluster, whose tasks evaluate 16
             episodes each with the policy beside them. Does not change the result.
-        record: Keep the frames of the first N episodes (the world must show images).
+        record: Keep the frames of the first N episodes (the world must have a camera).
         on_progress: Called after each round of episodes.
         purpose: What the rows are for, as :data:`cogdata.storage.runs.EVALUATIONS` says.
 
@@ -165,7 +199,7 @@ def evaluate(
     for number, episodes in results:
         found[number] = episodes
         evaluated = [episode for number in sorted(found) for episode in found[number]]
-        on_progress(len(evaluated), len(seeds), sum(episode.last.success is True for episode in evaluated))
+        on_progress(len(evaluated), len(seeds), sum(_success(world, one) is True for one in evaluated))
     name = _name(policy, world, seeds, purpose)
     frames = {episode.seed: np.stack(episode.frames) for episode in evaluated if episode.frames}
     return Evaluation(name, policy.run, _table(policy, world, name, evaluated, purpose), frames)
@@ -194,7 +228,8 @@ class _Episode:
     seed: int
     generator: torch.Generator
     last: Moment
-    rewards: list[float] = field(default_factory=list)
+    rewards: list[float | None] = field(default_factory=list)
+    held: list[bool] = field(default_factory=list)
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
@@ -221,46 +256,33 @@ def _said(call: _Round) -> str:
 
 def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Episode]:
     """Evaluate up to 16 episodes, the first ``keep`` of them with their frames."""
+    spec = policy.learner.spec
+    bound = bind(spec.obs.features, spec.action.feature, world.episode_spec, world.env, world.selection)
+    camera = world.camera if keep else ""
     first = worlds.reset(seeds)
-    _check_features(policy, world, first[0], keep)
     episodes = []
     for number, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(derive_seed("evaluate", policy.seed, seed))
         episodes.append(_Episode(seed, generator, first[number]))
     for episode in episodes[:keep]:
-        episode.frames.append(episode.last.obs["image"])
+        episode.frames.append(episode.last.obs[camera])
     act = Actor(policy.learner, embodiment=world.embodiment)
     while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
-        shown = [episode.last.obs for episode in episodes]
+        shown = [bound.observe(episode.last.obs) for episode in episodes]
         actions = act(shown, [episode.generator for episode in episodes])
-        for number, moment in worlds.step({number: actions[number] for number in running}).items():
+        for number, moment in worlds.step({one: bound.act(actions[one]) for one in running}).items():
             episodes[number].last = moment
             episodes[number].rewards.append(moment.reward)
+            episodes[number].held.append(moment.success is True)
             if number < keep:
-                episodes[number].frames.append(moment.obs["image"])
+                episodes[number].frames.append(moment.obs[camera])
     return episodes
-
-
-def _check_features(policy: Policy, world: EvalEnv, moment: Moment, keep: int) -> None:
-    spec = policy.learner.spec.obs
-    needed = {*spec.names, *(["image"] if keep else [])}
-    if missing := needed - moment.obs.keys():
-        raise CogError(f"{world.env} shows {sorted(moment.obs)}, the evaluation needs {sorted(missing)} too")
-    for one in spec.features:
-        shown = moment.obs[one.name].shape
-        if shown == one.shape:
-            continue
-        if one.is_image:
-            raise CogError(f"{world.env} shows {one.name} {shown}, the policy knows {one.shape}")
-        raise CogError(
-            f"{world.env} has a {one.name} of {moment.obs[one.name].size} numbers, the policy was trained on "
-            f"{one.size} ({', '.join(one.names)}): evaluate it in the scene of its data"
-        )
 
 
 def _name(policy: Policy, world: EvalEnv, seeds: Sequence[int], purpose: str) -> str:
     """Name an evaluation by what it is: evaluating the same again replaces it by the same rows."""
-    identity = json.dumps([policy.run, policy.digest, world.env, list(seeds)])
+    stated = [] if world.success_return is None else [world.success_return]
+    identity = json.dumps([policy.run, policy.digest, world.env, list(seeds), *stated])
     slug = re.sub("[^a-z0-9_-]+", "-", world.env.split("/")[-1].lower())
     tail = "" if purpose == EVALUATION else f"-{purpose}"
     return f"{slug}-{policy.update:08d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{tail}"
@@ -280,18 +302,33 @@ def _table(
         "created_at": now,
         "purpose": purpose,
     }
-    return pa.Table.from_pylist(
-        [shared | dict(_columns(episode)) for episode in evaluated], schema=EVALUATIONS
-    )
+    rows = [shared | dict(_columns(world, episode)) for episode in evaluated]
+    return pa.Table.from_pylist(rows, schema=evaluation_schema(world.episode_spec))
 
 
-def _columns(episode: _Episode) -> Iterator[tuple[str, Any]]:
-    rewarded = [t for t, reward in enumerate(episode.rewards) if reward > 0]
+def _success(world: EvalEnv, episode: _Episode) -> bool | None:
+    """Whether an episode was a success; None: nothing states it."""
+    if world.success_return is None:
+        return episode.last.success
+    return None if None in episode.rewards else _total(episode) >= world.success_return
+
+
+def _total(episode: _Episode) -> float:
+    return sum(reward or 0.0 for reward in episode.rewards)
+
+
+def _columns(world: EvalEnv, episode: _Episode) -> Iterator[tuple[str, Any]]:
+    built_in = layout_of(world.episode_spec) == 1
+    held = [bool(reward and reward > 0) for reward in episode.rewards] if built_in else episode.held
+    unstated = not built_in and episode.last.success is None and not any(held)
     yield "seed", episode.seed
-    yield "success", episode.last.success
-    yield "solved", bool(rewarded)
-    yield "first_reward_t", rewarded[0] if rewarded else None
+    yield "success", _success(world, episode)
+    yield "solved", None if unstated else any(held)
+    yield "first_reward_t", held.index(True) if any(held) else None
     yield "steps", len(episode.rewards)
-    yield "total_reward", sum(episode.rewards)
+    yield "total_reward", None if None in episode.rewards else _total(episode)
+    if not built_in:
+        yield "predicates", list(episode.last.predicates.items())
+        return
     for predicate in PREDICATES:
         yield predicate, episode.last.predicates.get(predicate)

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from cogdata.answers import Answer, Judged, name_of
 from cogdata.errors import CogError
+from cogdata.layout1 import layout_of
 from cogdata.system.imports import guard_processes
 from cogdata.system.interrupts import ctrl_c_held_back, ignore_ctrl_c
 
 Obs = Mapping[str, NDArray[Any]]
+Step = tuple[object, object, object]
+"""Reward, terminated and truncated, as an environment answers."""
+
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 
 WORLDS: Final = 16
@@ -32,17 +36,17 @@ class Moment:
     """What one environment shows after a reset or a step.
 
     Attributes:
-        obs: Part ("image", "robot", "scene") → array.
-        reward: Of the step; 0 after a reset.
+        obs: Feature → array.
+        reward: Of the step; 0 after a reset; None: the world has none.
         over: Whether the episode ended here.
-        success: Whether the task's predicate holds now; None: not judged, after a reset alone.
+        success: Whether the task's predicate holds now; None: not judged, or the world states no success.
         predicates: Name → whether it holds now; None: not judged.
         terminated: Whether the episode ended here because the world said so.
         truncated: Whether it ended here because of the clock; both may be.
     """
 
     obs: Obs
-    reward: float
+    reward: float | None
     over: bool
     success: bool | None
     predicates: Judged
@@ -80,6 +84,7 @@ class LocalGroup:
             raise
         self._moments: dict[int, Moment] = {}
         self._times = [0] * count
+        self._rewards_success = _is_built_in(self._envs[0])
 
     def ask_reset(self, seeds: Sequence[int]) -> None:
         """Start episodes in the first ``len(seeds)`` environments."""
@@ -96,7 +101,10 @@ class LocalGroup:
             obs, reward, terminated, truncated, info = self._envs[index].step(action)
             self._times[index] += 1
             moment = _moment(self._answer(index), obs, info)
-            self._moments[index] = _after(self._answer(index), moment, reward, terminated, truncated)
+            step = reward, terminated, truncated
+            self._moments[index] = _after(
+                self._answer(index), moment, step, rewards_success=self._rewards_success
+            )
 
     def _answer(self, index: int) -> Answer:
         return Answer(name_of(self._envs[index]), self._times[index])
@@ -161,14 +169,22 @@ class RemoteGroup:
 def _moment(answer: Answer, obs: Obs, info: Mapping[str, Any]) -> Moment:
     """Check what an environment shows; nothing has been done yet."""
     answer.check_finite(obs)
-    success = answer.truth("info['success']", info["success"])
+    success = answer.truth("info['success']", info.get("success"))
     return Moment(dict(obs), 0.0, over=False, success=success, predicates=answer.predicates(info))
 
 
-def _after(answer: Answer, moment: Moment, reward: object, terminated: object, truncated: object) -> Moment:
+def _is_built_in(env: object) -> bool:
+    """Whether success is the reward, as in the built-in worlds; so is what declares nothing."""
+    spec = getattr(env, "episode_spec", None)
+    return spec is None or layout_of(spec) == 1
+
+
+def _after(answer: Answer, moment: Moment, step: Step, *, rewards_success: bool) -> Moment:
     """Add what a step led to."""
-    answer.rewarded("info['success']", moment.success)
-    number = answer.number("a reward of", reward)
+    reward, terminated, truncated = step
+    if rewards_success:
+        answer.rewarded("info['success']", moment.success)
+    number = None if reward is None and not rewards_success else answer.number("a reward of", reward)
     ends = answer.ending("terminated", terminated), answer.ending("truncated", truncated)
     return replace(moment, reward=number, over=any(ends), terminated=ends[0], truncated=ends[1])
 

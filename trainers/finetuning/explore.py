@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cogdata.answers import Answer, stack_predicates
 from cogdata.episode import Episode, EpisodeMeta
-from cogdata.layout1 import OBSERVATIONS, layout1_spec
+from cogdata.errors import CogError
+from cogdata.layout1 import layout_of
 from cogdata.rng import derive_seed
 from trainers.algorithm import Algorithm
 from trainers.evaluation.acting import Actor
@@ -101,16 +102,22 @@ def _begin(learner: Algorithm, online_env: OnlineEnv, run: str, seed: int, index
 
 
 def _episode(done: _OpenEpisode, online_env: OnlineEnv) -> Episode:
-    moments, after = done.moments, done.moments[1:]
+    moments, after, spec = done.moments, done.moments[1:], online_env.episode_spec
+    names = [one.name for one in spec.observations]
     for step, moment in enumerate(moments):
-        Answer(online_env.env, step).check_stored(moment.obs, OBSERVATIONS)
+        answer = Answer(online_env.env, step)
+        answer.check_stored(moment.obs, names)
+        if moment.reward is None:
+            raise CogError(f"{online_env.env} gives no reward {answer.when}: nothing can be learned from it")
     predicates, unjudged = stack_predicates(online_env.env, [moment.predicates for moment in moments])
+    if layout_of(spec) == 1:  # a scene of the built-in worlds has some of their predicates
+        spec = replace(spec, predicates=tuple(predicates))
     return Episode(
         meta=done.meta,
-        spec=layout1_spec((online_env.image_size,) * 2, online_env.scene_fields, tuple(predicates)),
-        observations={name: np.stack([moment.obs[name] for moment in moments]) for name in OBSERVATIONS},
+        spec=spec,
+        observations={name: np.stack([moment.obs[name] for moment in moments]) for name in names},
         action=np.stack(done.actions),
-        reward=np.array([moment.reward for moment in after], np.float32),
+        reward=np.array([moment.reward for moment in after], spec.reward),
         terminated=np.array([moment.terminated for moment in after], bool),
         truncated=np.array([moment.truncated for moment in after], bool),
         predicates=predicates,

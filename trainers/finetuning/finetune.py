@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from cogdata.binding import bind
 from cogdata.episode import Episode
 from cogdata.errors import CogError
 from cogdata.rng import derive_seed
@@ -181,19 +182,24 @@ def _lost(run: str) -> str:
 
 
 def _check_env(spec: Spec, online_env: OnlineEnv) -> None:
+    """Refuse a world whose episodes the learner cannot take in as they are.
+
+    Raises:
+        CogError: It has something else.
+    """
     if spec.obs.apart:
         raise CogError(
             f"the policy tells the robots {', '.join(spec.obs.embodiments)} apart, and fine-tuning collects "
             f"with one: train on a mixture of that robot first"
         )
-    if "scene" not in spec.obs.names:
-        return
-    scene = next(one for one in spec.obs.features if one.name == "scene")
-    if online_env.scene_fields != scene.names:
+    world = online_env.episode_spec
+    if world.extras:
+        named = ", ".join(one.name for one in world.extras)
         raise CogError(
-            f"{online_env.env} has the scene {', '.join(online_env.scene_fields) or 'of nothing'}, "
-            f"the policy was trained on {', '.join(scene.names)}: fine-tune it in the scene of its data"
+            f"{online_env.env} has annotations ({named}), which a learner's own episodes do not have: "
+            f"fine-tune in a world without them"
         )
+    bind(spec.obs.features, spec.action.feature, world, online_env.env, exact=True)
 
 
 @dataclass

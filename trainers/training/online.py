@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cogdata.errors import CogError, unknown
+from cogdata.features import EpisodeSpec
 from cogdata.storage.parts import PART_SIZE
 from trainers.evaluation.worlds import WORLDS, MakeEnv
 from trainers.identity import identity_of
@@ -98,16 +99,14 @@ class OnlineEnv:
 
     Attributes:
         env: Its id.
-        make: Makes one that shows image, robot and scene; picklable if there are several workers.
+        make: Makes one that shows all that it declares; picklable if there are several workers.
         task: Predicate of its task; None: it states no success.
-        scene_fields: Names of its scene vector.
-        image_size: px, square.
+        episode_spec: Declaration of its episodes.
         together: How many there may be at a time: of a robot, as many as there are robots.
     """
 
     env: str
     make: MakeEnv
     task: str | None
-    scene_fields: tuple[str, ...]
-    image_size: int
+    episode_spec: EpisodeSpec
     together: int = WORLDS

@@ -50,6 +50,7 @@ class TrainSettings:
     eval_env: str | None = None
     eval_every: int | None = None
     eval_episodes: int | None = None
+    success_return: float | None = None
     guard: str | None = None
     log: tuple[str, ...] | None = None
     pool: str | None = None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 
+from cogdata.binding import bind
 from cogdata.errors import CogError
 from cogdata.storage.manifest import Manifest
 from cogdata.storage.runs import read_run
@@ -173,18 +174,13 @@ def _seen_alike(store: Store, parent: Algorithm, manifest: Manifest, request: Tr
     """The parent's specification, if it can look at this mixture with it."""
     _check_obs(store, request)
     theirs, ours = parent.spec, spec_of(request.obs, manifest)
-    pairs = [(theirs.action.feature, ours.action.feature)]
     if theirs.obs.names != ours.obs.names:
         raise CogError(
             f"run {request.parent!r} looks at {', '.join(theirs.obs.names)}, of mixture {manifest.info.ref} "
             f"--obs {request.obs} is {', '.join(ours.obs.names)}: start from a run on the same features"
         )
-    for known, found in (*zip(theirs.obs.features, ours.obs.features, strict=True), *pairs):
-        if known.identity() != found.identity():
-            raise CogError(
-                f"run {request.parent!r} knows {known.name} as {known.describe()}, mixture "
-                f"{manifest.info.ref} has {found.describe()}: start from a run on the same features"
-            )
+    declared = manifest.info.spec
+    bind(theirs.obs.features, theirs.action.feature, declared, f"mixture {manifest.info.ref}", exact=True)
     return theirs
 
 

@@ -368,7 +368,7 @@ def test_an_instruction_is_stored_with_a_built_in_world_too(tmp_path: Path) -> N
 def test_a_collection_has_one_declaration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, store = request("random", env=f"{ARMS}:SevenDof", image_size=16), Store(str(tmp_path))
     _written(asked, tmp_path)
-    monkeypatch.setattr("collectors.checks._DECLARED", {})
+    monkeypatch.setattr("collectors.checks._KNOWN", {})
     monkeypatch.setattr(SevenDof, "predicates", ("cup_on_shelf",))
     monkeypatch.setattr(SevenDof, "feature_names", {"joints_rad": tuple("abcdef")}, raising=False)
     prepare(store, asked, "test")  # nobody has made it: what is known of it is what is there

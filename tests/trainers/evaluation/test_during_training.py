@@ -11,7 +11,7 @@ import torch
 from cogdata.errors import CogError
 from cogdata.storage.runs import FIRST_SELECTION_SEED, SELECTION, Best, read_best
 from cogdata.storage.store import Store
-from tests.trainers.toy import ToyEnv, ToyStream, make_manifest
+from tests.trainers.toy import TOY_SPEC, ToyEnv, ToyStream, make_manifest
 from tests.trainers.training.test_train import make_request, weights_of
 from trainers.checkpoint import list_checkpoints
 from trainers.evaluation.during_training import EvalSchedule, evaluate_checkpoint, parse_update
@@ -19,7 +19,7 @@ from trainers.evaluation.evaluate import EvalEnv, Evaluation, evaluate, open_pol
 from trainers.training.runlog import read_metrics
 from trainers.training.train import Progress, train
 
-TOY = EvalEnv("toy/Chain-v0", ToyEnv)
+TOY = EvalEnv("toy/Chain-v0", ToyEnv, TOY_SPEC)
 SCHEDULE = EvalSchedule(TOY, 2, (FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + 1))
 
 
@@ -93,7 +93,7 @@ def test_another_world_starts_a_new_comparison(store: Store, monkeypatch: pytest
     info, _ = train(store, make_manifest(), request, open_stream=ToyStream, schedule=SCHEDULE)
     assert parse_update(store, info.run, "best") == 2
     longer = replace(request, config=replace(request.config, updates=8))
-    elsewhere = replace(SCHEDULE, world=EvalEnv("toy/Other-v0", ToyEnv))
+    elsewhere = replace(SCHEDULE, world=EvalEnv("toy/Other-v0", ToyEnv, TOY_SPEC))
     train(store, make_manifest(), longer, open_stream=ToyStream, schedule=elsewhere)
     assert read_best(store, info.run) == Best(6, "toy/Other-v0", SCHEDULE.seeds, 1)
 
@@ -122,7 +122,7 @@ def test_a_signal_cuts_an_evaluation_short_and_keeps_nothing_of_it(store: Store)
             rounds.append(1)
             return super().reset(seed=seed, options=options)
 
-    schedule = EvalSchedule(EvalEnv("toy", Interrupting), 2, tuple(range(20)))
+    schedule = EvalSchedule(EvalEnv("toy", Interrupting, TOY_SPEC), 2, tuple(range(20)))
     info, state = train(store, make_manifest(), make_request(), open_stream=ToyStream, schedule=schedule)
     assert (state.status, state.updates_done) == ("stopped", 2)
     assert store.list_files(f"runs/{info.run}/evaluations") == []

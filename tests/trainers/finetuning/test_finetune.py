@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cogdata.errors import CogError
+from cogdata.layout1 import layout1_spec
 from cogdata.storage.parts import CollectionInfo, list_parts, read_commit
 from cogdata.storage.runs import RunState, ancestry, read_run, read_state
 from cogdata.storage.samples import read_episode
@@ -22,6 +23,7 @@ from tests.synthetic import make_episode
 from tests.trainers.toy import (
     PLACES,
     SIZE,
+    TOY_SPEC,
     Sample,
     ToyEnv,
     ToyStream,
@@ -42,8 +44,7 @@ from trainers.training.start import from_run
 from trainers.training.train import train
 
 ENV = "toy/Chain-v0"
-FIELDS = ("place", "one")
-ONLINE_ENV = OnlineEnv(ENV, ToyEnv, "placed", FIELDS, SIZE)
+ONLINE_ENV = OnlineEnv(ENV, ToyEnv, "placed", TOY_SPEC)
 SMALL: dict[str, Any] = {"threads": 1, "checkpoint_every": 2, "log_every": 2, "tensorboard": False}
 
 
@@ -103,7 +104,7 @@ def test_a_half_trained_policy_improves(store: Store) -> None:
     state = go(store, request, on_progress=seen.append)
     run = run_id(make_manifest(), request)
     assert (state.status, state.updates_done) == ("finished", 40 + 40 * 8)  # an update per action
-    world, seeds = EvalEnv(ENV, ToyEnv), range(60)
+    world, seeds = EvalEnv(ENV, ToyEnv, TOY_SPEC), range(60)
     before, after = (evaluate(open_policy(store, one), world, seeds).successes for one in (parent, run))
     assert before < 0.6 * 60
     assert after > 0.9 * 60
@@ -310,9 +311,10 @@ def test_an_error_leaves_no_run_running(store: Store, monkeypatch: pytest.Monkey
 def test_what_does_not_fit_is_one_line(store: Store) -> None:
     parent = parent_of(store)
     request = request_for(store, parent)
-    other = replace(ONLINE_ENV, scene_fields=("place",))
+    other = replace(ONLINE_ENV, episode_spec=layout1_spec((SIZE, SIZE), ("place",), ("placed",)))
     with pytest.raises(
-        CogError, match=rf"{ENV} has the scene place, the policy was trained on place, one: fine"
+        CogError,
+        match=rf"^{ENV} does not fit the policy: scene is float32 \(1,\) of place, needed is float32 \(2,\) of pl",
     ):
         go(store, request, online_env=other)
     with pytest.raises(CogError, match="batch_size is 1, must be at least 2 to be half online"):
