@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from cogdata.errors import CogError, unknown
 from cogdata.features import FEATURE_NAME, EpisodeSpec, Feature
 
-_ALIKE: Final = ("dtype", "shape", "per", "names")
-"""What a feature must have in common with its namesakes; an action also its bounds and choices."""
+_ALIKE: Final = ("shape", "per", "names")
+"""What a feature must have in common with its namesakes, beside its type; an action also bounds and choices."""
+
+_FLOATS: Final = ("float16", "float32", "float64")
+"""Types of columns that join to the widest of them."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,14 @@ def common(specs: Mapping[str, EpisodeSpec], selection: Selection) -> Shared:
     if why := _difference("action", changed, selection):
         raise CogError(f"the action {why}: choose one robot by env{_hint('action', changed)}")
     rates = {spec.rate_hz for spec in changed.values()}
-    spec = first.taking(name for name in names if name not in left_out)
+    taken = first.taking(name for name in names if name not in left_out)
+    spec = replace(
+        taken,
+        observations=tuple(replace(one, dtype=_widest(one.name, changed)) for one in taken.observations),
+        extras=tuple(replace(one, dtype=_widest(one.name, changed)) for one in taken.extras),
+    )
     action = _joined_bounds([one.action for one in changed.values()])
+    action = replace(action, dtype=_widest("action", changed))
     rate = rates.pop() if len(rates) == 1 else None
     return Shared(replace(spec, action=action, predicates=(), reward="float32", rate_hz=rate), left_out)
 
@@ -243,9 +252,22 @@ def _difference(name: str, specs: Mapping[str, EpisodeSpec], selection: Selectio
         feature = spec[name]
         if found is None:
             found = where, feature
-        elif any(getattr(feature, one) != getattr(found[1], one) for one in alike):
+        elif _kind(feature) != _kind(found[1]) or any(
+            getattr(feature, one) != getattr(found[1], one) for one in alike
+        ):
             return f"differs between {found[0]} ({_told(found[1])}) and {where} ({_told(feature)})"
     return ""
+
+
+def _kind(feature: Feature) -> str:
+    """The type, one word for all that join."""
+    return "float" if feature.dtype in _FLOATS and not feature.is_member else feature.dtype
+
+
+def _widest(name: str, specs: Mapping[str, EpisodeSpec]) -> str:
+    """The type that holds the feature of all episodes."""
+    found = {spec[name].dtype for spec in specs.values()}
+    return max(found, key=_FLOATS.index) if len(found) > 1 else found.pop()
 
 
 def _told(feature: Feature) -> str:

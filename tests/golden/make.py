@@ -22,29 +22,58 @@ import pytest
 import cli
 from tests.golden import read
 
-COMMANDS: Final = (
+_SMALL: Final = "--updates 4 --set batch_size=4"
+_EVALUATED: Final = "--eval-env cog/PlaceTray-v0 --eval-every 4 --eval-episodes 2"
+_CRITICS: Final = "--set critic_widths=8,8"
+
+V1: Final = (
     "collect --policy weak_grasp --episodes 2 --image-size 16 --horizon 6",
     "collect --policy place --episodes 1 --image-size 16",
     "query --as by_episode --weight prior=0.5",
     "query --as by_step",
-    "train --mixture by_episode --algo bc --obs image+robot --updates 4 --set batch_size=4 --set widths=8,8 "
-    "--eval-env cog/PlaceTray-v0 --eval-every 4 --eval-episodes 2",
-    "train --mixture by_step --algo cql --obs state --updates 4 --set batch_size=4 --set critic_widths=8,8 "
-    "--set policy_widths=8,8",
-    "train --mixture by_episode --algo bfn --obs state --updates 4 --set batch_size=4 --set critic_widths=8,8 "
-    "--set flow_widths=8,8",
+    f"train --mixture by_episode --algo bc --obs image+robot {_SMALL} --set widths=8,8 {_EVALUATED}",
+    f"train --mixture by_step --algo cql --obs state {_SMALL} {_CRITICS} --set policy_widths=8,8",
+    f"train --mixture by_episode --algo bfn --obs state {_SMALL} {_CRITICS} --set flow_widths=8,8",
+    "eval bc --env cog/PlaceTray-v0 --seeds 0:3 --workers 1",
 )
-"""What fills a store, whose two mixtures are frozen from :data:`QUERIES`."""
+"""Layout 1: the built-in worlds."""
+
+_WORKER: Final = "--workers 1"
+_ARM: Final = "tests.arms:SevenDof"
+
+V2: Final = (
+    f"collect --policy random --env {_ARM} --env-option image_size=16 --episodes 2 {_WORKER}",
+    f"collect --policy random --env tests.arms:Bimanual --episodes 1 --horizon 2 {_WORKER}",
+    f"collect --policy random --env CartPole-v1 --episodes 2 --horizon 8 {_WORKER}",
+    f"collect --policy random --episodes 1 --image-size 16 --horizon 3 {_WORKER} --instruction push",
+    "query --as one_arm",
+    "query --as arms --pad action=14 --rename joint_position_rad=joints --rename joints_rad=joints "
+    "--pad joints=14 --stats-by env",
+    "query --as carts",
+    f"train --mixture one_arm --algo bc --obs camera,joints_rad {_SMALL} --set widths=8,8",
+    f"train --mixture carts --algo iql --obs state {_SMALL} {_CRITICS} --set policy_widths=8,8",
+    f"eval bc --env {_ARM} --env-option image_size=16 --seeds 0:3 --workers 1",
+)
+"""Layout 2: worlds that declare themselves."""
 
 QUERIES: Final = {
     "by_episode": "select episode_id, 'prior' as source, 0.0 as reward from episodes where policy = 'weak_grasp' "
     "union all by name select episode_id, 'task' as source from episodes where policy = 'place'",
     "by_step": "select episode_id, t, (t % 2)::float as reward from steps where t < 5",
+    "one_arm": f"select episode_id from episodes where env = '{_ARM}'",
+    "arms": "select episode_id, 0.0 as reward, env as source from episodes where env like 'tests.%'",
+    "carts": "select episode_id from episodes where env = 'CartPole-v1'",
 }
+"""What mixtures are frozen from, by their names."""
+
+FORMATS: Final = {"v1": V1, "v2": V2}
+"""Name of a format → the commands that fill its store."""
 
 
 def _cog(command: str) -> None:
     words = command.split()
+    if words[0] == "eval":  # the run whose name begins so
+        words[1] = next(path.name for path in Path("store/runs").iterdir() if path.name.startswith(words[1]))
     name = words[words.index("--as") + 1] if "--as" in words else ""
     sys.argv = ["cog", *words[:1], *([QUERIES[name]] if name else []), *words[1:]]
     try:
@@ -76,11 +105,8 @@ def main(folder: Path) -> None:
     os.environ["COG_ROOT"] = "store"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platform, "node", lambda: "golden")
-        for command in COMMANDS:
+        for command in FORMATS[folder.name]:
             _cog(command)
-        for run in sorted(path.name for path in Path("store/runs").iterdir()):
-            if run.startswith("bc-"):
-                _cog(f"eval {run} --env cog/PlaceTray-v0 --seeds 0:3 --workers 1")
     _clean(Path("store"))
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree("store", copy, dirs_exist_ok=True)

@@ -10,6 +10,7 @@ import torch
 from catalog.index.sync import sync
 from catalog.query import run_query
 from cogdata.storage.manifest import read_manifest
+from cogdata.storage.parts import list_collections, read_collection
 from cogdata.storage.runs import list_runs, read_run
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions
@@ -44,11 +45,36 @@ def _named(store: Store, run: str) -> str:
     return run_id(read_manifest(store, f"{info.mixture}@{info.mixture_version}"), resume_request(store, run))
 
 
+def _declared(store: Store) -> dict[str, Any]:
+    """What SQL says of features and of every column of steps, where a collection declares its own."""
+    heads = [read_collection(store, name) for name in list_collections(store)]
+    if all(head.spec is None for head in heads):
+        return {}
+    columns = run_query(store, "describe steps").table.to_pylist()
+    sums = ", ".join(
+        f"count({name}) as n_{name}, sum({f'list_sum({name})' if kind.endswith('[]') else name}::double) as {name}"
+        for name, kind in ((one["column_name"], one["column_type"]) for one in columns)
+        if kind.removesuffix("[]") in ("FLOAT", "DOUBLE", "BIGINT", "INTEGER", "BOOLEAN")
+    )
+    return {
+        "declared": {head.name: None if head.spec is None else head.spec.identity() for head in heads},
+        "columns": run_query(store, f"select {sums} from steps").table.to_pylist()[0],
+        "features": run_query(store, "select count(*) as n from features").table["n"][0].as_py(),
+        "instructions": run_query(
+            store, "select instruction from episodes where instruction is not null order by episode_id"
+        ).table["instruction"].to_pylist(),
+        "evaluations": run_query(
+            store, "select seed, success, total_reward, predicates from evaluations order by seed"
+        ).table.to_pylist(),
+    }  # fmt: skip
+
+
 def everything(root: Path) -> dict[str, Any]:
     """What is true of a store, as JSON."""
     store = Store(str(root))
     report = sync(store)
     return {
+        **_declared(store),
         "problems": list(report.problems),
         "rows": {
             view: run_query(store, f"select count(*) as n from {view}").table["n"][0].as_py() for view in ROWS

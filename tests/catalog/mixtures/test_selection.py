@@ -147,3 +147,23 @@ def test_padded_vectors_need_no_common_names() -> None:
     spec = common(specs, Selection(pad={"joints": 3, "action": 3})).spec
     assert (spec["joints"].shape, spec["joints"].names) == ((3,), ())
     assert (spec.action.shape, spec.action.commands) == ((3,), ())
+
+
+@pytest.mark.parametrize(
+    ("types", "wide"), [(("float32", "float64"), "float64"), (("float16", "float32"), "float32")]
+)
+def test_floats_of_several_widths_join_to_the_widest(types: tuple[str, str], wide: str) -> None:
+    specs = {
+        kind: EpisodeSpec((Feature("joints", kind, (2,)),), Feature("action", kind, (2,), Per.TRANSITION))
+        for kind in types
+    }
+    shared = common(specs, Selection())
+    assert (shared.spec["joints"].dtype, shared.spec.action.dtype, shared.left_out) == (wide, wide, {})
+
+
+def test_whole_numbers_and_floats_do_not_join() -> None:
+    action = Feature("action", "float32", (2,), Per.TRANSITION)
+    specs = {kind: EpisodeSpec((Feature("count", kind, (2,)),), action) for kind in ("int32", "float32")}
+    assert common(specs, Selection()).left_out == {
+        "count": "differs between int32 (int32 (2,)) and float32 (float32 (2,))"
+    }
