@@ -18,7 +18,7 @@ from cogdata.errors import CogError, unknown
 from cogdata.features import FEATURE_NAME, EpisodeSpec, Feature
 
 _ALIKE: Final = ("shape", "per", "names")
-"""What a feature must have in common with its namesakes, beside its type; an action also bounds and choices."""
+"""What a feature must share with its namesakes, beside its type; an action also bounds and choices."""
 
 _FLOATS: Final = ("float16", "float32", "float64")
 """Types of columns that join to the widest of them."""
