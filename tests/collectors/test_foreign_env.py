@@ -570,21 +570,42 @@ def _cog(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def _block(kind: str) -> str:
-    found = re.search(rf"```{kind}\n(.*?)```", GUIDE.read_text(), re.S)
-    assert found
-    return found[1]
+def _block(kind: str, number: int) -> str:
+    found = re.findall(rf"```{kind}\n(.*?)```", GUIDE.read_text(), re.S)
+    return str(found[number])
 
 
-def test_the_guide_s_example_runs_as_it_stands(tmp_path: Path) -> None:
-    (tmp_path / "arm.py").write_text(_block("python"))
+def _run_block(number: int, folder: Path, module: str) -> str:
+    """Run an example of the guide as it stands; return what it says."""
+    (folder / module).write_text(_block("python", number))
     env = {name: value for name, value in os.environ.items() if name != "COG_ROOT"}
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     done = subprocess.run(
-        ["bash", "-ec", _block("sh")], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        ["bash", "-ec", _block("sh", number)],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = done.stdout
+    return done.stdout
+
+
+def test_the_guide_s_arm_with_two_cameras_runs_as_it_stands(tmp_path: Path) -> None:
+    said = _run_block(0, tmp_path, "two_cameras.py")
+    for line in (r"front +uint8 +\[120, 160, 3\] +observation", r"instruction +string +\[\] +extra"):
+        assert re.search(line, said), said
+    for task in ("cup", "bowl"):
+        share = re.search(rf"put the {task} on the shelf +(\d+) +(\S+)", said)
+        assert share
+        assert (0 < int(share[1]) < 20, float(share[2])) == (True, 1.0)
+    assert re.search(r"@ 4 · two_cameras:Arm: \d/2", said)
+    assert len(list(tmp_path.glob("cog-store/runs/*/evaluations/*.webp"))) == 1
+
+
+def test_the_guide_s_example_runs_as_it_stands(tmp_path: Path) -> None:
+    said = _run_block(1, tmp_path, "arm.py")
     off_px, off_mm = re.search(r"calibrated: (\S+) px, (\S+) mm", said).groups()  # type: ignore[union-attr]
     assert float(off_px) < 0.3
     assert float(off_mm) < 2
