@@ -14,7 +14,7 @@ from catalog.agreement import Problem, verify_catalog
 from catalog.declarations import wrong_columns, wrong_declaration
 from catalog.index.db import require_store
 from catalog.index.sync import open_indexed, scan
-from catalog.layer_check import verify_layers
+from catalog.layer_check import verify_layers, verify_uses
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec
 from cogdata.storage import manifest, parts, runs, samples
@@ -320,6 +320,7 @@ def _verify_mixtures(
         except _UNREADABLE as error:
             yield Problem(folder, _said(error))
             continue
+        yield from (Problem(folder, said) for said in verify_uses(store, frozen))
         gone, other, moved = [], [], []
         for row in frozen.episodes.to_pylist():
             found = episodes.get(row["episode_id"])

@@ -13,6 +13,8 @@ from catalog.layers import check_free
 from cogdata.errors import CogError
 from cogdata.storage.layers.commits import LayerCommit, list_commits, read_commit, read_rows
 from cogdata.storage.layers.heads import HEAD, LayerInfo, is_version, parse_head
+from cogdata.storage.layers.reading import LayerReader
+from cogdata.storage.manifest import Manifest
 from cogdata.storage.store import Store
 
 _UNREADABLE: Final = (
@@ -132,6 +134,22 @@ def _verify_episodes(
         yield Problem(
             info.folder, f"{len(other)} of its episodes have changed, for example {other[0]}: {again}"
         )
+
+
+def verify_uses(store: Store, frozen: Manifest) -> Iterator[str]:
+    """Say of which layers the values are no longer those that a mixture was frozen with.
+
+    Args:
+        store: Which store.
+        frozen: The mixture.
+    """
+    columns = (frozen.episodes[name].to_pylist() for name in ("episode_id", "digest"))
+    keys = list(zip(*columns, strict=True))
+    for name, use in sorted(frozen.info.layers.items()):
+        try:
+            LayerReader(store, name, use, keys, whole=True)
+        except _UNREADABLE as error:
+            yield _said(error)
 
 
 def _seen_before(held: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

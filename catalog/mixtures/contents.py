@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,7 +49,12 @@ class Contents:
 
 
 def collect_contents(
-    con: _Con, store: Store, shape: str, spec: EpisodeSpec, selection: Selection
+    con: _Con,
+    store: Store,
+    shape: str,
+    spec: EpisodeSpec,
+    selection: Selection,
+    reads: Callable[[str], bool] | None = None,
 ) -> Contents:
     """Work out what is frozen.
 
@@ -59,6 +64,7 @@ def collect_contents(
         shape: "episode" or "step".
         spec: Declaration of what batches deliver.
         selection: What is taken of the episodes.
+        reads: Whether a feature of a layer is taken; None: none is.
 
     Raises:
         CogError: The files of the steps are damaged, or have no such steps.
@@ -70,7 +76,7 @@ def collect_contents(
     only = con.execute(
         "SELECT DISTINCT collection, part FROM episodes SEMI JOIN chosen USING (episode_id) ORDER BY ALL"
     ).fetchall()
-    kinds = {column.name: column.types[0] for column in add_steps(con, store, only)}
+    kinds = {column.name: column.types[0] for column in add_steps(con, store, only, reads)}
     measured = _measured(spec)
     embodiments, of_episode = _embodiments(episodes, selection.stats_by)
     measures = Measures(measured, embodiments)

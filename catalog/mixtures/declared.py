@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
 
-from cogdata.features import EpisodeSpec
+from cogdata.features import EpisodeSpec, Feature
 from cogdata.layout1 import layout1_spec
 from cogdata.storage import parts
+from cogdata.storage.layers.reading import with_layers
 from cogdata.storage.manifest import MixtureInfo
 from cogdata.storage.selection import Selection, Shared, common
 from cogdata.storage.store import Store
@@ -14,18 +17,22 @@ from cogdata.storage.store import Store
 _Con = duckdb.DuckDBPyConnection
 
 
-def shared_features(con: _Con, store: Store, selection: Selection) -> Shared:
+def shared_features(con: _Con, store: Store, selection: Selection, derived: Sequence[Feature] = ()) -> Shared:
     """Work out what the chosen episodes share after a selection.
 
     Args:
         con: Open catalog with the table ``chosen``.
         store: Where the collections' declarations are.
         selection: What is asked for.
+        derived: Features of layers that are asked for, which every episode has beside those that it declares.
 
     Raises:
         CogError: A feature that is asked for, or the action, differs between two of them.
     """
-    return common(_declarations(con, store), selection)
+    found = _declarations(con, store)
+    if derived:
+        found = {where: with_layers(spec, derived) for where, spec in found.items()}
+    return common(found, selection)
 
 
 def _declarations(con: _Con, store: Store) -> dict[str, EpisodeSpec]:

@@ -21,6 +21,7 @@ from catalog.index.db import lock, require_store
 from catalog.index.sync import open_indexed, require_current, try_sync
 from catalog.mixtures.contents import collect_contents
 from catalog.mixtures.declared import compare_features, shared_features
+from catalog.mixtures.derived import layers_of
 from catalog.mixtures.shape import choose
 from catalog.query import run_query, translated
 from cogdata.errors import CogError, unknown
@@ -115,13 +116,16 @@ def freeze(
     table = run_query(store, sql).table
     with open_indexed(store) as con, translated(store, sql):
         shape = choose(con, table, allow_overlap=allow_overlap)
-        shared = shared_features(con, store, chosen)
-        held = collect_contents(con, store, shape, shared.spec, chosen)
+        derived = layers_of(con, store, chosen)
+        derived.check(con)
+        shared = shared_features(con, store, chosen, derived.features)
+        held = collect_contents(con, store, shape, shared.spec, chosen, derived.reads)
+        used = derived.used(con, held.episodes)
     shares = resolve_weights(weights or {}, {name: count.transitions for name, count in held.counts.items()})
     info = MixtureInfo(
         name=name,
         version=0,  # decided when it is written
-        digest=manifest.mixture_digest(held.episodes, held.rewards, shares, chosen),
+        digest=manifest.mixture_digest(held.episodes, held.rewards, shares, chosen, used),
         sql=sql,
         shape=shape,
         weights=shares,
@@ -131,6 +135,7 @@ def freeze(
         cogdata_version=cogdata.__version__,
         asked_weights=dict(weights or {}),
         unfollowed=held.unfollowed,
+        layers=used,
     )
     return _keep(store, Manifest(info, held.episodes, held.rewards, held.stats))
 

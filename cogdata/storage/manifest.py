@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow as pa
 from cogdata.errors import CogError, unknown
 from cogdata.schema import NAME_PATTERN
 from cogdata.storage.columns import conform
+from cogdata.storage.layers.reading import LayerUse
 from cogdata.storage.mixture_info import MixtureInfo as MixtureInfo
 from cogdata.storage.mixture_info import SourceCounts as SourceCounts
 from cogdata.storage.samples import MEMBERS
@@ -92,6 +94,7 @@ def mixture_digest(
     rewards: pa.Table | None,
     weights: dict[str, float],
     selection: Selection | None = None,
+    layers: Mapping[str, LayerUse] = MappingProxyType({}),
 ) -> str:
     """Return the sha256 (hex) of a mixture's content: episodes by digest, rewards, ranges, shares, features.
 
@@ -100,6 +103,7 @@ def mixture_digest(
         rewards: Table of :data:`REWARDS` or None.
         weights: Source → share.
         selection: What is taken of the episodes; None or the default: what they share.
+        layers: Layer → what is taken of it.
 
     Returns:
         The same for the same content, whatever SQL said it and wherever it is stored.
@@ -114,6 +118,9 @@ def mixture_digest(
     sha.update(json.dumps(sorted(weights.items())).encode())
     if selection is not None and not selection.is_default:
         sha.update(json.dumps(selection.identity(), sort_keys=True).encode())
+    if layers:  # by content: the same values are the same mixture, whatever version holds them
+        taken = [[name, one.features, one.digest] for name, one in sorted(layers.items())]
+        sha.update(json.dumps(taken).encode())
     return sha.hexdigest()
 
 
@@ -249,7 +256,7 @@ def read_manifest(store: Store, ref: str) -> Manifest:
     episodes = _read_table(store, f"{folder}/episodes.parquet", EPISODES, _NEEDED)
     path = f"{folder}/rewards.parquet"
     rewards = _read_table(store, path, REWARDS, REWARDS.names) if store.exists(path) else None
-    if mixture_digest(episodes, rewards, info.weights, info.selection) != info.digest:
+    if mixture_digest(episodes, rewards, info.weights, info.selection, info.layers) != info.digest:
         raise CogError(
             f"mixture {info.ref} in {store.url}/{folder} was changed after freezing: freeze it again"
         )

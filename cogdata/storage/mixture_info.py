@@ -10,6 +10,7 @@ from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout1_spec
 from cogdata.schema import LAYOUT_1_VERSION, SCHEMA_VERSION
+from cogdata.storage.layers.reading import LayerUse
 from cogdata.storage.selection import Selection
 from cogdata.storage.versions import known, parse
 
@@ -53,6 +54,7 @@ class MixtureInfo:
         selection: What was asked for of its episodes' features.
         left_out: Feature of the episodes → why batches do not deliver it.
         unfollowed: Number of transitions left out, because the observation after them is unknown.
+        layers: Layer → what is taken of it, with the digest of its values.
     """
 
     name: str
@@ -72,6 +74,7 @@ class MixtureInfo:
     selection: Selection = field(default_factory=Selection)
     left_out: dict[str, str] = field(default_factory=dict)
     unfollowed: int = 0
+    layers: dict[str, LayerUse] = field(default_factory=dict)
 
     @property
     def spec(self) -> EpisodeSpec:
@@ -136,18 +139,24 @@ class MixtureInfo:
 
     def to_data(self) -> dict[str, Any]:
         """Return plain JSON values; of a default mixture of the built-in worlds those of version 1."""
-        data = asdict(replace(self, declared=None, selection=Selection()))
-        for name in ("declared", "selection", "left_out", "unfollowed"):
+        data = asdict(replace(self, declared=None, selection=Selection(), layers={}))
+        for name in ("declared", "selection", "left_out", "unfollowed", "layers"):
             del data[name]
         if self.declared is None and self.selection.is_default and not self.left_out:
             return data
-        return data | {
-            "schema_version": SCHEMA_VERSION,
-            "declared": self.spec.to_data(),
-            "selection": self.selection.to_data(),
-            "left_out": dict(self.left_out),
-            "unfollowed": self.unfollowed,
-        }
+        used = {name: one.to_data() for name, one in self.layers.items()}
+        more: dict[str, Any] = {"layers": used} if used else {}
+        return (
+            data
+            | more
+            | {
+                "schema_version": SCHEMA_VERSION,
+                "declared": self.spec.to_data(),
+                "selection": self.selection.to_data(),
+                "left_out": dict(self.left_out),
+                "unfollowed": self.unfollowed,
+            }
+        )
 
     def to_json(self) -> str:
         """Return indented JSON."""
@@ -180,6 +189,7 @@ class MixtureInfo:
         declared = data.get("declared")
         data["declared"] = None if declared is None else EpisodeSpec.from_data(declared)
         data["selection"] = Selection.from_data(data.get("selection", {}))
+        data["layers"] = {name: LayerUse.from_data(one) for name, one in data.get("layers", {}).items()}
         info = cls(**data)
         texts = (info.name, info.digest, info.sql, info.shape, info.created_at, info.cogdata_version)
         counts = [number for one in info.counts.values() for number in vars(one).values()]

@@ -18,6 +18,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cogdata.errors import CogError
+from cogdata.storage.layers import commits as layer_commits
+from cogdata.storage.layers.heads import HEAD, LayerInfo, parse_head, read_layer
 from cogdata.storage.manifest import LOCATION, Manifest, mixture_folder, read_info, read_manifest
 from cogdata.storage.parts import COMMIT, list_parts, part_folder, read_collection, read_commit
 from cogdata.storage.runs import RunInfo, ancestry, only_one, read_run, read_state
@@ -70,7 +72,7 @@ class Copied:
 def copy_mixture(
     source: Store, target: Store, ref: str, on_progress: OnProgress = lambda done, total: None
 ) -> Copied:
-    """Copy a mixture version, every part that one of its episodes is in, and files that members point to.
+    """Copy a mixture version, every part that one of its episodes is in, what members point to, and layers.
 
     Args:
         source: Where from.
@@ -96,6 +98,8 @@ def copy_mixture(
         on_progress(done, len(parts))
     for file, members in linked.items():
         _copy_linked(source, target, file, members, copied)
+    for name, use in info.layers.items():
+        _copy_layer(source, target, read_layer(source, name, use.version), copied)
     if there:
         copied.there += 1
     else:
@@ -133,6 +137,30 @@ def _copy_linked(source: Store, target: Store, file: str, members: list[Member],
 
 def _whole(data: bytes, members: list[Member]) -> bool:
     return all(zlib.crc32(data[one.offset : one.offset + one.size]) == one.crc32 for one in members)
+
+
+def _copy_layer(source: Store, target: Store, info: LayerInfo, copied: Copied) -> None:
+    """Copy a version of a layer, each commit after its files."""
+    path = f"{info.folder}/{HEAD}"
+    if target.exists(path):
+        if not parse_head(target, path).agrees(info):
+            raise _other(f"layer {info.ref}", target)
+        copied.there += 1
+    elif not copied.seal(target, path, source.read_bytes(path)):
+        raise _other(f"layer {info.ref}", target)
+    for commit in (
+        layer_commits.read_commit(source, path) for path in layer_commits.list_commits(source, info)
+    ):
+        if not target.exists(commit.path):
+            for file, said in commit.files.items():
+                data = source.read_bytes(f"{commit.folder}/{file}")
+                _check_digest(source, f"{commit.folder}/{file}", data, said["sha256"])
+                copied.put(target, f"{commit.folder}/{file}", data)
+            if copied.seal(target, commit.path, source.read_bytes(commit.path)):
+                continue
+        if layer_commits.read_commit(target, commit.path).files != commit.files:
+            raise _other(f"{commit.path}", target)
+        copied.there += 1
 
 
 def _copy_head(source: Store, target: Store, collection: str, copied: Copied) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cogdata.episode import Float32
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
+from cogdata.storage.layers.reading import LayerReader, with_layers
 from cogdata.storage.manifest import Manifest
 from cogdata.storage.samples import Sample, column_values, declared_in, read_member, read_steps
 from cogdata.storage.selection import resized
@@ -61,6 +62,7 @@ class EpisodeReader:
         self._plain = manifest.info.declared is None
         self.sources = manifest.sources
         self.features = options.features(self.spec)
+        self._layers = _layers_of(store, manifest, {one.name for one in self.features})
         self.rows = manifest.episodes.to_pylist()
         self.lengths = observation_counts(manifest)
         self.chosen = _chosen_times(manifest, self.rows)
@@ -116,14 +118,28 @@ class EpisodeReader:
         self.texts = {name: tuple(numbers) for name, numbers in self._numbers.items()}
 
     def _texts_of(self, row: int, named: Sequence[Feature]) -> dict[str, set[str]]:
-        batch = read_steps(self._store, Sample.of(self.rows[row]))
-        own = self.spec if self._plain else declared_in(batch)
+        batch = self._steps(row)
+        own = self._declared(batch)
         stored = {one.name: self._stored(own, one, self.rows[row]) for one in named}
         return {
             name: {text for text in _texts(batch, one) if text is not None} for name, one in stored.items()
         }
 
     # --- episodes --------------------------------------------------------------------------------------
+
+    def _steps(self, row: int) -> pa.RecordBatch:
+        """Read the step arrays of an episode, with what layers add to them."""
+        entry = self.rows[row]
+        batch = read_steps(self._store, Sample.of(entry))
+        for layer in self._layers:
+            batch = layer.extend(batch, (entry["episode_id"], entry["digest"]))
+        return batch
+
+    def _declared(self, batch: pa.RecordBatch) -> EpisodeSpec:
+        """Return the declaration of an episode, with what layers add to it."""
+        own = self.spec if self._plain else declared_in(batch)
+        derived = [one for layer in self._layers for one in layer.features]
+        return with_layers(own, derived) if derived else own
 
     def read(self, pool: Pool, row: int, offset: int) -> None:
         """Read an episode into a pool.
@@ -139,7 +155,7 @@ class EpisodeReader:
         """
         entry = self.rows[row]
         sample = Sample.of(entry)
-        batch = read_steps(self._store, sample)
+        batch = self._steps(row)
         length = int(self.lengths[row])
         if batch.num_rows != length:
             raise CogError(
@@ -147,7 +163,7 @@ class EpisodeReader:
                 f"observations, its mixture says {length}: run `cog data verify`"
             )
         rows = slice(offset, offset + length)
-        own = self.spec if self._plain else declared_in(batch)
+        own = self._declared(batch)
         for feature in self.features:
             stored = self._stored(own, feature, entry)
             if stored.is_member:
@@ -234,6 +250,21 @@ class EpisodeReader:
     def _embodiment(self, entry: Mapping[str, Any]) -> int:
         name = entry.get("embodiment")
         return NO_EMBODIMENT if name is None else self.embodiments.index(name)
+
+
+def _layers_of(store: Store, manifest: Manifest, delivered: set[str]) -> list[LayerReader]:
+    """Open the layers of which a feature is delivered."""
+    if not manifest.info.layers:
+        return []
+    origins = {old for name in delivered for old in manifest.info.selection.origins(name)}
+    columns = (manifest.episodes[name].to_pylist() for name in ("episode_id", "digest"))
+    keys = list(zip(*columns, strict=True))
+    whole = len(keys) == sum(count.episodes for count in manifest.info.counts.values())
+    return [
+        LayerReader(store, name, use, keys, whole=whole)
+        for name, use in sorted(manifest.info.layers.items())
+        if origins & set(use.features)
+    ]
 
 
 # --- of the manifest alone -----------------------------------------------------------------------------

@@ -16,7 +16,9 @@ import pytest
 from catalog.doctor import verify
 from cogdata.storage.layers.commits import covered, list_commits, read_commit
 from cogdata.storage.layers.heads import read_layer
+from cogdata.storage.manifest import read_manifest
 from cogdata.storage.store import Store
+from cogdata.streaming.stream import Stream, StreamOptions
 from tests.catalog.support import collect_into
 from tests.deriving import LAYERS, Write
 from tests.running import TINY, Run, wait_for
@@ -161,13 +163,16 @@ def test_the_example_of_the_guide_works(run: Run, store: Store) -> None:
         for line in block.splitlines()
     ]
     assert run("collect", "--policy", "weak_grasp", "--episodes", "12", *TINY).code == 0
-    assert [command[0] for command in commands] == ["derive", "query", "query", "query"]
-    for command in commands[:3]:
+    assert [command[0] for command in commands] == ["derive", "query", "query", "query", "query"]
+    for command in (*commands[:3], commands[4]):  # none of three actions places anything: no good_grasps
         assert run(*command).code == 0
     sql = "select count(outcome), count(*) from episodes"
     assert run("query", sql, "--format", "csv").out.splitlines()[1] == "12,12"
     sql = "select count(hand_moved_m), count(offset_m), count(*) from steps"
     assert run("query", sql, "--format", "csv").out.splitlines()[1] == "36,48,48"
+    frozen = read_manifest(store, "near")
+    assert [one.name for one in frozen.info.spec.observations] == ["robot", "offset_m"]
+    assert Stream(store, frozen, StreamOptions(batch_size=36)).batch(0).obs["offset_m"].shape == (36, 3)
 
 
 # --- processes -------------------------------------------------------------------------------------------

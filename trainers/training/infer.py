@@ -170,6 +170,9 @@ def infer_rewards(
             f"must be {task!r}, and another one"
         )
     spec = replace(spec_of(obs, manifest).obs, apart={})  # one classifier for all robots
+    derived = {name for use in info.layers.values() for name in use.features}
+    if names := sorted(name for name in spec.names if derived & set(info.selection.origins(name))):
+        raise CogError(f"rewards are inferred without layers: freeze {info.name} without {', '.join(names)}")
     rows = [row for row in manifest.episodes.to_pylist() if row["source"] != task]
     halves = [rows[0::2], rows[1::2]]
     if not halves[1]:

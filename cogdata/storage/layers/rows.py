@@ -96,7 +96,7 @@ def _episodes_table(info: LayerInfo, rows: Sequence[LayerRow]) -> pa.Table:
         "actions": pa.array([row.actions for row in rows], pa.int32()),
     }
     for feature in info.per_episode:
-        columns[feature.name] = pa.chunked_array([_encoded(feature, row, 1) for row in rows])
+        columns[feature.name] = pa.chunked_array([encoded(feature, row, 1) for row in rows])
     return pa.table(columns)
 
 
@@ -107,7 +107,7 @@ def _steps_table(info: LayerInfo, row: LayerRow) -> pa.Table:
         "episode_digest": pa.array([row.episode_digest] * rows, pa.string()),
         "t": pa.array(np.arange(rows, dtype=np.int32)),
     }
-    return pa.table(columns | {one.name: _encoded(one, row, rows) for one in info.per_step})
+    return pa.table(columns | {one.name: encoded(one, row, rows) for one in info.per_step})
 
 
 def column_type(feature: Feature) -> pa.DataType:
@@ -118,8 +118,8 @@ def column_type(feature: Feature) -> pa.DataType:
     return pa.list_(kind, feature.size) if feature.size else pa.list_(kind)
 
 
-def _encoded(feature: Feature, row: LayerRow, rows: int) -> pa.Array:
-    """The values of a feature as a column of so many rows: null beyond them, or where there are none."""
+def encoded(feature: Feature, row: LayerRow, rows: int) -> pa.Array:
+    """Return the values of a feature as a column of so many rows; what is not there is null."""
     kind, values = column_type(feature), row.values[feature.name]
     if values is None:
         return pa.nulls(rows, kind)
