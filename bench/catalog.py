@@ -29,7 +29,8 @@ from catalog.recipes import RECIPES, Need, recipe_sql
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
-from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
+from cogdata.storage.collections import CollectionInfo, write_collection
+from cogdata.storage.parts import PART_SIZE, PartWriter
 from cogdata.storage.store import Store
 
 RECIPE = "drawer_all"

@@ -17,7 +17,7 @@ from catalog.index.sync import open_indexed, scan
 from catalog.layer_check import verify_layers, verify_uses
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec
-from cogdata.storage import manifest, parts, runs, samples
+from cogdata.storage import collections, manifest, parts, runs, samples
 from cogdata.storage.store import Store
 from cogdata.storage.versions import NEWER, NewerError
 
@@ -154,7 +154,7 @@ def _verify_part(store: Store, collection: str, part: str, episodes: _Episodes) 
         said = f"its episodes have not the {commit.frames} observations of {parts.COMMIT}"
         problems.append(Problem(folder, said))
     try:
-        info = parts.read_collection(store, collection)
+        info = collections.read_collection(store, collection)
     except _UNREADABLE:  # said once for the collection
         return [*problems, *_verify_steps(store, folder, rows, None), *_verify_episodes(store, folder, rows)]
     problems += _verify_steps(store, folder, rows, info.spec)
@@ -169,7 +169,7 @@ def _observations(row: dict[str, Any]) -> int:
 
 
 def _verify_settings(
-    info: parts.CollectionInfo, folder: str, rows: list[dict[str, Any]]
+    info: collections.CollectionInfo, folder: str, rows: list[dict[str, Any]]
 ) -> Iterator[Problem]:
     """Episodes say themselves what they were collected with: hold the collection's head against them."""
     head = f"{folder.rpartition('/')[0]}/collection.json"
@@ -230,7 +230,7 @@ def _verify_steps(
 
 
 def _verify_episodes(
-    store: Store, folder: str, rows: list[dict[str, Any]], info: parts.CollectionInfo | None = None
+    store: Store, folder: str, rows: list[dict[str, Any]], info: collections.CollectionInfo | None = None
 ) -> Iterator[Problem]:
     """Read every episode: its digest and its declaration, the latter against ``info`` where that is known."""
     where = f"{folder}/{parts.FRAMES}"
@@ -259,9 +259,9 @@ def _verify_episodes(
 
 
 def _verify_collections(store: Store, with_parts: set[str]) -> Iterator[Problem]:
-    for name in sorted(with_parts | set(parts.list_collections(store))):
+    for name in sorted(with_parts | set(collections.list_collections(store))):
         try:
-            parts.read_collection(store, name)
+            collections.read_collection(store, name)
         except _UNREADABLE as error:
             missing = not store.exists(f"collections/{name}/collection.json")
             said = "is missing: run the same `cog collect` again" if missing else _said(error)

@@ -22,18 +22,15 @@ from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout_of
 from cogdata.rng import generator
 from cogdata.rollout import Act, Instructed, rollout, with_instruction
+from cogdata.storage.collections import CollectionInfo, declared, read_collection, write_collection
 from cogdata.storage.parts import (
     EPISODES,
     PART_SIZE,
-    CollectionInfo,
     Commit,
-    declared,
     list_parts,
     part_folder,
     part_range,
-    read_collection,
     read_commit,
-    write_collection,
 )
 from cogdata.storage.store import Store
 from collectors.checks import declaration_of, goal_of, known_declaration

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cogdata.intervals import wilson
-from cogdata.storage.parts import CollectionInfo, Commit
+from cogdata.storage.collections import CollectionInfo
+from cogdata.storage.parts import Commit
 from collectors.collect import EpisodeDone, Plan
 from collectors.collect_part import EpisodeFailed, Event
 

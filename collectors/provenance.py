@@ -13,7 +13,8 @@ from typing import Any
 from cogdata import __version__
 from cogdata.features import EpisodeSpec
 from cogdata.layout1 import layout_of
-from cogdata.storage.parts import PART_SIZE, CollectionInfo
+from cogdata.storage.collections import CollectionInfo
+from cogdata.storage.parts import PART_SIZE
 from cogdata.storage.versions import origin
 from collectors.drivers import fingerprint
 from collectors.localize import SIMULATOR

@@ -220,7 +220,8 @@ def _opening(store: Store, manifest: Manifest, beside: int) -> Callable[[StreamO
 def _finetune(store: Store, manifest: Manifest, request: TrainRequest, context: FinetuneContext) -> None:
     from dataclasses import replace
 
-    from cogdata.storage.parts import list_parts, part_range, read_collection
+    from cogdata.storage.collections import read_collection
+    from cogdata.storage.parts import list_parts, part_range
     from collectors.provenance import changed_versions
     from trainers.finetuning.finetune import finetune, online_of
 

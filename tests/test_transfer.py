@@ -14,8 +14,9 @@ import pytest
 from catalog.doctor import verify
 from catalog.mixtures.mixture import freeze
 from cogdata.errors import CogError
+from cogdata.storage.collections import list_collections
 from cogdata.storage.manifest import MixtureInfo, read_info, read_manifest
-from cogdata.storage.parts import list_collections, list_parts
+from cogdata.storage.parts import list_parts
 from cogdata.storage.runs import RunState, list_runs, read_run, read_state, write_state
 from cogdata.storage.selection import Selection
 from cogdata.storage.store import Store

@@ -21,7 +21,7 @@ from catalog.index.features import feature_rows
 from catalog.index.layers import commit_rows, layer_rows, utc
 from cogdata.errors import CogError, UnreachableError
 from cogdata.schema import PREDICATES
-from cogdata.storage import manifest, parts, runs
+from cogdata.storage import collections, manifest, parts, runs
 from cogdata.storage.columns import conform
 from cogdata.storage.store import Store
 from cogdata.storage.versions import check_table
@@ -65,7 +65,7 @@ def insert(con: _Con, table: str, rows: pa.Table) -> None:
 
 
 def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
-    info = parts.read_collection(store, path.split("/")[1])
+    info = collections.read_collection(store, path.split("/")[1])
     low, high = info.success_range
     row = {
         "collection": info.name,

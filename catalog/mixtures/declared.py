@@ -8,7 +8,7 @@ import duckdb
 
 from cogdata.features import EpisodeSpec, Feature
 from cogdata.layout1 import layout1_spec
-from cogdata.storage import parts
+from cogdata.storage import collections
 from cogdata.storage.layers.reading import with_layers
 from cogdata.storage.manifest import MixtureInfo
 from cogdata.storage.selection import Selection, Shared, common
@@ -45,7 +45,7 @@ def _declarations(con: _Con, store: Store) -> dict[str, EpisodeSpec]:
     seen: set[str] = set()
     for example, collection, height, width, fields in rows:
         if height is None:
-            spec = parts.declared(store, collection)
+            spec = collections.declared(store, collection)
         else:
             spec = layout1_spec((height, width), fields, ())
         if (identity := spec.identity()) not in seen:

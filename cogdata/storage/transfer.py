@@ -18,10 +18,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cogdata.errors import CogError
+from cogdata.storage.collections import read_collection
 from cogdata.storage.layers import commits as layer_commits
 from cogdata.storage.layers.heads import HEAD, LayerInfo, parse_head, read_layer
 from cogdata.storage.manifest import LOCATION, Manifest, mixture_folder, read_info, read_manifest
-from cogdata.storage.parts import COMMIT, list_parts, part_folder, read_collection, read_commit
+from cogdata.storage.parts import COMMIT, list_parts, part_folder, read_commit
 from cogdata.storage.runs import RunInfo, ancestry, only_one, read_run, read_state
 from cogdata.storage.samples import Member, Sample
 from cogdata.storage.store import Store

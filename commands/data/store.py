@@ -46,7 +46,7 @@ def data_info(
     collection: Annotated[str, typer.Argument(help="Name, as `cog data ls` prints it.")], root: Root = None
 ) -> None:
     """Show where a collection comes from and what it holds."""
-    from cogdata.storage.parts import read_collection
+    from cogdata.storage.collections import read_collection
     from collectors.collect import committed
 
     store = open_root(root)
@@ -80,7 +80,7 @@ def data_verify(root: Root = None) -> None:
 def _misnamed(store: Store) -> list[Problem]:
     """Collections whose settings are not those that their name was made from."""
     from catalog.agreement import Problem
-    from cogdata.storage.parts import list_collections, read_collection
+    from cogdata.storage.collections import list_collections, read_collection
     from collectors.collect import CollectRequest
 
     problems = []

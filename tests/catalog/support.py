@@ -14,8 +14,9 @@ from catalog.index.sync import TABLES
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.layout1 import layout1_spec
 from cogdata.rng import generator
+from cogdata.storage.collections import CollectionInfo, write_collection
 from cogdata.storage.manifest import MixtureInfo
-from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
+from cogdata.storage.parts import PART_SIZE, PartWriter
 from cogdata.storage.runs import EVALUATIONS, RunInfo, write_run
 from cogdata.storage.store import Store
 

@@ -16,7 +16,7 @@ from catalog.guard import COLUMNS, VIEWS
 from catalog.index import migrations
 from catalog.query import run_query
 from cogdata.errors import CogError
-from cogdata.storage import parts, runs
+from cogdata.storage import collections, parts, runs
 from cogdata.storage.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs" / "catalog.md"
@@ -86,7 +86,10 @@ def test_the_tables_hold_every_column_of_cogdata(empty: duckdb.DuckDBPyConnectio
     assert columns_of(empty, "evaluations") == [*runs.EVALUATIONS.names, "predicates"]
     assert set(columns_of(empty, "runs")) == names(runs.RunInfo) | names(runs.RunState)
     renamed = {"name": "collection", "success_range": "success_low"}
-    held = {renamed.get(name, name) for name in names(parts.CollectionInfo)} - {"schema_version", "spec"}
+    held = {renamed.get(name, name) for name in names(collections.CollectionInfo)} - {
+        "schema_version",
+        "spec",
+    }
     assert set(columns_of(empty, "collections")) == held | {"success_high"}
 
 

@@ -15,7 +15,7 @@ from catalog.index.sync import rebuild, sync
 from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
 from cogdata.errors import CogError
-from cogdata.storage import manifest, parts, runs
+from cogdata.storage import collections, manifest, parts, runs
 from cogdata.storage.store import Store
 from cogdata.storage.versions import with_unknown
 from tests.catalog.support import collect_into, edit_json, write_evaluation, write_run_of
@@ -24,7 +24,7 @@ SAID = "was written by a newer cogdata (schema 3, this one reads 2): upgrade cog
 
 GRASPS = "collections/grasps/part-00000-00-11"
 READERS: dict[str, Callable[[Store], object]] = {
-    "collections/grasps/collection.json": lambda store: parts.read_collection(store, "grasps"),
+    "collections/grasps/collection.json": lambda store: collections.read_collection(store, "grasps"),
     f"{GRASPS}/COMMIT.json": lambda store: parts.read_commit(store, "grasps", "part-00000-00-11"),
     "mixtures/mix/v1/mixture.json": lambda store: manifest.read_info(store, "mix"),
     "mixtures/mix/v1/stats.json": lambda store: manifest.read_manifest(store, "mix").stats,

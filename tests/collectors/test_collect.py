@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cogdata.errors import CogError
-from cogdata.storage.parts import PART_SIZE, Commit, list_parts, read_collection
+from cogdata.storage.collections import read_collection
+from cogdata.storage.parts import PART_SIZE, Commit, list_parts
 from cogdata.storage.store import Store
 from collectors.collect import (
     CollectRequest,

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Dict
 
 from cogdata.errors import CogError
 from cogdata.layout1 import layout_of
-from cogdata.storage.parts import read_collection
+from cogdata.storage.collections import read_collection
 from cogdata.storage.store import Store
 from collectors.checks import check_env
 from collectors.collect import collect_episode, plan, prepare, request

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from cogdata.storage.collections import list_collections
 from cogdata.storage.manifest import read_manifest
-from cogdata.storage.parts import list_collections, list_parts, part_folder
+from cogdata.storage.parts import list_parts, part_folder
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions

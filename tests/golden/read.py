@@ -9,8 +9,8 @@ import torch
 
 from catalog.index.sync import sync
 from catalog.query import run_query
+from cogdata.storage.collections import list_collections, read_collection
 from cogdata.storage.manifest import read_manifest
-from cogdata.storage.parts import list_collections, read_collection
 from cogdata.storage.runs import list_runs, read_run
 from cogdata.storage.store import Store
 from cogdata.streaming.stream import Stream, StreamOptions

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cogdata.display.images import contact_sheet, png
+from cogdata.storage.collections import read_collection
 from cogdata.storage.manifest import Manifest
-from cogdata.storage.parts import read_collection
 from cogdata.storage.runs import read_run
 from cogdata.storage.samples import Sample, read_frames
 from cogdata.storage.store import Store

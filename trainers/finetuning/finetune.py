@@ -19,17 +19,9 @@ from cogdata.binding import bind
 from cogdata.episode import Episode
 from cogdata.errors import CogError
 from cogdata.rng import derive_seed
+from cogdata.storage.collections import CollectionInfo, write_collection
 from cogdata.storage.manifest import Manifest
-from cogdata.storage.parts import (
-    EPISODES,
-    CollectionInfo,
-    PartWriter,
-    list_parts,
-    part_folder,
-    part_name,
-    part_range,
-    write_collection,
-)
+from cogdata.storage.parts import EPISODES, PartWriter, list_parts, part_folder, part_name, part_range
 from cogdata.storage.runs import RunInfo, RunState, only_one, read_run, read_state, write_state
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cogdata.episode import Episode, EpisodeMeta
 from cogdata.features import EpisodeSpec, Feature, Per
-from cogdata.storage.parts import CollectionInfo, PartWriter
+from cogdata.storage.collections import CollectionInfo
+from cogdata.storage.parts import PartWriter
 from cogdata.storage.store import Store
 
 ARM = EpisodeSpec(

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from cogdata.episode import Episode, EpisodeMeta
-from cogdata.storage.parts import PART_SIZE, CollectionInfo, PartWriter, write_collection
+from cogdata.storage.collections import CollectionInfo, write_collection
+from cogdata.storage.parts import PART_SIZE, PartWriter
 from cogdata.storage.store import Store
 from tests.cogdata.streaming.foreign import arm_episode
 

@@ -14,14 +14,8 @@ from cogdata.episode import Episode, EpisodeMeta
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.layout1 import layout_of
-from cogdata.storage.parts import (
-    PART_EPISODES,
-    CollectionInfo,
-    PartWriter,
-    declared,
-    read_collection,
-    write_collection,
-)
+from cogdata.storage.collections import CollectionInfo, declared, read_collection, write_collection
+from cogdata.storage.parts import PART_EPISODES, PartWriter
 from cogdata.storage.samples import Sample, read_episode, read_steps
 from cogdata.storage.store import Store
 from tests.synthetic import make_episode, write_episodes

@@ -13,6 +13,7 @@ import webdataset
 
 from cogdata.errors import CogError
 from cogdata.layout1 import layout1_spec
+from cogdata.storage.collections import read_collection
 from cogdata.storage.parts import (
     COMMIT,
     FRAMES,
@@ -22,7 +23,6 @@ from cogdata.storage.parts import (
     list_parts,
     part_name,
     part_range,
-    read_collection,
     read_commit,
 )
 from cogdata.storage.samples import read_episode

@@ -15,7 +15,8 @@ from cogdata.episode import Episode
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.layout1 import ACTION, layout_of
-from cogdata.storage.parts import declared, list_parts, read_collection
+from cogdata.storage.collections import declared, read_collection
+from cogdata.storage.parts import list_parts
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
 from collectors.checks import check_env

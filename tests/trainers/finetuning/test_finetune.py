@@ -13,7 +13,8 @@ import pytest
 
 from cogdata.errors import CogError
 from cogdata.layout1 import layout1_spec
-from cogdata.storage.parts import CollectionInfo, list_parts, read_commit
+from cogdata.storage.collections import CollectionInfo
+from cogdata.storage.parts import list_parts, read_commit
 from cogdata.storage.runs import RunState, ancestry, read_run, read_state
 from cogdata.storage.samples import read_episode
 from cogdata.storage.store import Store
