@@ -85,6 +85,8 @@ def _collection_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "libraries": json.dumps(info.libraries, sort_keys=True),
         "host": info.host,
         "localize": info.localize,
+        "env_options": info.env_options,
+        "instruction": info.instruction,
     }
     found = {"collections": pa.Table.from_pylist([row])}
     if info.spec is not None:
@@ -117,7 +119,7 @@ def _mixture_rows(store: Store, path: str) -> dict[str, pa.Table]:
         "cogdata_version": info.cogdata_version,
     }
     episodes.select(["episode_id"])  # KeyError: it is something else
-    unlisted = (*manifest.LOCATION, "observations", "embodiment")
+    unlisted = (*manifest.LOCATION, "observations")
     members = [field for field in manifest.EPISODES if field.name not in unlisted]
     rows = conform(episodes, pa.schema(members))
     rows = rows.append_column("mixture", pa.array([info.name] * len(rows), pa.string()))

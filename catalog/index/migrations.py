@@ -14,7 +14,7 @@ import duckdb
 import cogdata
 from catalog.index.features import layout1_rows
 
-CATALOG_VERSION: Final = 12
+CATALOG_VERSION: Final = 13
 """Layout of ``schema.sql``; raised with every change there."""
 
 SCHEMA_SQL: Final = files("catalog.index").joinpath("schema.sql").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ CREATE TABLE base.collections (
     file VARCHAR, collection VARCHAR, policy VARCHAR, env VARCHAR, noise DOUBLE, root_seed BIGINT,
     image_size INTEGER, horizon INTEGER, success_low DOUBLE, success_high DOUBLE, part_size INTEGER,
     command VARCHAR, created_at TIMESTAMP, cogdata_version VARCHAR, code VARCHAR, libraries VARCHAR, host VARCHAR,
-    localize VARCHAR
+    localize VARCHAR, env_options VARCHAR, instruction VARCHAR
 );
 -- What a collection declares, in the order of its declaration; nothing for a collection of layout 1.
 CREATE TABLE base.features (
@@ -70,7 +70,7 @@ CREATE TABLE base.mixtures (
 );
 CREATE TABLE base.mixture_episodes (
     file VARCHAR, mixture VARCHAR, version INTEGER, episode_id VARCHAR, source VARCHAR, reward FLOAT,
-    weight DOUBLE, t_start INTEGER, t_end INTEGER, steps INTEGER, digest VARCHAR
+    weight DOUBLE, t_start INTEGER, t_end INTEGER, steps INTEGER, digest VARCHAR, embodiment VARCHAR
 );
 CREATE TABLE base.runs (
     file VARCHAR, run VARCHAR, mixture VARCHAR, mixture_version INTEGER, mixture_digest VARCHAR, algo VARCHAR,
@@ -157,6 +157,8 @@ COMMENT ON COLUMN collections.code IS 'git revision of the code; empty: unknown'
 COMMENT ON COLUMN collections.libraries IS 'versions of the libraries that decide bytes, JSON';
 COMMENT ON COLUMN collections.host IS 'machine that started it';
 COMMENT ON COLUMN collections.localize IS 'source of object positions: simulator or camera';
+COMMENT ON COLUMN collections.env_options IS 'options given to the environment, JSON; empty: none';
+COMMENT ON COLUMN collections.instruction IS 'text given with --instruction; null: none';
 
 COMMENT ON VIEW parts IS 'one row per committed part of a collection';
 COMMENT ON COLUMN parts.collection IS 'collection it belongs to';
@@ -278,6 +280,7 @@ COMMENT ON COLUMN mixture_episodes.t_start IS 'first transition that takes part'
 COMMENT ON COLUMN mixture_episodes.t_end IS 'one past the last';
 COMMENT ON COLUMN mixture_episodes.steps IS 'T of the whole episode';
 COMMENT ON COLUMN mixture_episodes.digest IS 'sha256 of the episode when it was frozen';
+COMMENT ON COLUMN mixture_episodes.embodiment IS 'robot whose statistics are its own; null: those of the mixture';
 
 COMMENT ON VIEW runs IS 'one row per training run';
 COMMENT ON COLUMN runs.run IS 'id and folder name';

@@ -34,6 +34,7 @@ SCHEMA_DIGESTS = {
     10: "f6e79fb7c18add38",
     11: "6b598b908dfe0d9f",
     12: "5e2a3a0462a97d43",
+    13: "6b3d59ca713fa9bb",
 }
 """Layout → sha256 of schema.sql without comments and spaces."""
 
