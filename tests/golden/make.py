@@ -46,6 +46,7 @@ V2: Final = (
     f"collect --policy random --env tests.arms:Bimanual --episodes 1 --horizon 2 {_WORKER}",
     f"collect --policy random --env CartPole-v1 --episodes 2 --horizon 8 {_WORKER}",
     f"collect --policy random --episodes 1 --image-size 16 --horizon 3 {_WORKER} --instruction push",
+    "derive described --fn tests.golden.layers:described",
     "query --as one_arm",
     "query --as arms --pad action=14 --rename joint_position_rad=joints --rename joints_rad=joints "
     "--pad joints=14 --stats-by env",

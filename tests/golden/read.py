@@ -63,9 +63,18 @@ def _declared(store: Store) -> dict[str, Any]:
         "instructions": run_query(
             store, "select instruction from episodes where instruction is not null order by episode_id"
         ).table["instruction"].to_pylist(),
-        "evaluations": run_query(
-            store, "select seed, success, total_reward, predicates from evaluations order by seed"
+        "layers": run_query(
+            store, "select layer, version, episodes from layers order by layer, version"
         ).table.to_pylist(),
+        "captions": run_query(
+            store, "select caption, count(*) as n from episodes group by 1 order by 1"
+        ).table.to_pylist(),
+        "evaluations": [
+            row | {"predicates": dict(row["predicates"])}
+            for row in run_query(
+                store, "select seed, success, total_reward, predicates from evaluations order by seed"
+            ).table.to_pylist()
+        ],
     }  # fmt: skip
 
 
