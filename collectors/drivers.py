@@ -11,11 +11,12 @@ attributes say more, and all of them but ``horizon`` may be left out:
                     is one when it is reset or has stepped once, is the predicate ``success``
 ``task_predicate``  The one of them that the task is about
 ``feature_names``   Feature → names of its entries: ``{"joints": ("base_rad", …), "action": (…)}``
+``codecs``          Camera → codec of its images: ``{"front": "mp4"}``; else ``zst``, without loss
 ``scene_fields``    Names of the entries of ``scene``, which the simulator alone knows
 ``extras``          Annotations, `cogdata.features.Feature`: keys of ``info`` of the reset, if they are per
                     episode, or of each step
 ``rate_hz``         Steps per second
-``episode_spec``    The whole declaration, in place of the five above
+``episode_spec``    The whole declaration, in place of the six above
 ``view()``          What scripted policies see of the present moment, made by `view_of`
 =================== ================================================================================
 
@@ -141,7 +142,9 @@ def declaration(driver: gymnasium.Env[Any, Any], image_size: int | None) -> Epis
 
 def _is_built_in(found: EpisodeSpec, driver: object, image_size: int) -> bool:
     """Whether image, robot, scene and action mean what they mean in the built-in worlds."""
-    if any(name not in found for name in ("image", "robot")) or attribute(driver, "feature_names"):
+    if any(name not in found for name in ("image", "robot")) or any(
+        attribute(driver, name) for name in ("feature_names", "codecs")
+    ):
         return False
     image, robot, action = found["image"], found["robot"], found.action
     fields = attribute(driver, "scene_fields")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cogdata.answers import name_of, shown, undeclared
 from cogdata.errors import CogError, unknown
 from cogdata.features import DTYPES, FEATURE_NAME, RESERVED, EpisodeSpec, Feature, Per
+from cogdata.storage.codecs import check_codec
 
 GUIDE: Final = "see docs/real_robot.md"
 
@@ -185,9 +186,9 @@ def spec_of_env(env: gymnasium.Env[Any, Any]) -> EpisodeSpec:
     """Declare the episodes of an environment.
 
     Its attribute ``episode_spec`` is believed. Else the declaration is made from its spaces and from the
-    optional attributes ``predicates``, ``feature_names``, ``scene_fields``, ``extras`` and ``rate_hz``. One
-    without ``predicates`` is reset, and steps once, to see whether ``info`` says ``success`` or
-    ``is_success``.
+    optional attributes ``predicates``, ``feature_names``, ``codecs``, ``scene_fields``, ``extras`` and
+    ``rate_hz``. One without ``predicates`` is reset, and steps once, to see whether ``info`` says
+    ``success`` or ``is_success``.
 
     Args:
         env: The environment.
@@ -201,7 +202,16 @@ def spec_of_env(env: gymnasium.Env[Any, Any]) -> EpisodeSpec:
         return own
     try:
         named = _feature_names(env)
-        observations = tuple(_declared(env, leaf, named) for leaf in leaves(_space(env)))
+        codecs = _codecs(env)
+        observations = tuple(
+            replace(one, codec=codecs.pop(one.name, codecs.pop(one.source, one.codec)))
+            for one in (_declared(env, leaf, named) for leaf in leaves(_space(env)))
+        )
+        for feature in observations:
+            if feature.is_member:
+                check_codec(feature)
+        if codecs:
+            raise unknown("feature in codecs", next(iter(codecs)), [one.name for one in observations])
         action = action_feature(attribute(env, "action_space"), named.pop("action", ()))
         if named:
             raise unknown("feature in feature_names", next(iter(named)), [one.name for one in observations])
@@ -235,6 +245,13 @@ def _feature_names(env: object) -> dict[str, tuple[str, ...]]:
             f"feature_names is {shown(given)}, must map features to names, {{'joints': ('base_rad', …)}}"
         )
     return {str(name): tuple(names) for name, names in given.items()}
+
+
+def _codecs(env: object) -> dict[str, str]:
+    given = attribute(env, "codecs", {})
+    if not isinstance(given, Mapping):
+        raise CogError(f"codecs is {shown(given)}, must map features to codecs, {{'front': 'mp4'}}")
+    return {str(name): str(codec) for name, codec in given.items()}
 
 
 def _extras(env: object) -> tuple[Feature, ...]:

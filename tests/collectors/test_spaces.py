@@ -213,3 +213,22 @@ def test_two_arms_declare_themselves() -> None:
     declared = SevenDof()
     declared.episode_spec = spec  # type: ignore[attr-defined]
     assert spec_of_env(declared) is spec
+
+
+def test_a_camera_is_stored_by_the_codec_that_the_environment_says() -> None:
+    space = Dict(
+        {"front": Box(0, 255, (4, 6, 3), np.uint8), "images.depth": Box(0, 65535, (4, 6), np.uint16)}
+    )
+    chosen = spec_of_env(_env(space, codecs={"front": "mp4", "images.depth": "png"}, predicates=()))
+    assert [(one.name, one.codec) for one in chosen.observations] == [
+        ("front", "mp4"),
+        ("images_depth", "png"),
+    ]
+    with pytest.raises(
+        CogError, match="feature images_depth is uint16, codec jpeg holds uint8: choose zst or png"
+    ):
+        spec_of_env(_env(space, codecs={"images.depth": "jpeg"}, predicates=()))
+    with pytest.raises(CogError, match="unknown feature in codecs 'fornt': did you mean 'front'"):
+        spec_of_env(_env(space, codecs={"fornt": "png"}, predicates=()))
+    with pytest.raises(CogError, match="unknown frame codec 'gif'"):
+        spec_of_env(_env(space, codecs={"front": "gif"}, predicates=()))
