@@ -79,13 +79,14 @@ def collect_contents(
     kinds = {column.name: column.types[0] for column in add_steps(con, store, only, reads)}
     measured = _measured(spec)
     embodiments, of_episode = _embodiments(episodes, selection.stats_by)
-    measures = Measures(measured, embodiments)
+    measures = Measures(measured, embodiments, selection.relative_to)
+    read = _with_base(measured, spec.action, selection.relative_to)
     rows: list[_Rows] = []
-    columns = ", ".join(_selected(feature, selection, kinds) for feature in measured)
+    columns = ", ".join(_selected(feature, selection, kinds) for feature in read)
     for batch in _transitions(con, shape, columns):
         rows.append(_Rows.of(batch))
         number = rows[-1].number
-        values = {one.name: batch.column(f"{_FEATURE}{one.name}") for one in measured}
+        values = {one.name: batch.column(f"{_FEATURE}{one.name}") for one in read}
         measures.add(values, row_keys(number, rows[-1].t), of_episode[number] if embodiments else None)
     if not rows:
         raise CogError("the steps of the chosen episodes are missing: run `cog data verify`")
@@ -206,6 +207,13 @@ def _episodes(con: _Con, embodiment: str) -> pa.Table:
 def _measured(spec: EpisodeSpec) -> tuple[Feature, ...]:
     """Features of which there are statistics: every vector that is a column, and the action."""
     return (*(one for one in spec.columns if one.is_vector), spec.action)
+
+
+def _with_base(measured: tuple[Feature, ...], action: Feature, name: str) -> tuple[Feature, ...]:
+    """What is measured, and the observation that a transformed action is a difference from."""
+    if not name or any(one.name == name for one in measured):
+        return measured
+    return (*measured, Feature(name, "float64", action.shape))
 
 
 def _transitions(con: _Con, shape: str, columns: str) -> Iterator[pa.RecordBatch]:

@@ -151,11 +151,15 @@ class Measures:
     Args:
         features: What is measured, the action among it.
         embodiments: Names of the embodiments; empty: none are told apart.
+        relative_to: Column of lists that is subtracted from the action first; "": none is.
     """
 
-    def __init__(self, features: Sequence[Feature], embodiments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, features: Sequence[Feature], embodiments: Sequence[str] = (), relative_to: str = ""
+    ) -> None:
         self._features = features
         self._names = embodiments
+        self._relative_to = relative_to
         self._all = self._none_yet()
         self._apart = [self._none_yet() for _ in embodiments]
         self._rows = np.zeros(len(embodiments) + 1, np.int64)
@@ -175,7 +179,7 @@ class Measures:
         """
         self._rows[-1] += len(keys)
         for one in self._features:
-            values = entries(one.name, columns[one.name], one.size)
+            values = self._values(one, columns)
             self._all[one.name].add(values, keys)
             if embodiment is None:
                 continue
@@ -184,6 +188,15 @@ class Measures:
                     apart[one.name].add(values[chosen], keys[chosen])
         if embodiment is not None:
             self._rows[:-1] += np.bincount(embodiment[embodiment >= 0], minlength=len(self._names))
+
+    def _values(self, feature: Feature, columns: Mapping[str, pa.Array]) -> NDArray[Any]:
+        """The numbers of a feature, (N, size); of a transformed action as batches deliver them."""
+        values = entries(feature.name, columns[feature.name], feature.size)
+        if feature.name != "action" or not self._relative_to:
+            return values
+        base = entries(self._relative_to, columns[self._relative_to], feature.size)
+        difference: NDArray[Any] = (values.astype(np.float64) - base).astype(feature.numpy_dtype)
+        return difference
 
     def stats(self) -> Stats:
         """Return what was measured."""

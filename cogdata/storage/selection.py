@@ -23,6 +23,9 @@ _ALIKE: Final = ("shape", "per", "names")
 _FLOATS: Final = ("float16", "float32", "float64")
 """Types of columns that join to the widest of them."""
 
+_DELTA: Final = "delta:"
+"""Begins the transform of an action that becomes a difference from an observation."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -35,6 +38,8 @@ class Selection:
         pad: Vector or action → number of entries that shorter ones are padded to with zeros.
         stats_by: Column of ``episodes``, or "source", that tells embodiments apart: each of its values has
             statistics of its own. "": there is one embodiment.
+        transforms: "action" → "delta:OBSERVATION": the action minus that observation of the same step, entry
+            by entry. "absolute", the action as it is, is the default and is not kept.
     """
 
     take: tuple[str, ...] | None = None
@@ -42,9 +47,10 @@ class Selection:
     resize: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     pad: Mapping[str, int] = field(default_factory=dict)
     stats_by: str = ""
+    transforms: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse names and sizes that nothing can have."""
+        """Refuse names, sizes and transforms that nothing can have."""
         for old, new in self.rename.items():
             if not FEATURE_NAME.fullmatch(new):
                 raise CogError(f"--rename {old}={new}: a feature name is lower case letters, digits and _")
@@ -54,6 +60,21 @@ class Selection:
         for name, size in self.pad.items():
             if not 1 <= size <= 4096:
                 raise CogError(f"--pad {name}={size} must be from 1 to 4096 entries")
+        for name, how in self.transforms.items():
+            if name != "action":
+                raise CogError(f"--transform {name}={how}: only the action can be transformed")
+            if how != "absolute" and not _is_delta(how):
+                raise CogError(
+                    f"--transform {name}={how} must be action=absolute or action=delta:OBSERVATION, for "
+                    f"example action=delta:joints_rad"
+                )
+        kept = {name: how for name, how in self.transforms.items() if how != "absolute"}
+        object.__setattr__(self, "transforms", kept)
+
+    @property
+    def relative_to(self) -> str:
+        """Name, in the mixture, of the observation that its action is a difference from; "": of none."""
+        return self.transforms.get("action", "").removeprefix(_DELTA)
 
     @property
     def is_default(self) -> bool:
@@ -81,6 +102,7 @@ class Selection:
             "resized": _listed(sizes),
             "padded": _listed(self.pad),
             "statistics by": self.stats_by,
+            "transformed": _listed(self.transforms),
         }
         chosen = () if self.take is None else (f"features {', '.join(self.take)}",)
         return (*chosen, *(f"{what} {text}" for what, text in parts.items() if text))
@@ -93,7 +115,8 @@ class Selection:
             "resize": {name: list(size) for name, size in self.resize.items()},
             "pad": dict(self.pad),
         }
-        return data | ({"stats_by": self.stats_by} if self.stats_by else {})
+        given = {"stats_by": self.stats_by, "transforms": dict(self.transforms)}
+        return data | {name: value for name, value in given.items() if value}
 
     def identity(self) -> dict[str, Any]:
         """Return what a digest is made of: the order of the names asked for changes nothing."""
@@ -116,6 +139,7 @@ class Selection:
                 {name: (int(height), int(width)) for name, (height, width) in sizes.items()},
                 {name: int(size) for name, size in data.get("pad", {}).items()},
                 str(data.get("stats_by", "")),
+                {name: str(how) for name, how in data.get("transforms", {}).items()},
             )
         except (TypeError, AttributeError):
             raise ValueError("it is no selection of features") from None
@@ -123,14 +147,14 @@ class Selection:
     # --- what episodes share -----------------------------------------------------------------------------
 
     def of(self, spec: EpisodeSpec, where: str) -> EpisodeSpec:
-        """Return a declaration after renaming, resizing and padding; what it lacks stays out.
+        """Return a declaration after renaming, resizing, padding and transforms; what it lacks stays out.
 
         Args:
             spec: Declaration of some episodes.
             where: One of them, for errors.
 
         Raises:
-            CogError: Two features would get one name, or one cannot be resized or padded.
+            CogError: Two features would get one name, or one cannot be resized, padded or transformed.
         """
         names = [self.rename.get(one.name, one.name) for one in spec.features]
         if double := next((name for name in names if names.count(name) > 1), None):
@@ -139,8 +163,26 @@ class Selection:
             spec,
             observations=tuple(self._changed(one, where) for one in spec.observations),
             extras=tuple(self._changed(one, where) for one in spec.extras),
-            action=self._changed(spec.action, where),
+            action=self._transformed(spec, where),
         )
+
+    def _transformed(self, spec: EpisodeSpec, where: str) -> Feature:
+        """The action as the mixture has it: a difference has neither its bounds nor its commands."""
+        action = self._changed(spec.action, where)
+        if not self.relative_to:
+            return action
+        said = f"--transform action={_DELTA}{self.relative_to}"
+        other = self.origin(self.relative_to, spec)
+        if other is None or other not in spec.observations:
+            known = (self.rename.get(one.name, one.name) for one in spec.observations)
+            raise CogError(
+                f"{said}: {where} has no observation {self.relative_to}; it has {', '.join(known) or 'none'}"
+            )
+        if why := difference_problem(spec.action, other):
+            raise CogError(f"{said}: {why} in {where}")
+        if self.pad.get("action") != self.pad.get(self.relative_to):
+            raise CogError(f"{said}: pad both alike, with --pad action=N and --pad {self.relative_to}=N")
+        return replace(action, low=None, high=None, commands=())
 
     def _changed(self, feature: Feature, where: str) -> Feature:
         name = self.rename.get(feature.name, feature.name)
@@ -162,6 +204,24 @@ class Selection:
             for bounds in (feature.low, feature.high)
         )
         return replace(feature, shape=(size,), names=(), low=low, high=high, commands=())
+
+
+def _is_delta(how: str) -> bool:
+    return how.startswith(_DELTA) and FEATURE_NAME.fullmatch(how.removeprefix(_DELTA)) is not None
+
+
+def difference_problem(action: Feature, observation: Feature) -> str:
+    """Say why an action cannot be a difference from an observation; "": it can.
+
+    Args:
+        action: As it is declared.
+        observation: Likewise.
+    """
+    numbers = action.dtype in _FLOATS and observation.dtype in _FLOATS and not observation.is_member
+    if numbers and action.shape == observation.shape:
+        return ""
+    need = "both must be floats" if not numbers else "both must have the same shape"
+    return f"action is {action.describe()} and {observation.name} is {observation.describe()}, {need}"
 
 
 def _listed(pairs: Mapping[str, object]) -> str:

@@ -62,7 +62,8 @@ class EpisodeReader:
         self._plain = manifest.info.declared is None
         self.sources = manifest.sources
         self.features = options.features(self.spec)
-        self._layers = _layers_of(store, manifest, {one.name for one in self.features})
+        named = {one.name for one in self.features} | {self._selection.relative_to}
+        self._layers = _layers_of(store, manifest, named)
         self.rows = manifest.episodes.to_pylist()
         self.lengths = observation_counts(manifest)
         self.chosen = _chosen_times(manifest, self.rows)
@@ -120,7 +121,7 @@ class EpisodeReader:
     def _texts_of(self, row: int, named: Sequence[Feature]) -> dict[str, set[str]]:
         batch = self._steps(row)
         own = self._declared(batch)
-        stored = {one.name: self._stored(own, one, self.rows[row]) for one in named}
+        stored = {one.name: self._stored(own, one.name, self.rows[row]) for one in named}
         return {
             name: {text for text in _texts(batch, one) if text is not None} for name, one in stored.items()
         }
@@ -165,26 +166,42 @@ class EpisodeReader:
         rows = slice(offset, offset + length)
         own = self._declared(batch)
         for feature in self.features:
-            stored = self._stored(own, feature, entry)
+            stored = self._stored(own, feature.name, entry)
             if stored.is_member:
                 self._fill_images(pool[feature.name][rows], feature, sample, stored)
             else:
                 self._fill(pool, feature, batch, row, rows, stored)
         self._fill(pool, self.spec.action, batch, row, rows, own.action)
+        if self._selection.relative_to:
+            self._make_relative(pool["action"][rows], batch, own, entry)
         pool["source"][rows] = self.sources.index(entry["source"])
         if EMBODIMENT in self.marks:
             pool[EMBODIMENT][rows] = self._embodiment(entry)
         self._fill_reward(pool, batch, row, offset)
         self._fill_terminated(pool, batch, row, rows)
 
-    def _stored(self, own: EpisodeSpec, feature: Feature, entry: Mapping[str, Any]) -> Feature:
+    def _stored(self, own: EpisodeSpec, name: str, entry: Mapping[str, Any]) -> Feature:
         """Find what a feature of the mixture is in an episode."""
-        if (found := self._selection.origin(feature.name, own)) is None:
-            name = " or ".join(self._selection.origins(feature.name))
+        if (found := self._selection.origin(name, own)) is None:
+            names = " or ".join(self._selection.origins(name))
             raise CogError(
-                f"episode {entry['episode_id']} has no {name}, which its mixture declares: freeze it again"
+                f"episode {entry['episode_id']} has no {names}, which its mixture declares: freeze it again"
             )
         return found
+
+    def _make_relative(
+        self, action: NDArray[Any], batch: pa.RecordBatch, own: EpisodeSpec, entry: Mapping[str, Any]
+    ) -> None:
+        """Subtract from the actions of an episode the observation that each of them leaves."""
+        stored = self._stored(own, self._selection.relative_to, entry)
+        base = _values(batch, stored)
+        if base.shape[1:] != own.action.shape:
+            raise CogError(
+                f"episode {entry['episode_id']} has {stored.name} of shape {base.shape[1:]} and actions of "
+                f"{own.action.shape}, its mixture subtracts one from the other: freeze it again"
+            )
+        held = action[:, : base.shape[1]] if base.ndim == 2 else action  # the rest is padding
+        held[...] = held.astype(np.float64) - base
 
     def _fill_images(self, out: NDArray[Any], feature: Feature, sample: Sample, stored: Feature) -> None:
         """Read the images of a camera, brought to the size that the mixture says."""
@@ -252,11 +269,11 @@ class EpisodeReader:
         return NO_EMBODIMENT if name is None else self.embodiments.index(name)
 
 
-def _layers_of(store: Store, manifest: Manifest, delivered: set[str]) -> list[LayerReader]:
-    """Open the layers of which a feature is delivered."""
+def _layers_of(store: Store, manifest: Manifest, names: set[str]) -> list[LayerReader]:
+    """Open the layers of which a feature is read."""
     if not manifest.info.layers:
         return []
-    origins = {old for name in delivered for old in manifest.info.selection.origins(name)}
+    origins = {old for name in names for old in manifest.info.selection.origins(name)}
     columns = (manifest.episodes[name].to_pylist() for name in ("episode_id", "digest"))
     keys = list(zip(*columns, strict=True))
     whole = len(keys) == sum(count.episodes for count in manifest.info.counts.values())
