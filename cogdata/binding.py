@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature
-from cogdata.storage.selection import Selection, resized
+from cogdata.storage.selection import Selection, difference_problem, resized
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,27 @@ class Binding:
         found: The same features as the world declares them.
         action: How the policy knows the action.
         taken: How the world declares it.
+        base: The world's name of the observation that the policy's action is a difference from; "": of none.
     """
 
     features: Mapping[str, Feature]
     found: Mapping[str, Feature]
     action: Feature
     taken: Feature
+    base: str = ""
 
     @property
     def is_plain(self) -> bool:
-        """Whether the policy knows everything as the world has it: name, type and size."""
+        """Whether the policy knows everything as the world has it: name, type and size, and no difference."""
         alike = all(
             (name, one.dtype, one.shape) == (one.name, self.found[name].dtype, self.found[name].shape)
             for name, one in self.features.items()
         )
-        return alike and (self.action.dtype, self.action.shape) == (self.taken.dtype, self.taken.shape)
+        return (
+            alike
+            and not self.base
+            and (self.action.dtype, self.action.shape) == (self.taken.dtype, self.taken.shape)
+        )
 
     def observe(self, obs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Return what the policy looks at.
@@ -51,19 +57,26 @@ class Binding:
         """
         return {one.name: _as_known(np.asarray(obs[name]), one) for name, one in self.features.items()}
 
-    def act(self, action: NDArray[Any]) -> NDArray[Any]:
+    def act(self, action: NDArray[Any], obs: Mapping[str, Any] | None = None) -> NDArray[Any]:
         """Return an action as the world takes it.
 
         Args:
             action: In the units and of the shape of the policy's data.
+            obs: What the world shows at the step at which the action is done, also where the action was
+                chosen earlier, in a chunk; only an action that is a difference needs it.
 
         Returns:
-            Of the world's type and shape: entries that only padded the data are cut. An action that was cut
-            or is of another type is brought within the world's bounds; others are within them as declared.
+            Of the world's type and shape: entries that only padded the data are cut. An action that was cut,
+            is of another type or was a difference is brought within the world's bounds; others are within
+            them as declared.
         """
-        if (action.shape, action.dtype) == (self.taken.shape, self.taken.numpy_dtype):
+        if not self.base and (action.shape, action.dtype) == (self.taken.shape, self.taken.numpy_dtype):
             return action
         cast = action[: self.taken.size] if action.shape != self.taken.shape else action
+        if self.base:
+            if obs is None:
+                raise ValueError(f"the action is a difference from {self.base}: give the observation")
+            cast = cast.astype(np.float64) + np.asarray(obs[self.base])
         cast = cast.astype(self.taken.numpy_dtype)
         if self.taken.low is None and self.taken.high is None:
             return cast
@@ -81,6 +94,7 @@ def bind(
     selection: Selection | None = None,
     *,
     exact: bool = False,
+    relative_to: str = "",
 ) -> Binding:
     """Hold a policy against a world.
 
@@ -92,6 +106,7 @@ def bind(
         selection: What the mixture that it learned from took of its episodes: renamed, resized, padded.
         exact: Whether types, names and bounds must be the same, because the policy learns there; else what it
             looks at may be cast, and what the world takes may be more than it does.
+        relative_to: Observation that its action is a difference from, as it knows it; "": of none.
 
     Raises:
         CogError: Features are missing or differ; one line names each of them, what was found and needed.
@@ -108,11 +123,16 @@ def bind(
         if problem := _observed(feature, there, chosen, other=other):
             wrong.append(problem)
     other = exact and action.identity() != world.action.identity()
-    if problem := _acted(action, world.action, chosen, other=other):
+    if problem := _acted(action, world.action, chosen, other=other, difference=relative_to != ""):
+        wrong.append(problem)
+    base = chosen.origin(relative_to, world) if relative_to else None
+    if relative_to and (base is None or base not in world.observations):
+        wrong.append(f"{' or '.join(chosen.origins(relative_to))} is missing, which actions are relative to")
+    elif base is not None and (problem := difference_problem(world.action, base)):
         wrong.append(problem)
     if wrong:
         raise CogError(f"{where} does not fit the policy: {'; '.join(wrong)}")
-    return Binding(known, found, action, world.action)
+    return Binding(known, found, action, world.action, "" if base is None else base.name)
 
 
 def differences(before: EpisodeSpec, now: EpisodeSpec) -> list[str]:
@@ -153,13 +173,13 @@ def _observed(needed: Feature, found: Feature, chosen: Selection, *, other: bool
     return f"{found.name} is {_told(found, needed)}, needed is {_told(needed, found)}"
 
 
-def _acted(needed: Feature, found: Feature, chosen: Selection, *, other: bool) -> str:
-    """What is wrong with the action; "": nothing."""
+def _acted(needed: Feature, found: Feature, chosen: Selection, *, other: bool, difference: bool) -> str:
+    """What is wrong with the action; "": nothing. Bounds hold neither what is cut nor a difference."""
     cut = "action" in chosen.pad and len(found.shape) == 1
     shape = (max(found.size, chosen.pad["action"]),) if cut else found.shape
     alike = needed.is_discrete == found.is_discrete and shape == needed.shape
     named = needed.names == found.names or not (needed.names and found.names) or shape != found.shape
-    if alike and named and (cut or _within(needed, found)) and not other:
+    if alike and named and (cut or difference or _within(needed, found)) and not other:
         return ""
     return f"action is {_told(found, needed)}, the policy's is {_told(needed, found)}"
 

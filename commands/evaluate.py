@@ -225,13 +225,20 @@ def evaluate_run(
     world = eval_env_of(
         env,
         size,
-        spec.obs.names,
+        spec.shown,
         options=options,
         selection=_selection(store, run),
         success_return=success_return,
         record=record > 0,
     )
-    bind(spec.obs.features, spec.action.feature, world.episode_spec, env, world.selection)
+    bind(
+        spec.obs.features,
+        spec.action.feature,
+        world.episode_spec,
+        env,
+        world.selection,
+        relative_to=spec.action.relative_to,
+    )
     world = replace(world, embodiment=_robot(spec.obs.embodiments, env, embodiment))
     if is_driver(env) and isinstance(workers, int):
         world = replace(world, together=workers)

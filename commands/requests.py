@@ -180,14 +180,17 @@ def eval_schedule_of(
         raise CogError(
             f"--eval-env {env} states no success, and the best checkpoint is sought: add --success-return"
         )
+    selection = manifest.info.selection
+    base = selection.relative_to
     world = eval_env_of(
         env,
         size,
-        [one.name for one in features],
-        selection=manifest.info.selection,
+        [*(one.name for one in features), *([base] if base else [])],
+        selection=selection,
         success_return=settings.success_return,
     )
-    bind(features, manifest.info.spec.action, facts.spec, f"--eval-env {env}", manifest.info.selection)
+    action = manifest.info.spec.action
+    bind(features, action, facts.spec, f"--eval-env {env}", selection, relative_to=base)
     episodes = 20 if settings.eval_episodes is None else settings.eval_episodes
     return EvalSchedule(
         world,

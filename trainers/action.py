@@ -39,12 +39,14 @@ class ActionSpec:
         mean: Mean of each entry in the data; () if every entry has bounds.
         std: Standard deviation of each entry in the data; () if every entry has bounds.
         apart: Embodiment → mean and std in its data alone; {} if every entry has bounds.
+        relative_to: Observation that the action is a difference from, at the same step; "": it is absolute.
     """
 
     feature: Feature
     mean: Numbers = ()
     std: Numbers = ()
     apart: Mapping[str, tuple[Numbers, Numbers]] = field(default_factory=dict)
+    relative_to: str = ""
 
     def __post_init__(self) -> None:
         """Raise on an entry that has neither bounds nor statistics."""
@@ -61,9 +63,11 @@ class ActionSpec:
         mean: Numbers,
         std: Numbers,
         apart: Mapping[str, tuple[Numbers, Numbers]] = MappingProxyType({}),
+        relative_to: str = "",
     ) -> ActionSpec:
         """Return the specification of an action; it keeps the statistics only where a bound is missing."""
-        return cls(feature) if _is_bounded(feature) else cls(feature, mean, std, dict(apart))
+        scaled = cls(feature) if _is_bounded(feature) else cls(feature, mean, std, dict(apart))
+        return replace(scaled, relative_to=relative_to)
 
     @property
     def bounded(self) -> bool:
@@ -112,6 +116,7 @@ class ActionSpec:
             count * self.mean,
             count * self.std,
             {robot: (count * mean, count * std) for robot, (mean, std) in self.apart.items()},
+            self.relative_to,
         )
 
     @cached_property
@@ -228,7 +233,7 @@ class ActionSpec:
             "mean": list(self.mean),
             "std": list(self.std),
             "apart": apart,
-        }
+        } | ({"relative_to": self.relative_to} if self.relative_to else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ActionSpec:
@@ -242,7 +247,13 @@ class ActionSpec:
         try:
             given = data.get("apart", {})
             apart = {robot: (tuple(mean), tuple(std)) for robot, (mean, std) in given.items()}
-            return cls(Feature.from_data(data["feature"]), tuple(data["mean"]), tuple(data["std"]), apart)
+            return cls(
+                Feature.from_data(data["feature"]),
+                tuple(data["mean"]),
+                tuple(data["std"]),
+                apart,
+                str(data.get("relative_to", "")),
+            )
         except (KeyError, TypeError):
             raise ValueError("it specifies no action") from None
 

@@ -165,6 +165,12 @@ class Spec:
     obs: ObsSpec
     action: ActionSpec
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the observations that a world must show: what is looked at, and what actions add to."""
+        base = self.action.relative_to
+        return self.obs.names if not base or base in self.obs.names else (*self.obs.names, base)
+
     def stacked(self, count: int) -> Spec:
         """Return the same, looking at so many observations together."""
         return self if self.obs.stack == count else replace(self, obs=replace(self.obs, stack=count))

@@ -140,3 +140,46 @@ def test_two_declarations_are_compared_by_name() -> None:
     assert differences(now, replace(now, observations=now.observations[::-1])) == [
         "its features have another order"
     ]
+
+
+def test_a_difference_is_added_to_what_the_world_shows_now() -> None:
+    """The world's joints have another name, and the policy of padded data does not look at them."""
+    bounds = {"low": (-1.0, -1.0, -1.0), "high": (1.0, 1.0, 1.0)}
+    world = replace(WORLD, action=Feature("action", "float64", (3,), Per.TRANSITION, **bounds))  # type: ignore[arg-type]
+    pad = {"q": 4, "action": 4}
+    chosen = Selection(rename={"joints": "q"}, pad=pad, transforms={"action": "delta:q"})
+    delta = Feature("action", "float32", (4,), Per.TRANSITION)
+    bound = bind([CAMERA], delta, world, "arm", chosen, relative_to="q")
+    assert (bound.base, bound.is_plain, list(bound.features)) == ("joints", False, ["camera"])
+    moved = np.array([0.25, -0.5, 0.75, 9.0], np.float32)
+    shown = {"joints": np.array([0.5, 0.25, 0.5])}
+    done = bound.act(moved, shown)
+    assert (done.dtype, done.tolist()) == (np.float64, [0.75, -0.25, 1.0])  # the last one is at its bound
+    assert bound.act(moved, {"joints": np.zeros(3)}).tolist() == [0.25, -0.5, 0.75]
+    with pytest.raises(ValueError, match="^the action is a difference from joints: give the observation$"):
+        bound.act(moved)
+
+
+def test_a_target_of_a_dataset_comes_back_in_the_world() -> None:
+    target, joints = np.array([0.1, 0.2], np.float32), np.array([1 / 3, -2 / 3])
+    world = EpisodeSpec(
+        (Feature("joints", "float64", (2,)),), Feature("action", "float32", (2,), Per.TRANSITION)
+    )
+    bound = bind([world["joints"]], world.action, world, "arm", relative_to="joints")
+    delta = (target.astype(np.float64) - joints).astype(np.float32)  # as a stream delivers it
+    np.testing.assert_allclose(bound.act(delta, {"joints": joints}), [0.1, 0.2], atol=3e-8)
+
+
+def test_a_difference_needs_its_observation_in_the_world() -> None:
+    delta = Feature("action", "float64", (2,), Per.TRANSITION)
+    with pytest.raises(CogError) as missing:
+        bind([JOINTS], delta, WORLD, "arm:Arm", relative_to="state")
+    assert str(missing.value) == (
+        "arm:Arm does not fit the policy: state is missing, which actions are relative to"
+    )
+    with pytest.raises(CogError) as longer:
+        bind([JOINTS], delta, WORLD, "arm:Arm", relative_to="joints")
+    assert str(longer.value) == (
+        "arm:Arm does not fit the policy: action is float64 (2,) within [-0.1, 1] and joints is float64 (3,) of "
+        "a, b, c, both must have the same shape"
+    )

@@ -257,7 +257,14 @@ def _said(call: _Round) -> str:
 def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int], keep: int) -> list[_Episode]:
     """Evaluate up to 16 episodes, the first ``keep`` of them with their frames."""
     spec = policy.learner.spec
-    bound = bind(spec.obs.features, spec.action.feature, world.episode_spec, world.env, world.selection)
+    bound = bind(
+        spec.obs.features,
+        spec.action.feature,
+        world.episode_spec,
+        world.env,
+        world.selection,
+        relative_to=spec.action.relative_to,
+    )
     camera = world.camera if keep else ""
     first = worlds.reset(seeds)
     episodes = []
@@ -270,7 +277,8 @@ def _round(policy: Policy, world: EvalEnv, worlds: Worlds, seeds: Sequence[int],
     while running := [number for number, episode in enumerate(episodes) if not episode.last.over]:
         shown = [bound.observe(episode.last.obs) for episode in episodes]
         actions = act(shown, [episode.generator for episode in episodes])
-        for number, moment in worlds.step({one: bound.act(actions[one]) for one in running}).items():
+        done = {one: bound.act(actions[one], episodes[one].last.obs) for one in running}
+        for number, moment in worlds.step(done).items():
             episodes[number].last = moment
             episodes[number].rewards.append(moment.reward)
             episodes[number].held.append(moment.success is True)

@@ -184,6 +184,11 @@ def _check_env(spec: Spec, online_env: OnlineEnv) -> None:
             f"the policy tells the robots {', '.join(spec.obs.embodiments)} apart, and fine-tuning collects "
             f"with one: train on a mixture of that robot first"
         )
+    if spec.action.relative_to:
+        raise CogError(
+            f"the policy's actions are relative to {spec.action.relative_to}, and fine-tuning learns from "
+            f"absolute ones, as its own episodes have them: train on a mixture without --transform first"
+        )
     world = online_env.episode_spec
     if world.extras:
         named = ", ".join(one.name for one in world.extras)

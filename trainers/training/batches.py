@@ -45,7 +45,8 @@ def spec_of(obs: str, manifest: Manifest) -> Spec:
         robot: {name: _moments(own, name) for name in vectors} for robot, own in stats.embodiments.items()
     }
     acting = {robot: _moments(own, "action") for robot, own in stats.embodiments.items()}
-    action = ActionSpec.of(declared.action, *_moments(stats, "action"), acting)
+    relative_to = manifest.info.selection.relative_to
+    action = ActionSpec.of(declared.action, *_moments(stats, "action"), acting, relative_to)
     return Spec(replace(seen, apart=apart), action)
 
 

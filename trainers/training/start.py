@@ -179,9 +179,19 @@ def _seen_alike(store: Store, parent: Algorithm, manifest: Manifest, request: Tr
             f"run {request.parent!r} looks at {', '.join(theirs.obs.names)}, of mixture {manifest.info.ref} "
             f"--obs {request.obs} is {', '.join(ours.obs.names)}: start from a run on the same features"
         )
+    if theirs.action.relative_to != ours.action.relative_to:
+        raise CogError(
+            f"run {request.parent!r} learned {_kind_of(theirs)}, mixture {manifest.info.ref} has "
+            f"{_kind_of(ours)}: freeze it with the same --transform"
+        )
     declared = manifest.info.spec
     bind(theirs.obs.features, theirs.action.feature, declared, f"mixture {manifest.info.ref}", exact=True)
     return theirs
+
+
+def _kind_of(spec: Spec) -> str:
+    base = spec.action.relative_to
+    return f"actions relative to {base}" if base else "absolute actions"
 
 
 def _check_layers(learner: Algorithm, parent: Algorithm, request: TrainRequest) -> None:
