@@ -311,4 +311,6 @@ def export_policy_command(
     say(f"{path}: {len(exported.data) / 1e6:.1f} MB, update {policy.update:,} of {run}")
     for entry in (*exported.about["inputs"], *exported.about["outputs"]):
         say(f"  {entry['name']}: {entry['dtype']} ({', '.join(map(str, entry['shape']))})")
+    if base := exported.about.get("relative_to"):
+        say(f"  the action is {base} plus what the policy says, and is not clipped to the bounds of a robot")
     say(f"  tried on random observations: actions differ from the learner's by at most {exported.error:.1g}")

@@ -5,8 +5,9 @@ feature, and actions come out within the bounds of the world, an index for a Dis
 at random is an input too: ``noise``, standard normal. A policy that tells several robots apart has an input
 ``embodiment``, an index into ``embodiments`` of the metadata, -1 for another robot.
 The first dimension of all of them is ``batch``. Stacked observations have time as their second, oldest first,
-and so has the ``action`` of a policy of chunks. Names, types and shapes are in the file's metadata, under the
-key ``cogdata``.
+and so has the ``action`` of a policy of chunks. If actions are differences from an observation, that is an
+input and is added inside; nothing clips the sum. ``relative_to`` of the metadata names it.
+Names, types and shapes are in the file's metadata, under the key ``cogdata``.
 """
 
 from __future__ import annotations
@@ -75,7 +76,37 @@ class _Acting(nn.Module):
         else:
             noise = torch.zeros((inputs[0].shape[0], *self.learner.noise_shape))
         unit = self.learner.act(TensorObs({part: named[part] for part in parts}), noise)
-        return self.learner.spec.action.from_unit(unit, named.get(EMBODIMENT))
+        action = self.learner.spec.action.from_unit(unit, named.get(EMBODIMENT))
+        if (base := _base(self.learner, named)) is None:
+            return action
+        return (base.double() + action.double()).to(action.dtype)
+
+
+def _base(learner: Algorithm, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """What the actions of a policy of differences are added to; None: they are absolute."""
+    if not (name := learner.spec.action.relative_to):
+        return None
+    return inputs[name] if learner.spec.obs.stack == 1 else inputs[name][:, -1]
+
+
+def _check_relative(learner: Algorithm) -> None:
+    """Refuse differences from what a file cannot know.
+
+    Raises:
+        CogError: It says why.
+    """
+    base = learner.spec.action.relative_to
+    if base and learner.chunk > 1:
+        raise CogError(
+            f"each action of a chunk is relative to {base} at its own step, which a file that predicts "
+            f"{learner.chunk} actions cannot know: train with --set chunk=1, or on a mixture without "
+            f"--transform"
+        )
+    if base and base not in learner.spec.obs.names:
+        raise CogError(
+            f"actions are relative to {base}, which the policy does not look at, so it is no input of the "
+            f"file: add {base} to --obs, or train on a mixture without --transform"
+        )
 
 
 def export_policy(policy: Policy, format: str) -> Exported:
@@ -86,10 +117,12 @@ def export_policy(policy: Policy, format: str) -> Exported:
         format: Key of :data:`FORMATS`.
 
     Raises:
-        CogError: Unknown format, a library that it needs is not installed, or the file acts differently.
+        CogError: Unknown format, a library that it needs is not installed, the file acts differently, or
+            its actions are relative to what it is not shown.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    _check_relative(policy.learner)
     learner, about = policy.learner, _about(policy)
     example = random_inputs(learner, 2, torch.Generator().manual_seed(0))
     batch = torch.export.Dim("batch")
@@ -144,6 +177,7 @@ def _about(policy: Policy) -> dict[str, Any]:
     spec, learner = policy.learner.spec, policy.learner
     inputs = random_inputs(learner, 1, torch.Generator())
     action, several = spec.action.feature, [learner.chunk] if learner.chunk > 1 else []
+    relative = {"relative_to": spec.action.relative_to} if spec.action.relative_to else {}
     scene = next((one.names for one in spec.obs.features if one.name == "scene"), ())
     return {
         "run": policy.run,
@@ -162,6 +196,7 @@ def _about(policy: Policy) -> dict[str, Any]:
             for name, value in inputs.items()
         ],
         "outputs": [{"name": "action", "dtype": action.dtype, "shape": ["batch", *several, *action.shape]}],
+        **relative,
     }
 
 
@@ -222,9 +257,19 @@ def _difference(learner: Algorithm, run: Run) -> float:
         singly = torch.cat(
             [run({name: value[row : row + 1] for name, value in inputs.items()}) for row in range(_CHECKED)]
         )
-    unit, robot = learner.spec.action.to_unit, inputs.get(EMBODIMENT)
-    wrong = [unit(one, robot).double() - unit(expected, robot).double() for one in (together, singly)]
+    unit, robot, base = learner.spec.action.to_unit, inputs.get(EMBODIMENT), _base(learner, inputs)
+    found = [expected, together, singly]
+    if base is not None:
+        found = [_but_for_rounding(one, expected).double() - base for one in found]
+    wanted, *others = (unit(one, robot).double() for one in found)
+    wrong = [one - wanted for one in others]
     return float(torch.stack(wrong).abs().max())
+
+
+def _but_for_rounding(found: Tensor, expected: Tensor) -> Tensor:
+    """Numbers that differ from others by no more than the last digit of a sum; those are the others."""
+    digit = 2 * torch.finfo(expected.dtype).eps * expected.abs()
+    return torch.where((found - expected).abs() <= digit, expected, found)
 
 
 @contextmanager

@@ -1,22 +1,26 @@
-"""Policies whose actions are differences from an observation: evaluated, kept in a checkpoint."""
+"""Policies whose actions are differences from an observation: evaluated, kept in a checkpoint, exported."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict
 
+from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec, Feature, Per
 from cogdata.storage.selection import Selection
 from trainers.action import ActionSpec
 from trainers.algorithm import Algorithm
 from trainers.algos import build, configure
 from trainers.evaluation.evaluate import EvalEnv, Policy, evaluate
+from trainers.evaluation.export import export_policy
 from trainers.spec import ObsSpec, Spec
 
 SPEED = Feature("speed", "float32", (1,))
@@ -99,3 +103,54 @@ def test_what_the_mixture_renamed_is_found_in_the_world(learner: Algorithm) -> N
     world = EvalEnv("lab:Drifting", Drifting, SPEC, selection=Selection(rename={"joints": "q"}))
     evaluate(Policy(learner, "run", seed=0, update=0, digest="d" * 64), world, [0])
     assert Drifting.targets[0] == [1.25, 2.25]
+
+
+def cloner(*overrides: str) -> Algorithm:
+    """A clone that looks at the joints, and whose every action is the mean of the data: 0.25 and 0.5 further."""
+    joints = SPEC["joints"]
+    obs = ObsSpec((joints,), {"joints": (100.0, 0.0)}, {"joints": (10.0, 1.0)})
+    action = replace(ACTION, mean=(0.25, 0.5), std=(0.0, 1.0))  # the first entry is the same throughout
+    config = configure("bc", "fast", ("widths=8,8", "stochastic=false", *overrides))
+    made = build("bc", config, Spec(obs, action), 0)
+    with torch.no_grad():
+        for parameter in made.get_submodule("policy").parameters():
+            parameter.zero_()
+    return made
+
+
+def exported(learner: Algorithm, format: str) -> tuple[bytes, dict[str, Any]]:
+    written = export_policy(Policy(learner, "run", seed=3, update=7, digest="d" * 64), format)
+    return written.data, written.about
+
+
+def test_an_exported_policy_adds_the_newest_observation() -> None:
+    data, about = exported(cloner("stack=2"), "onnx")
+    assert about["relative_to"] == "joints"
+    assert about["outputs"] == [{"name": "action", "dtype": "float32", "shape": ["batch", 2]}]
+    joints = np.array([[[9.0, 9.0], [1.0, 2.0]], [[9.0, 9.0], [-3.0, 50.0]]])  # oldest first
+    (action,) = onnxruntime.InferenceSession(data).run(None, {"joints": joints})
+    assert action.dtype == np.float32
+    np.testing.assert_allclose(action, [[1.25, 2.5], [-2.75, 50.5]], atol=1e-5)
+
+
+def test_a_torch_file_adds_too() -> None:
+    data, _ = exported(cloner(), "torch")
+    (action,) = torch.export.load(io.BytesIO(data)).module()(torch.tensor([[1.0, 2.0]], dtype=torch.float64))
+    assert action.tolist() == pytest.approx([1.25, 2.5], abs=1e-5)
+
+
+def test_a_file_that_would_not_know_what_to_add_is_refused(learner: Algorithm) -> None:
+    with pytest.raises(CogError) as chunked:
+        exported(cloner("chunk=4"), "torch")
+    assert str(chunked.value) == (
+        "each action of a chunk is relative to joints at its own step, which a file that predicts 4 actions cannot "
+        "know: train with --set chunk=1, or on a mixture without --transform"
+    )
+    blind = cloner()
+    blind.spec = learner.spec
+    with pytest.raises(CogError) as unseen:
+        exported(blind, "torch")
+    assert str(unseen.value) == (
+        "actions are relative to joints, which the policy does not look at, so it is no input of the file: add "
+        "joints to --obs, or train on a mixture without --transform"
+    )
