@@ -311,6 +311,8 @@ class EpisodeSpec:
                 f"action is {self.action.describe()} per {self.action.per}, must be numbers of shape () or "
                 f"(A,) per transition"
             )
+        if not self.action.size:
+            raise CogError("the action has no entries, so there is nothing to learn: give it one")
         if self.action.dtype in ("int32", "int64") and not self.action.is_discrete:
             raise CogError("an action of whole numbers must have bounds, low and high")
         if self.reward not in ("float32", "float64"):

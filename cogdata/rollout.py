@@ -166,12 +166,15 @@ def _annotation(env: str, feature: Feature, infos: Sequence[Mapping[str, Any]]) 
         step = number + (feature.per is Per.TRANSITION)
         if feature.name not in info:
             raise CogError(f"{env} declares {feature.name}, and info has none {Answer(env, step).when}")
+        said = f"{env} gives info[{feature.name!r}] = {shown(info[feature.name])} {Answer(env, step).when}"
         if not _fits(feature, info[feature.name]):
-            raise CogError(
-                f"{env} gives info[{feature.name!r}] = {shown(info[feature.name])} {Answer(env, step).when}, "
-                f"declared is {feature.describe()}"
-            )
-        values[number] = info[feature.name]
+            raise CogError(f"{said}, declared is {feature.describe()}")
+        with np.errstate(over="ignore"):  # a number too large becomes infinite, and is refused below
+            values[number] = info[feature.name]
+        try:
+            feature.check(values[number : number + 1], 1)
+        except ValueError as error:
+            raise CogError(f"{said}: {error}") from None
     return values
 
 

@@ -138,15 +138,18 @@ def observation_feature(leaf: Leaf, names: tuple[str, ...] = ()) -> Feature:
         return made
     if isinstance(space, Box):
         made = replace(made, dtype=_dtype(leaf.name, space.dtype), shape=shape, names=names)
+        if made.is_image and not made.size:
+            raise CogError(f"observation {leaf.name} has shape {shape}, an image of no pixels: leave it out")
         return replace(made, codec="zst") if made.is_image else made
     if isinstance(space, MultiBinary):
         return replace(made, dtype="bool", shape=shape, names=names)
     if isinstance(space, Discrete | MultiDiscrete):
         low, high = _choices(space)
         return replace(made, dtype="int64", shape=shape, names=names, low=low, high=high)
+    called = f"observation {leaf.name}" if leaf.path else "observation_space"
     raise CogError(
-        f"observation {leaf.name} is a {type(space).__name__}, must be Box, Discrete, MultiDiscrete, "
-        f"MultiBinary or Text, or a Dict or Tuple of such"
+        f"{called} is a {type(space).__name__}, must be Box, Discrete, MultiDiscrete, MultiBinary or Text, "
+        f"or a Dict or Tuple of such"
     )
 
 

@@ -258,7 +258,8 @@ class Driven(gymnasium.Env[Observation, Any]):
         found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else shown(value)
         said = f"{space.dtype} {space.shape}" if isinstance(space, Box) else shown(space)
         raise CogError(
-            f"{self.env_id} shows {leaf.source or leaf.name} as {found}, its observation_space says {said}"
+            f"{self.env_id} shows {leaf.source or leaf.name} as {found} {self._answer.when}, its "
+            f"observation_space says {said}"
         )
 
     def _judge(self, info: object) -> dict[str, bool | None]:

@@ -54,7 +54,7 @@ def own_horizon(env: str) -> int:
             raise CogError(f"{env} has no max_episode_steps: say --horizon")
         return known.max_episode_steps
     horizon = getattr(load_class(env), "horizon", None)
-    if not isinstance(horizon, int) or horizon < 1:
+    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
         raise CogError(f"{env} has horizon {horizon!r}, must be a whole number of at least 1 in the class")
     return horizon
 

@@ -103,7 +103,11 @@ def random_action(action: Feature, rng: np.random.Generator) -> NDArray[Any]:
     drawn, step = rng.standard_normal(action.size), rng.exponential(size=action.size)
     drawn = np.where(below & ~above, low + step, np.where(above & ~below, high - step, drawn))
     both = below & above
-    drawn[both] = rng.uniform(low[both], high[both])
+    if (high[both] / 2 - low[both] / 2 <= np.finfo(np.float64).max / 2).all():
+        drawn[both] = rng.uniform(low[both], high[both])
+    else:  # no number is as large as the distance between the bounds
+        share = rng.random(both.sum())
+        drawn[both] = low[both] * (1 - share) + high[both] * share
     return drawn.astype(action.numpy_dtype).reshape(action.shape)
 
 

@@ -164,6 +164,10 @@ class OtherTask(Good):
     task_predicate = "drawer_open"
 
 
+class Always(Good):
+    horizon = True
+
+
 class Endless(Good):
     horizon = None
 
@@ -271,10 +275,14 @@ class Unsighted(Good):
         (f"{HERE}:DictActions", r"it takes actions in Dict\(.*, must be a Box of floats with one axis, Disc"),
         (f"{HERE}:UnnamedPredicates", r"predicates is 7, must be names, \('cup_on_shelf',\), or \(\)$"),
         (f"{HERE}:OtherTask", "has task_predicate 'drawer_open', must be one of its predicates"),
+        (f"{HERE}:Always", "has horizon True, must be a whole number of at least 1 in the class"),
         (f"{HERE}:Endless", "has horizon None, must be a whole number of at least 1 in the class"),
         (f"{HERE}:Undecided", "has horizon 5, and 7 once made: write the latter in the class"),
         (f"{HERE}:Unplugged", r"fails to reset\(seed=0\): OSError\('no such device: /dev/ttyUSB0'\)"),
-        (f"{HERE}:Doubles", r"shows robot as float64 \(10,\), its observation_space says float32 \(10,\)"),
+        (
+            f"{HERE}:Doubles",
+            r"shows robot as float64 \(10,\) at the reset, its observation_space says float32 \(10,\)",
+        ),
         (f"{HERE}:Silent", r"gives info\['predicates'\] = \{'grasped': False\} at the reset, must judge gr"),
         (f"{HERE}:Homeless", r"^policy grasp asks for landmark tray, \S+:Homeless\.view\(\) has object: see"),
         (f"{HERE}:OtherView", r"view\(\) gives dict, must be a SceneView"),
@@ -322,7 +330,7 @@ def test_a_driver_is_reset_once_and_closed_whether_it_passes_or_not(
 
 FAULTS = [
     ("Stalling", "fails to do step 2: ConnectionResetError('motor 3 hung up')"),
-    ("Drifting", "shows robot as float64 (10,), its observation_space says float32 (10,)"),
+    ("Drifting", "shows robot as float64 (10,) at step 2, its observation_space says float32 (10,)"),
 ]
 
 

@@ -158,13 +158,18 @@ def test_actions_keep_their_bounds(space: Space[Any], feature: Feature, quiet: o
 @pytest.mark.parametrize(
     ("env", "said"),
     [
-        (_env(Graph(Discrete(2), None)), "Shown: observation observation is a Graph, must be Box, Discrete,"),
+        (_env(Graph(Discrete(2), None)), "Shown: observation_space is a Graph, must be Box, Discrete,"),
         (_env(Dict(many=Sequence(Discrete(2)))), "Shown: observation many is a Sequence, must be"),
         (
             _env(Box(0, 1, (2,), np.uint64)),
             "Shown: observation is uint64, must be one of uint8, uint16, int32",
         ),
+        (
+            _env(Dict(front=Box(0, 255, (0, 8, 3), np.uint8))),
+            "Shown: observation front has shape (0, 8, 3), an image of no pixels: leave it out",
+        ),
         (_env(Discrete(2), Box(-1, 1, (2, 2), np.float32)), "Shown: it takes actions in Box"),
+        (_env(Discrete(2), Box(-1, 1, (0,), np.float32)), "Shown: the action has no entries, so there is"),
         (_env(Discrete(2), Dict(arm=Discrete(2))), "Shown: it takes actions in Dict"),
         (_env(Discrete(2), predicates=("Cup Held",)), "Shown: predicate name 'Cup Held' must be lower case"),
         (_env(Discrete(2), feature_names={"arm": ("a",)}), "Shown: unknown feature in feature_names 'arm'"),

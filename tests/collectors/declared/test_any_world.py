@@ -175,13 +175,21 @@ class Forgetting(Bimanual):
         return obs, reward, terminated, truncated, info | {"effort_nm": np.zeros(3, np.float32)}
 
 
+class Overloaded(Bimanual):
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        effort = [0.0, 1e300 if self.time == 3 else 0.0]
+        return obs, reward, terminated, truncated, info | {"effort_nm": effort}
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("Growing", "shows joints_rad as float32 (7,), its observation_space says float32 (6,)"),
+        ("Growing", "shows joints_rad as float32 (7,) at step 2, its observation_space says float32 (6,)"),
         ("Losing", "shows joints_rad[0] = nan at step 2, must be finite"),
         ("Hiding", "shows 'wrist' at step 2, which it does not declare"),
         ("Forgetting", "gives info['effort_nm'] = array([0., 0., 0.], dtype=float32) at step 1, declared is"),
+        ("Overloaded", "gives info['effort_nm'] = [0.0, 1e+300] at step 3: effort_nm is inf at row 0"),
     ],
 )
 def test_what_was_not_declared_is_refused_where_it_comes(kind: str, said: str) -> None:
@@ -296,6 +304,16 @@ def test_random_actions_are_uniform_or_normal(
     chosen = np.stack([random_action(discrete, rng) for _ in range(200)])
     discrete.check(chosen, 200)
     assert [set(column.tolist()) for column in chosen.T] == [{1, 2, 3}, {0, 1}]
+
+
+def test_random_actions_reach_bounds_that_no_number_lies_between() -> None:
+    wide = (-1.5e308, -1.0)
+    action = Feature("action", "float64", (2,), Per.TRANSITION, low=wide, high=(1.5e308, 1.0))
+    rng = np.random.default_rng(0)
+    drawn = np.stack([random_action(action, rng) for _ in range(4000)])
+    action.check(drawn, 4000)
+    assert (drawn / 1.5e308).mean(0) == pytest.approx((0, 0), abs=0.03)
+    assert (drawn[:, 0] > 1e308).mean() == pytest.approx(1 / 6, abs=0.03)
 
 
 def test_options_are_what_an_environment_takes() -> None:
