@@ -252,11 +252,13 @@ def listed(text: str | None) -> list[str]:
     """Split names that were typed with commas between them; None: none were typed.
 
     Raises:
-        CogError: A name is empty.
+        CogError: A name is empty, or there twice.
     """
     names = [] if text is None else [name.strip() for name in text.split(",")]
     if "" in names:
         raise CogError(f"{text!r} must be names with commas between them, for example image,robot")
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise CogError(f"{text!r} names {double} twice: say it once")
     return names
 
 

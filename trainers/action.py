@@ -21,6 +21,9 @@ from cogdata.errors import CogError
 from cogdata.features import Command, Feature
 from cogdata.layout1 import ACTION
 
+MOST_CHOICES: Final = 2**16
+"""Most choices of all entries of a Discrete action; a network has an output for each."""
+
 SPREAD: Final = 3.0
 """An entry of an action without a bound ends so many standard deviations from its mean."""
 
@@ -49,7 +52,12 @@ class ActionSpec:
     relative_to: str = ""
 
     def __post_init__(self) -> None:
-        """Raise on an entry that has neither bounds nor statistics."""
+        """Raise on entries without bounds and statistics, and on more choices than can be weighed."""
+        if self.dim > MOST_CHOICES and self.discrete:
+            raise CogError(
+                f"action is {self.feature.describe()}, {self.dim:,} choices, of which a network weighs at "
+                f"most {MOST_CHOICES:,}: choose episodes of an environment that declares fewer, or a Box"
+            )
         if not self.bounded and (len(self.mean), len(self.std)) != (self.entries, self.entries):
             raise CogError(
                 f"action is {self.feature.describe()}, without bounds on every entry, and the mixture has "

@@ -38,9 +38,8 @@ def select(obs: str, spec: EpisodeSpec) -> tuple[Feature, ...]:
     }
     if obs not in kinds:
         return _named(obs, spec, numeric)
-    if not kinds[obs]:
-        known = ", ".join(one.name for one in numeric)
-        raise CogError(f"--obs {obs} finds no feature in these data: name some of {known}")
+    if not any(one.size for one in kinds[obs]):
+        raise CogError(f"--obs {obs} finds no feature in these data: {_advice(numeric)}")
     return tuple(kinds[obs])
 
 
@@ -59,11 +58,21 @@ def _named(obs: str, spec: EpisodeSpec, numeric: list[Feature]) -> tuple[Feature
     known = [one.name for one in numeric]
     names = _names(obs)
     for name in names:
+        if names.count(name) > 1:
+            raise CogError(f"--obs names {name!r} twice: say it once")
         if name in spec and spec[name].is_text:
-            raise CogError(f"--obs {name} is text, which no encoder here reads: choose of {', '.join(known)}")
+            raise CogError(f"--obs {name} is text, which no encoder here reads: {_advice(numeric)}")
+        if name in spec and not spec[name].size:
+            raise CogError(f"--obs {name} has no entries: {_advice(numeric)}")
         if name not in known:
-            raise unknown("observation", name, [*OBS_KINDS, *known])
+            raise unknown("observation", name, {*OBS_KINDS, *known})
     return tuple(one for one in numeric if one.name in names)
+
+
+def _advice(numeric: list[Feature]) -> str:
+    """What to type instead."""
+    known = [one.name for one in numeric if one.size]
+    return f"name some of {', '.join(known)}" if known else "none are numbers, freeze a mixture of others"
 
 
 def _names(obs: str) -> list[str]:

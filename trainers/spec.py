@@ -52,7 +52,8 @@ class ObsSpec:
             if one.is_image and min(one.shape[:2]) < SMALLEST_IMAGE_PX:
                 raise CogError(
                     f"{one.name} is {one.shape[:2]} px, a convolutional encoder needs at least "
-                    f"{SMALLEST_IMAGE_PX}×{SMALLEST_IMAGE_PX}"
+                    f"{SMALLEST_IMAGE_PX}×{SMALLEST_IMAGE_PX}: leave it out of --obs, or freeze the mixture "
+                    f"with --resize {one.name}=32x32"
                 )
         for one in self.vectors:
             found = len(self.mean[one.name]), len(self.std[one.name])

@@ -52,6 +52,8 @@ class Selection:
     def __post_init__(self) -> None:
         """Refuse names, sizes and transforms that nothing can have."""
         for old, new in self.rename.items():
+            if old == "action":
+                raise CogError("--rename action: the action of every mixture is called action, leave it out")
             if not FEATURE_NAME.fullmatch(new):
                 raise CogError(f"--rename {old}={new}: a feature name is lower case letters, digits and _")
         for name, (height, width) in self.resize.items():
@@ -158,7 +160,10 @@ class Selection:
         """
         names = [self.rename.get(one.name, one.name) for one in spec.features]
         if double := next((name for name in names if names.count(name) > 1), None):
-            raise CogError(f"--rename would give {where} two features called {double}")
+            raise CogError(
+                f"--rename would give {where} two features called {double}: choose another name, or rename "
+                f"{double} too"
+            )
         return replace(
             spec,
             observations=tuple(self._changed(one, where) for one in spec.observations),
@@ -198,7 +203,10 @@ class Selection:
         if len(feature.shape) != 1 or feature.is_discrete:
             raise CogError(f"--pad {feature.name}: it is {feature.describe()} in {where}, which is no vector")
         if feature.shape[0] > size:
-            raise CogError(f"--pad {feature.name}={size}: it has {feature.shape[0]} entries in {where}")
+            raise CogError(
+                f"--pad {feature.name}={size}: it has {feature.shape[0]} entries in {where}, so pad it to "
+                f"{feature.shape[0]} or more"
+            )
         low, high = (
             None if bounds is None else (*bounds, *(0.0,) * (size - len(bounds)))
             for bounds in (feature.low, feature.high)

@@ -94,7 +94,9 @@ def test_a_learner_is_told_what_its_mixture_leaves_out(run: Run, tmp_path: Path)
         (("--pad", "action=2", "--features", "joints"),
          "feature joints differs between small/0000000 (float64 (2,)) and wide/0000000 (float64 (3,)): leave "
          "it out of --features, or pad it with --pad joints=3"),
-        (("--pad", "action=1"), "--pad action=1: it has 2 entries in wide/0000000"),
+        (("--pad", "action=1"), "--pad action=1: it has 2 entries in wide/0000000, so pad it to 2 or more"),
+        (("--features", "joints,joints"), "'joints,joints' names joints twice: say it once"),
+        (("--rename", "action=moves"), "--rename action: the action of every mixture is called action, leave it"),
         (("--pad", "action"), "--pad 'action' must be NAME=VALUE, for example --pad action=14"),
         (("--pad", "action=-2"), "--pad action=-2 must be VECTOR=SIZE, for example action=14"),
         (("--resize", "camera=64"), "--resize camera=64 must be CAMERA=HEIGHTxWIDTH, for example image=64x64"),

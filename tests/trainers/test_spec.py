@@ -61,6 +61,17 @@ def test_what_cannot_be_selected_is_one_line() -> None:
     blind = EpisodeSpec((Feature("joints", "float32", (7,)),), ARM.action)
     with pytest.raises(CogError, match="--obs image finds no feature in these data: name some of joints"):
         select("image", blind)
+    with pytest.raises(CogError, match="--obs names 'top' twice: say it once"):
+        select("top,joints,top", ARM)
+    hollow = EpisodeSpec((Feature("joints", "float32", (0,)), Feature("said", "string")), ARM.action)
+    with pytest.raises(CogError, match="--obs joints has no entries: none are numbers, freeze a mixture of"):
+        select("joints", hollow)
+    for kind in ("state", "image"):
+        with pytest.raises(CogError, match=f"--obs {kind} finds no feature in these data: none are numbers"):
+            select(kind, hollow)
+    with pytest.raises(CogError) as caught:
+        select("wrist", EpisodeSpec((Feature("state", "float32", (2,)),), ARM.action))
+    assert str(caught.value).endswith("known: image, image+robot, state")
     check_obs("camera_wrist,joints")
     with pytest.raises(CogError, match="unknown observation 'Camera!'"):
         check_obs("Camera!")
@@ -104,6 +115,12 @@ def test_an_entry_without_bounds_is_scaled_by_the_data() -> None:
     assert spec.from_unit(unit[:2]).tolist() == [[1.0, 4.0], [7.0, 0.0]]
     assert ActionSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert ActionSpec.of(ACTION, (1.0,) * 8, (1.0,) * 8) == ActionSpec(ACTION)
+
+
+def test_more_choices_than_a_network_can_weigh_are_one_line() -> None:
+    assert ActionSpec(action_of("int64", (2,), (0.0, 1.0), (65534.0, 1.0))).dim == 65536
+    with pytest.raises(CogError, match="65,537 choices, of which a network weighs at most 65,536: choose"):
+        ActionSpec(action_of("int64", (2,), (0.0, 1.0), (65535.0, 1.0)))
 
 
 def test_choices_are_counted_from_zero() -> None:
@@ -221,7 +238,9 @@ def test_the_weights_of_version_0_1_are_named_anew() -> None:
 def test_a_specification_refuses_what_no_network_reads() -> None:
     with pytest.raises(CogError, match="a policy must look at one feature at least"):
         ObsSpec((), {}, {})
-    with pytest.raises(CogError, match=r"tiny is \(4, 9\) px, a convolutional encoder needs at least 8×8"):
+    with pytest.raises(
+        CogError, match=r"tiny is \(4, 9\) px, a convolutional encoder needs at least 8×8: leave it out of"
+    ):
         ObsSpec((Feature("tiny", "uint8", (4, 9, 3)),), {}, {})
     with pytest.raises(ValueError, match="mean and std of joints have 2 and 7 numbers, must be 7"):
         ObsSpec((ARM["joints"],), {"joints": (0.0,) * 2}, {"joints": (1.0,) * 7})

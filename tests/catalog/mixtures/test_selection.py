@@ -113,7 +113,10 @@ def test_features_of_two_names_become_one(store: Store, rename: dict[str, str], 
 
 def test_two_features_of_an_episode_do_not_become_one(store: Store) -> None:
     collect_arms(store, "one", 1)
-    with pytest.raises(CogError, match=r"^--rename would give one/0000000 two features called joints$"):
+    with pytest.raises(
+        CogError,
+        match=r"^--rename would give one/0000000 two features called joints: choose another name, or rename joints too$",
+    ):
         freeze(store, "mix", ALL, selection=Selection(rename={"subtask": "joints"}))
     with pytest.raises(CogError, match=r"^unknown feature 'jonts': did you mean 'joints'\? known: camera, "):
         freeze(store, "mix", ALL, selection=Selection(rename={"jonts": "camera"}))
