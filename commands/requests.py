@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogdata.errors import CogError
 from commands.evaluate import eval_env_of
-from commands.shared import check_success_return, countable, natural, or_default, seed_range
+from commands.shared import check_success_return, countable, natural, note, or_default, seed_range
 
 if TYPE_CHECKING:
     from cogdata.storage.manifest import Manifest
@@ -260,12 +260,26 @@ def _settings(store: Store, settings: TrainSettings) -> tuple[str, str, str, Any
         algo, obs = or_default(algo, "bfn"), or_default(obs, "image+robot")
     else:
         algo, obs = or_default(algo, theirs.algo), or_default(obs, theirs.obs)
-    overrides = settings.overrides({algo: config_class(algo)})
+    overrides = [*_of_rewards(store, settings, algo), *settings.overrides({algo: config_class(algo)})]
     if theirs is None or algo != theirs.algo or preset is not None:
         shared = [] if theirs is None else same_policy(theirs.algo, theirs.config, algo)
         preset = or_default(preset, "fast")
         return algo, preset, obs, configure(algo, preset, [*shared, *overrides])
     return algo, theirs.preset, obs, config_from_dict(algo, theirs.config).override(overrides)
+
+
+def _of_rewards(store: Store, settings: TrainSettings, algo: str) -> list[str]:
+    """Settings that follow from the rewards: a reward of another world is no success that ends a return."""
+    from cogdata.storage.manifest import list_versions, parse_ref, read_info
+    from trainers.algos import config_class
+
+    ref = settings.mixture
+    if ref is None or settings.from_ is not None or not hasattr(config_class(algo), "success"):
+        return []
+    if not list_versions(store, parse_ref(ref)[0]) or read_info(store, ref).is_built_in:
+        return []
+    note("rewards add up (success=continuing); --set success=absorbing ends a return at the first reward")
+    return ["success=continuing"]
 
 
 def _bytes(text: str) -> int:

@@ -161,10 +161,12 @@ class Spec:
     Attributes:
         obs: Its observations.
         action: Its action.
+        rewards: Smallest and largest reward that it learns from.
     """
 
     obs: ObsSpec
     action: ActionSpec
+    rewards: tuple[float, float] = (0.0, 1.0)
 
     @property
     def shown(self) -> tuple[str, ...]:

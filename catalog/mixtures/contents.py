@@ -39,6 +39,7 @@ class Contents:
         rewards: Table of ``manifest.REWARDS``; None for the episode shape.
         stats: Of all transitions that take part.
         unfollowed: Number of transitions left out, because the observation after them is unknown.
+        reward_range: Smallest and largest reward as frozen.
     """
 
     episodes: pa.Table
@@ -46,6 +47,7 @@ class Contents:
     rewards: pa.Table | None
     stats: Stats
     unfollowed: int = 0
+    reward_range: tuple[float, float] = (0.0, 1.0)
 
 
 def collect_contents(
@@ -97,6 +99,7 @@ def collect_contents(
         rewards=_rewards(episodes, joined) if shape == "step" else None,
         stats=measures.stats(),
         unfollowed=unfollowed,
+        reward_range=(float(joined.frozen.min()), float(joined.frozen.max())),
     )
 
 

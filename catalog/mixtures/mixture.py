@@ -135,6 +135,7 @@ def freeze(
         cogdata_version=cogdata.__version__,
         asked_weights=dict(weights or {}),
         unfollowed=held.unfollowed,
+        reward_range=held.reward_range,
         layers=used,
     )
     return _keep(store, Manifest(info, held.episodes, held.rewards, held.stats))

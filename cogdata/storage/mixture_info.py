@@ -8,7 +8,7 @@ from typing import Any
 
 from cogdata.errors import CogError
 from cogdata.features import EpisodeSpec
-from cogdata.layout1 import layout1_spec
+from cogdata.layout1 import ACTION, layout1_spec
 from cogdata.schema import LAYOUT_1_VERSION, SCHEMA_VERSION
 from cogdata.storage.layers.reading import LayerUse
 from cogdata.storage.selection import Selection
@@ -55,6 +55,7 @@ class MixtureInfo:
         left_out: Feature of the episodes → why batches do not deliver it.
         unfollowed: Number of transitions left out, because the observation after them is unknown.
         layers: Layer → what is taken of it, with the digest of its values.
+        reward_range: Smallest and largest reward as frozen; None: not kept, in mixtures of version 1.
     """
 
     name: str
@@ -75,6 +76,7 @@ class MixtureInfo:
     left_out: dict[str, str] = field(default_factory=dict)
     unfollowed: int = 0
     layers: dict[str, LayerUse] = field(default_factory=dict)
+    reward_range: tuple[float, float] | None = None
 
     @property
     def spec(self) -> EpisodeSpec:
@@ -100,6 +102,11 @@ class MixtureInfo:
     def ref(self) -> str:
         """``name@version``, as ``cog train --mixture`` takes it."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether its action is that of the built-in worlds, whose rewards are 1 for a success, else 0."""
+        return self.spec.action.identity() == ACTION.identity()
 
     @property
     def same_features(self) -> Selection:
@@ -140,7 +147,7 @@ class MixtureInfo:
     def to_data(self) -> dict[str, Any]:
         """Return plain JSON values; of a default mixture of the built-in worlds those of version 1."""
         data = asdict(replace(self, declared=None, selection=Selection(), layers={}))
-        for name in ("declared", "selection", "left_out", "unfollowed", "layers"):
+        for name in ("declared", "selection", "left_out", "unfollowed", "layers", "reward_range"):
             del data[name]
         if self.declared is None and self.selection.is_default and not self.left_out:
             return data
@@ -155,6 +162,7 @@ class MixtureInfo:
                 "selection": self.selection.to_data(),
                 "left_out": dict(self.left_out),
                 "unfollowed": self.unfollowed,
+                "reward_range": None if self.reward_range is None else list(self.reward_range),
             }
         )
 
@@ -190,6 +198,8 @@ class MixtureInfo:
         data["declared"] = None if declared is None else EpisodeSpec.from_data(declared)
         data["selection"] = Selection.from_data(data.get("selection", {}))
         data["layers"] = {name: LayerUse.from_data(one) for name, one in data.get("layers", {}).items()}
+        rewards = data.get("reward_range")
+        data["reward_range"] = None if rewards is None else (float(rewards[0]), float(rewards[1]))
         info = cls(**data)
         texts = (info.name, info.digest, info.sql, info.shape, info.created_at, info.cogdata_version)
         counts = [number for one in info.counts.values() for number in vars(one).values()]

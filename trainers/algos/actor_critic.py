@@ -83,13 +83,19 @@ class QLearner(Algorithm):
 
     @property
     def largest_return(self) -> float:
-        """1 if success is absorbing, else 1/(1-γ)."""
+        """Largest magnitude of a return: of rewards up to 1, 1 if success is absorbing, else 1/(1-γ)."""
+        return max(map(abs, self.spec.rewards)) * self._rewarded_steps
+
+    @property
+    def _rewarded_steps(self) -> float:
+        """Discounted number of steps that are rewarded in one return."""
         return 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount)
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """0 and the largest discounted return."""
-        return (0.0, self.largest_return)
+        """Smallest and largest discounted return, 0 among them."""
+        low, high = self.spec.rewards
+        return (min(low, 0.0) * self._rewarded_steps, max(high, 0.0) * self._rewarded_steps)
 
     @property
     def value_scale(self) -> float:

@@ -138,8 +138,10 @@ class Bfn(Algorithm):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """[0, 1] if success is absorbing, else [0, 1/(1-γ)]."""
-        return (0.0, 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount))
+        """Returns of rewards in [0, 1]: [0, 1] if success is absorbing, else [0, 1/(1-γ)]."""
+        steps = 1.0 if self.config.success == "absorbing" else 1 / (1 - self.config.discount)
+        low, high = self.spec.rewards
+        return (min(low, 0.0) * steps, max(high, 0.0) * steps)
 
     def flow_loss(self, features: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
         """Squared error of the velocity on straight lines from noise to action: (v(x_t, t) - (a - x_0))²."""

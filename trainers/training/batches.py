@@ -47,7 +47,10 @@ def spec_of(obs: str, manifest: Manifest) -> Spec:
     acting = {robot: _moments(own, "action") for robot, own in stats.embodiments.items()}
     relative_to = manifest.info.selection.relative_to
     action = ActionSpec.of(declared.action, *_moments(stats, "action"), acting, relative_to)
-    return Spec(replace(seen, apart=apart), action)
+    rewards = manifest.info.reward_range
+    if rewards is None or manifest.info.is_built_in or rewards == (0.0, 0.0):
+        return Spec(replace(seen, apart=apart), action)
+    return Spec(replace(seen, apart=apart), action, rewards)
 
 
 def _moments(stats: Stats, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
