@@ -64,18 +64,25 @@ def query_command(
             show_default=False,
         ),
     ] = "",
+    transform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="action=delta:OBSERVATION: the action minus that observation; else absolute. With --as.",
+            show_default=False,
+        ),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Ask the catalog in SQL (views: episodes, steps, features, layers, collections, parts,
     mixtures, mixture_episodes, runs, evaluations); with --as, freeze the answer as a mixture."""  # noqa: D205, D209
     text = _sql(sql, file)
     store = open_root(root)
-    selection = _selection(features, rename, resize, pad, stats_by)
+    selection = _selection(features, rename, resize, pad, stats_by, transform)
     if name is None:
-        if weight or allow_overlap or not selection.is_default:
+        if weight or allow_overlap or transform or not selection.is_default:
             raise CogError(
-                "--weight, --allow-overlap, --features, --rename, --resize, --pad and --stats-by say how to "
-                "freeze a mixture: add --as NAME"
+                "--weight, --allow-overlap, --features, --rename, --resize, --pad, --stats-by and "
+                "--transform say how to freeze a mixture: add --as NAME"
             )
         _print_query(store, text, format, limit)
         return
@@ -108,6 +115,7 @@ def _selection(
     resize: list[str] | None,
     pad: list[str] | None,
     stats_by: str,
+    transform: list[str] | None,
 ) -> Selection:
     """What a mixture takes of its episodes, as it was typed."""
     from cogdata.storage.selection import Selection
@@ -124,7 +132,9 @@ def _selection(
             raise CogError(f"--pad {name}={text} must be VECTOR=SIZE, for example action=14")
         padded[name] = int(text)
     take = None if features is None else tuple(listed(features))
-    return Selection(take, pairs("--rename", rename, "cam_high=image"), sizes, padded, stats_by.strip())
+    renamed = pairs("--rename", rename, "cam_high=image")
+    transforms = pairs("--transform", transform, "action=delta:joints_rad")
+    return Selection(take, renamed, sizes, padded, stats_by.strip(), transforms)
 
 
 def _weights(texts: list[str]) -> dict[str, float]:

@@ -111,4 +111,4 @@ def test_mistakes_cost_one_line(run: Run, arms: str, options: tuple[str, ...], l
 
 def test_how_to_freeze_needs_a_name(run: Run, arms: str) -> None:
     error = run("query", ALL, "--stats-by", "collection", "--root", arms).error
-    assert error.endswith("--pad and --stats-by say how to freeze a mixture: add --as NAME")
+    assert error.endswith("--stats-by and --transform say how to freeze a mixture: add --as NAME")
