@@ -156,7 +156,7 @@ def mix_copy(
         ticker.clear()
     say_copied(copied, target)
     update_catalog(target)
-    say(f"next: cog train --mixture {ref} --root {target.url}")
+    say(f"next: cog train --mixture {ref}{root_option(target.url)}")
 
 
 def mix_rm(

@@ -14,6 +14,7 @@ from commands.shared import (
     print_listing,
     print_table,
     rate_of,
+    root_option,
     say,
     say_copied,
     update_catalog,
@@ -81,7 +82,7 @@ def runs_copy(
     source, target = open_root(root), open_root(to)
     say_copied(copy_run(source, target, run), target)
     update_catalog(target)
-    say(f"next: cog runs show {run} --root {target.url}")
+    say(f"next: cog runs show {run}{root_option(target.url)}")
 
 
 def runs_rm(

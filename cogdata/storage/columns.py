@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -33,5 +35,11 @@ def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         values = column.combine_chunks()
         offsets = np.concatenate([[0], np.cumsum(np.asarray(values.is_valid()))]).astype(np.int32)
         lists = pa.ListArray.from_arrays(pa.array(offsets), values.drop_null(), mask=values.is_null())
-        return pa.chunked_array([lists.cast(kind)])
-    return column.cast(kind)
+        return pa.chunked_array([_cast(lists, kind)])
+    return _cast(column, kind)
+
+
+def _cast(column: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - an array, chunked or not
+    """Cast; a whole number beyond 2^53 becomes the nearest float, as in SQL."""
+    inside = kind.value_type if pa.types.is_list(kind) else kind
+    return column.cast(kind, safe=not pa.types.is_floating(inside))

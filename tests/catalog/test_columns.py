@@ -16,12 +16,23 @@ from catalog.mixtures.mixture import freeze
 from catalog.query import run_query
 from cogdata.errors import CogError
 from cogdata.storage import manifest, parts, runs
+from cogdata.storage.columns import conform
 from cogdata.storage.parts import PartWriter
 from cogdata.storage.store import Store
 from tests.catalog.support import collect_into, write_evaluation, write_run_of
 
 GRIPPER = pa.field("gripper", pa.string())
 TABLES = ("episodes", "steps", "mixture_episodes", "evaluations")
+
+
+def test_a_whole_number_beyond_floats_becomes_the_nearest_one() -> None:
+    table = pa.table({"action": pa.array([2**53 + 1, -7]), "t_ns": pa.array([[2**60 + 1]] * 2)})
+    schema = pa.schema([("action", pa.list_(pa.float64())), ("t_ns", pa.list_(pa.float64()))])
+    made = conform(table, schema)
+    assert made.column("action").to_pylist() == [[float(2**53)], [-7.0]]
+    assert made.column("t_ns").to_pylist() == [[float(2**60)]] * 2
+    with pytest.raises(pa.ArrowInvalid):
+        conform(table, pa.schema([("action", pa.int32()), ("t_ns", pa.list_(pa.int64()))]))
 
 
 @pytest.fixture(params=["local", "remote"])
