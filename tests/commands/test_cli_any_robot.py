@@ -151,3 +151,15 @@ def test_robots_of_several_sizes_share_a_policy(cog: Cog) -> None:
         cog, f"select env, count(*) as n from evaluations where run = '{name}' group by 1 order by 1"
     )
     assert rows == [{"env": BIMANUAL, "n": 2}, {"env": SEVEN, "n": 2}]
+
+
+def test_rewards_of_other_worlds_add_up(cog: Cog) -> None:
+    name = _train(cog, "pendulum", "iql", "--obs", "state")
+    ended = _train(cog, "pendulum", "iql", "--obs", "state", "--set", "success=absorbing")
+    rows = _rows(
+        cog, f"select run, config->>'success' as success from runs where run in ('{name}', '{ended}')"
+    )
+    assert {row["run"]: row["success"] for row in rows} == {name: "continuing", ended: "absorbing"}
+    head = json.loads(cog("mix", "show", "pendulum").out)
+    low, high = head["reward_range"]
+    assert -17 < low < high < 0

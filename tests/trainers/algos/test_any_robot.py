@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,14 @@ def test_settings_of_box_actions_are_refused_for_choices() -> None:
 def test_hybrid_needs_declared_commands() -> None:
     with pytest.raises(CogError, match="hybrid=true needs an action that declares commands"):
         learner_of("bc", "arm", "hybrid=true")
+
+
+@pytest.mark.parametrize("algo", ["bfn", "iql", "cql"])
+def test_values_lie_in_the_range_of_the_rewards(algo: str) -> None:
+    """Rewards from -16 to 2 with γ = 0.9 add up to -160 … 20; without a range to 0 … 10."""
+    settings = [*SMALL[algo], "batch_size=8", "success=continuing", "discount=0.9"]
+    config, spec = configure(algo, "fast", settings), spec_of_robot(ROBOTS["arm"], "state")
+    assert build(algo, config, replace(spec, rewards=(-16.0, 2.0)), 0).value_range == pytest.approx(
+        (-160, 20)
+    )
+    assert build(algo, config, spec, 0).value_range == pytest.approx((0, 10))
