@@ -65,7 +65,10 @@ def pictures(episode: Episode, names: Sequence[str], wanted_px: int, factor: int
     if vectors := [feature for feature in chosen if not feature.is_image]:
         strips.append(_charts(episode, vectors, wanted_px))
     if not strips:
-        raise CogError(f"episode {episode.meta.episode_id} has no observation that can be drawn")
+        raise CogError(
+            f"episode {episode.meta.episode_id} has no observation that can be drawn: leave it out, its "
+            f"steps are in `cog query`"
+        )
     return _side_by_side(strips)
 
 

@@ -77,6 +77,17 @@ def test_without_a_camera_there_is_a_chart_with_a_cursor() -> None:
     assert episode_sheet(_episode(JOINTS), drawn).shape[2] == 3
 
 
+def test_an_episode_of_texts_alone_says_what_to_do() -> None:
+    said = Feature("said", "string")
+    texts = replace(_episode(Feature("x", "float32")), spec=EpisodeSpec((said,), ACTION), observations={
+        "said": np.array(["on"] * 4, object)
+    })  # fmt: skip
+    with pytest.raises(
+        CogError, match=r"no observation that can be drawn: leave it out, its steps are in `cog"
+    ):
+        pictures(texts, (), 96, None)
+
+
 def test_features_are_chosen_by_name() -> None:
     episode = _episode(FRONT, DEPTH, JOINTS)
     assert [one.name for one in shown_features(episode)] == ["front", "depth"]
