@@ -104,3 +104,9 @@ class SevenDof(gymnasium.Env[Any, Any]):
         return {
             "predicates": {"cup_on_shelf": bool(self.joints.sum() > self.shelf_m), "cup_held": self.time > 2}
         }
+
+
+class SixDof(SevenDof):
+    """The same arm without a gripper."""
+
+    action_space = Box(-0.5, 0.5, (6,), np.float32)

@@ -6,11 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
+from cogdata.storage.manifest import read_manifest
+from cogdata.storage.store import open_store
+from cogdata.streaming.stream import Stream, StreamOptions
 from tests.running import Run, Said
 
+SIX, TINY = "tests.arms:SixDof", ("--env-option", "image_size=16")
 BIMANUAL, SEVEN, CART, PENDULUM = "tests.arms:Bimanual", "tests.arms:SevenDof", "CartPole-v1", "Pendulum-v1"
 WORLDS = {
     BIMANUAL: ("--episodes", "3"),
@@ -137,20 +142,35 @@ def test_an_algorithm_that_cannot_says_so_in_one_line(run: Run, cog: Cog, made: 
     )
 
 
-def test_robots_of_several_sizes_share_a_policy(cog: Cog) -> None:
-    sql = f"select episode_id, 0.0 as reward, env as source from episodes where env in ('{BIMANUAL}', '{SEVEN}')"
+def test_robots_of_three_sizes_share_a_policy(cog: Cog, made: Path) -> None:
+    """6, 7 and 14 actions: exact shares, masks, statistics of each, and one policy evaluated on each."""
+    cog("collect", "--policy", "random", "--env", SIX, "--episodes", "2", "--workers", "1", *TINY)
+    shares = {BIMANUAL: 0.5, SEVEN: 0.25, SIX: 0.25}
+    named = ", ".join(f"'{env}'" for env in shares)
     out = cog(
-        "query", sql, "--as", "arms", "--rename", "joint_position_rad=joints", "--rename", "joints_rad=joints",
-        "--pad", "joints=14", "--pad", "action=14", "--stats-by", "env", "--weight", f"{SEVEN}=0.25",
+        "query", f"select episode_id, 0.0 as reward, env as source from episodes where env in ({named})", "--as",
+        "arms", "--rename", "joint_position_rad=joints", "--rename", "joints_rad=joints", "--pad", "joints=14",
+        "--pad", "action=14", "--stats-by", "env",
+        *(word for env, share in shares.items() for word in ("--weight", f"{env}={share}")),
     ).out  # fmt: skip
     assert "padded action=14, joints=14" in out
+    store = open_store(str(made))
+    frozen = read_manifest(store, "arms")
+    batch = Stream(store, frozen, StreamOptions(batch_size=8, memory_bytes=2**24)).batch(3)
+    sizes = {BIMANUAL: 14, SEVEN: 7, SIX: 6}
+    assert batch.embodiment is not None
+    robots = [sorted(shares)[number] for number in batch.embodiment]
+    assert {env: robots.count(env) for env in shares} == {BIMANUAL: 4, SEVEN: 2, SIX: 2}
+    assert batch.mask["action"].sum(axis=1).tolist() == [sizes[env] for env in robots]
+    assert np.abs(frozen.stats.embodiments[SIX].max["action"]).max() <= 0.5
     name = _train(cog, "arms", "bc", "--obs", "joints")
-    cog("eval", name, "--env", BIMANUAL, "--seeds", "0:2", "--workers", "1")
-    cog("eval", name, "--env", SEVEN, "--env-option", "image_size=16", "--seeds", "0:2", "--workers", "1")
+    for env in shares:
+        option = () if env == BIMANUAL else TINY
+        cog("eval", name, "--env", env, "--seeds", "0:2", "--workers", "1", *option)
     rows = _rows(
         cog, f"select env, count(*) as n from evaluations where run = '{name}' group by 1 order by 1"
     )
-    assert rows == [{"env": BIMANUAL, "n": 2}, {"env": SEVEN, "n": 2}]
+    assert rows == [{"env": env, "n": 2} for env in sorted(shares)]
 
 
 def test_rewards_of_other_worlds_add_up(cog: Cog) -> None:
