@@ -130,18 +130,17 @@ def freeze(
         shape=shape,
         weights=shares,
         counts=held.counts,
-        **_as_stored(shared, chosen),
+        **_as_stored(shared, chosen, held.reward_range),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         cogdata_version=cogdata.__version__,
         asked_weights=dict(weights or {}),
         unfollowed=held.unfollowed,
-        reward_range=held.reward_range,
         layers=used,
     )
     return _keep(store, Manifest(info, held.episodes, held.rewards, held.stats))
 
 
-def _as_stored(shared: Shared, selection: Selection) -> dict[str, Any]:
+def _as_stored(shared: Shared, selection: Selection, reward_range: tuple[float, float]) -> dict[str, Any]:
     """What a head says of features: of a default mixture of the built-in worlds what version 1 said."""
     spec = shared.spec
     if layout_of(spec) == 1 and selection.is_default and not shared.left_out:
@@ -153,6 +152,7 @@ def _as_stored(shared: Shared, selection: Selection) -> dict[str, Any]:
         "declared": spec,
         "selection": selection,
         "left_out": dict(shared.left_out),
+        "reward_range": reward_range,
     }
 
 
