@@ -123,6 +123,7 @@ def _breaking_at_three(shared: Any, span: tuple[int, int], stop_asked: Callable[
         return engines._collect_range(shared, span, stop_asked)
 
 
+@pytest.mark.slow
 def test_an_episode_that_fails_on_a_cluster_costs_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +296,7 @@ def _evaluated(said: str, root: Path, name: str) -> list[Path]:
     return list((root / "runs" / name / "evaluations").glob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_a_layer_is_derived_by_tasks(tmp_path: Path, lab_layers: Write) -> None:
     store = Store(str(tmp_path / "store"))
     rows = write_episodes(store, "grasps", 120, steps=1, size=1)

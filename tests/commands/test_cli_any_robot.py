@@ -106,13 +106,13 @@ def test_each_world_is_queried_by_its_own_columns(cog: Cog) -> None:
     ("mixture", "algo", "obs", "options"),
     [
         ("bimanual", "bc", "images_wrist,depth,joint_position_rad", ("--set", "chunk=2")),
-        ("bimanual", "bfn", "state", ()),
+        pytest.param("bimanual", "bfn", "state", (), marks=pytest.mark.slow),
         ("seven", "cql", "image+robot", ()),
-        ("seven", "iql", "image", ("--set", "stack=2")),
-        ("cart", "bc", "state", ()),
-        ("cart", "cql", "state", ()),
+        pytest.param("seven", "iql", "image", ("--set", "stack=2"), marks=pytest.mark.slow),
+        pytest.param("cart", "bc", "state", (), marks=pytest.mark.slow),
+        pytest.param("cart", "cql", "state", (), marks=pytest.mark.slow),
         ("cart", "iql", "state", ("--set", "n_step=3")),
-        ("pendulum", "bfn", "state", ()),
+        pytest.param("pendulum", "bfn", "state", (), marks=pytest.mark.slow),
         ("pendulum", "cql", "state", ()),
     ],
 )

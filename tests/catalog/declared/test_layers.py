@@ -270,6 +270,7 @@ def test_a_name_that_a_collection_declares_later_is_its_own(seen: Store) -> None
 # --- damage ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_flipped_byte_of_each_kind_of_file_is_found(seen: Store) -> None:
     assert verify(seen) == []
     (path,) = list_commits(seen, info_of())

@@ -67,7 +67,14 @@ def test_every_algorithm_takes_every_declaration(algo: str, robot: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("algo", "robot"), [("bc", "arm"), ("cql", "arm"), ("iql", "game"), ("cql", "game"), ("bc", "knobs")]
+    ("algo", "robot"),
+    [
+        ("bc", "arm"),
+        pytest.param("cql", "arm", marks=pytest.mark.slow),
+        ("iql", "game"),
+        ("cql", "game"),
+        ("bc", "knobs"),
+    ],
 )
 def test_an_exported_policy_acts_within_the_bounds_of_the_robot(algo: str, robot: str) -> None:
     declared, learner = ROBOTS[robot], learner_of(algo, robot)
